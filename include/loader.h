@@ -1,0 +1,92 @@
+/* Token files on disk, and batches made from them.
+ *
+ * A data folder holds train_000000.bin ... val_000000.bin ... in llm.c's shard format (256 int32:
+ * {20240520, 1, n} then uint16 tokens, or {20240801, 7, n} then uint32), tokenizer.json and meta.json.
+ * The order of samples is a pure function of (seed, sample index): nothing to save but the index. */
+#pragma once
+#include "tensor.h"
+#include "tokenizer.h"
+
+/* All shards of one split, mapped; one logical stream of n_tokens. */
+typedef struct Tokens {
+    struct TokenShard {
+        const void *tokens; /* first token, inside the mapping */
+        int token_bytes;    /* 2 or 4 */
+        int64_t first, n;   /* position in the stream, count */
+        void *map;
+        int64_t map_bytes;
+        char path[1024];
+    } *shards;
+    int n_shards;
+    int64_t n_tokens;
+} Tokens;
+
+/* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that is
+ * off, and on a token >= n_vocab (shard and offset named; every token is read once). */
+bool tokens_open(Tokens *t, const char *dir, const char *split, int64_t n_vocab, Error *e);
+void tokens_close(Tokens *t);
+/* Copies tokens [first, first + n) as int32. The range must exist. */
+void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
+
+/* Writes shards and their folder. `encode` files are written to a temporary name and renamed. */
+typedef struct TokenizeRequest {
+    const char *const *inputs; /* files, folders (every regular file, by name), or "-" */
+    int n_inputs;
+    const char *field;     /* JSON lines: field to take; "" if the inputs are plain text */
+    const char *tokenizer; /* "char", "byte", or path of a tokenizer.json */
+    const char *output;    /* folder, made if need be */
+    double val_fraction;   /* last part of the characters of the whole input */
+} TokenizeRequest;
+typedef struct TokenizeResult {
+    int64_t n_train, n_val, n_bytes;
+    int32_t n_vocab;
+} TokenizeResult;
+bool tokenize_files(const TokenizeRequest *request, TokenizeResult *result, Error *e);
+
+/* meta.json of a data folder. */
+typedef struct DataMeta {
+    int64_t n_vocab, n_train, n_val;
+    int64_t train_bytes, val_bytes; /* of text, for bits per byte */
+    uint64_t tokenizer_hash;
+    uint64_t data_hash; /* XXH3 of the tokens: the same data, the same hash */
+} DataMeta;
+bool data_meta_read(const char *dir, DataMeta *meta, Error *e);
+bool data_meta_write(const char *dir, const DataMeta *meta, Error *e);
+
+typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
+
+/* What makes batches. ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T inputs; an epoch
+ * visits each once, in an order that a keyed permutation of (seed, epoch) gives; the last window's
+ * missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). */
+typedef struct LoaderConfig {
+    const Tokens *tokens;
+    int64_t B, T; /* of one micro-batch */
+    uint64_t seed;
+    DataOrder order;
+} LoaderConfig;
+
+/* One micro-batch in pinned host memory. Valid until the slot's next use: two batches later. */
+typedef struct Batch {
+    int32_t *tokens;  /* (B,T) */
+    int32_t *targets; /* (B,T), -1 is ignored */
+    int32_t *order;   /* (B*T): rows sorted by token, stable */
+    int32_t *starts;  /* (B*T+1): starts of equal-token segments in order; unused are B*T */
+    int64_t n_valid;  /* targets >= 0 */
+    int64_t sample;   /* index of the first sequence */
+} Batch;
+
+/* Start of the window of sample number `sample`, and its inputs that exist (T but for the last). */
+int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
+/* Samples in an epoch (shuffle); fails if the data is shorter than one window (both named). */
+bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
+int64_t loader_epoch_samples(const LoaderConfig *c);
+/* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
+void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
+
+/* A thread that prepares batch i+1 while i is used. `memory` holds loader_bytes(B, T) bytes (pinned).
+ * Batches come in order of sample: first, first+stride, first+2*stride ... */
+typedef struct Loader Loader;
+int64_t loader_bytes(int64_t B, int64_t T);
+Loader *loader_start(const LoaderConfig *c, int64_t first, int64_t stride, void *memory);
+const Batch *loader_next(Loader *l);
+void loader_stop(Loader *l);

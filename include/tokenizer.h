@@ -1,0 +1,36 @@
+/* Text <-> token ids. One tokenizer.json holds everything; Hugging Face's `tokenizers` reads it to the
+ * same ids (FORMATS: model BPE without merges for characters and bytes). */
+#pragma once
+#include "base.h"
+
+typedef enum TokenizerKind { TOKENIZER_CHAR, TOKENIZER_BYTE } TokenizerKind;
+
+typedef struct Tokenizer {
+    TokenizerKind kind;
+    int32_t n_vocab;
+    /* Text of token i: text[offset[i]] .. text[offset[i+1]-1], raw bytes. */
+    char *text;
+    int32_t *offset;
+    /* Character tokenizer: id of a code point, or -1; 0x110000 entries. */
+    int32_t *id_of;
+} Tokenizer;
+
+/* A character tokenizer over the distinct code points of a text, in code point order. Fails on text
+ * that is not UTF-8 (byte offset named) or empty. `name` is the file, for errors. */
+bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e);
+/* 256 byte tokens, ids in GPT-2's byte-to-unicode order as tokenizer.json needs them. */
+bool tokenizer_make_byte(Tokenizer *t, Error *e);
+/* Reads a tokenizer.json, or refuses by name what it cannot represent exactly. */
+bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
+bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e);
+bool tokenizer_save(const Tokenizer *t, const char *path, Error *e);
+void tokenizer_free(Tokenizer *t);
+
+/* Writes the ids of `text`; `ids` has room for `bytes` of them. Returns the count, or -1 with an Error
+ * that names the character (as U+XXXX) and its line and column in `name`. */
+int64_t tokenizer_encode(const Tokenizer *t, const char *name, const char *text, int64_t bytes,
+                         int32_t *ids, Error *e);
+/* Raw bytes of one token; not NUL-terminated. */
+const char *tokenizer_text(const Tokenizer *t, int32_t id, int32_t *bytes);
+/* XXH3 of kind and vocabulary: the same tokenizer, the same hash. */
+uint64_t tokenizer_hash(const Tokenizer *t);
