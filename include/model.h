@@ -120,7 +120,8 @@ typedef struct Model {
     Tensor decode_res, decode_branch, decode_logits; /* logits (decode_batch, Vp) of the last row */
 
     Tensor scratch; /* bytes, for the op that needs most */
-    OpContext context;
+    OpContext cx;
+    Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
     Tensor *grad_list; /* every grad, for grad_norm */
 } Model;
 
@@ -156,6 +157,11 @@ const char *model_param_name(const Model *m, int number);
 void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
                   float *logits);
 
+/* Sets elements [first, first + n) of a parameter, master and compute copy, from host floats. */
+void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float *values);
+
 /* Host copies between a tensor and host memory, whatever the back end. */
 void model_read(const Model *m, Tensor t, void *host);
 void model_write(Model *m, Tensor t, const void *host);
+/* A float tensor of any dtype, converted to host floats. */
+void model_read_f32(const Model *m, Tensor t, float *host);

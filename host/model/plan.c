@@ -1,0 +1,199 @@
+/* Memory of a model: every buffer named once, then committed in one go. */
+#include "params.h"
+#include <stdlib.h>
+#include <string.h>
+
+static void plan_params(Model *m) {
+    const DType act = m->backend->compute, master = m->backend->master;
+    for (int i = 0; i < m->n_params; i++) {
+        Param *p = &m->params[i];
+        const int64_t dim[2] = {p->spec->rows(&m->config),
+                                p->spec->cols ? p->spec->cols(&m->config) : 1};
+        const int rank = p->spec->cols ? 2 : 1;
+        Arena *a = &m->arena;
+        arena_add(a, &p->w, "weights", ARENA_PARAMETERS, master, rank, dim);
+        if (act != master)
+            arena_add(a, &p->w_act, "compute weights", ARENA_PARAMETERS, act, rank, dim);
+        if (!m->use.training) continue;
+        arena_add(a, &p->grad, "gradients", ARENA_GRADIENTS, master, rank, dim);
+        arena_add(a, &p->m, "AdamW m", ARENA_OPTIMISER, master, rank, dim);
+        arena_add(a, &p->v, "AdamW v", ARENA_OPTIMISER, master, rank, dim);
+    }
+}
+
+static void plan_act(Model *m, Tensor *slot, const char *name, int64_t cols) {
+    ARENA_ADD(&m->arena, slot, name, ARENA_ACTIVATIONS, m->backend->compute, m->use.B * m->use.T,
+              cols);
+}
+
+static void plan_rows(Model *m, Tensor *slot, const char *name) {
+    ARENA_ADD(&m->arena, slot, name, ARENA_ACTIVATIONS, m->backend->master, m->use.B * m->use.T);
+}
+
+/* What block_forward makes, res1 and the GELU's output aside. */
+static void plan_block(Model *m, BlockActs *a) {
+    const ModelConfig *c = &m->config;
+    plan_act(m, &a->ln1, "norm 1", c->channels);
+    plan_rows(m, &a->mean1, "statistics");
+    plan_rows(m, &a->rstd1, "statistics");
+    plan_act(m, &a->qkv, "qkv", 3 * c->channels);
+    plan_act(m, &a->att, "attention", c->channels);
+    ARENA_ADD(&m->arena, &a->lse, "statistics", ARENA_ACTIVATIONS, m->backend->master, m->use.B,
+              c->heads, m->use.T);
+    plan_act(m, &a->res2, "residual 2", c->channels);
+    plan_act(m, &a->ln2, "norm 2", c->channels);
+    plan_rows(m, &a->mean2, "statistics");
+    plan_rows(m, &a->rstd2, "statistics");
+    plan_act(m, &a->fc_pre, "before GELU", c->hidden);
+}
+
+/* Blocks whose own copy of everything (`all`), of the residual input, of the GELU's output is kept.
+ * The others use block 0's slot, see share_blocks. */
+static void plan_blocks(Model *m) {
+    const ModelConfig *c = &m->config;
+    const bool all = m->use.training && m->use.recompute != RECOMPUTE_BLOCK;
+    const bool fc = m->use.training && m->use.recompute == RECOMPUTE_NONE;
+    m->blocks = calloc((size_t)c->layers, sizeof *m->blocks);
+    CHECK(m->blocks, "no memory for %ld blocks", (long)c->layers);
+    for (int64_t l = 0; l < c->layers; l++) {
+        BlockActs *a = &m->blocks[l];
+        if (l == 0 || m->use.training) plan_act(m, &a->res1, "residual 1", c->channels);
+        if (l == 0 || all) plan_block(m, a);
+        if (l == 0 || fc) plan_act(m, &a->fc, "after GELU", c->hidden);
+    }
+}
+
+/* After the commit: slots that were not planned point at block 0's. */
+static void share_blocks(Model *m) {
+    for (int64_t l = 1; l < m->config.layers; l++) {
+        BlockActs own = m->blocks[l], *a = &m->blocks[l];
+        const BlockActs *first = &m->blocks[0];
+        if (!own.ln1.data) *a = *first;
+        a->res1 = own.res1.data ? own.res1 : first->res1;
+        a->fc = own.fc.data ? own.fc : first->fc;
+    }
+}
+
+static void plan_batch(Model *m) {
+    const int64_t B = m->use.B, T = m->use.T;
+    Arena *a = &m->arena;
+    ARENA_ADD(a, &m->tokens, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B, T);
+    ARENA_ADD(a, &m->targets, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T);
+    ARENA_ADD(a, &m->order, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T);
+    ARENA_ADD(a, &m->starts, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T + 1);
+}
+
+static void plan_passes(Model *m) {
+    const ModelConfig *c = &m->config;
+    const int64_t Vp = model_vocab_padded(c);
+    plan_batch(m);
+    plan_blocks(m);
+    plan_act(m, &m->branch, "residual branch", c->channels);
+    plan_act(m, &m->res_final, "residual, last", c->channels);
+    plan_act(m, &m->lnf, "norm, last", c->channels);
+    plan_rows(m, &m->meanf, "statistics");
+    plan_rows(m, &m->rstdf, "statistics");
+    plan_act(m, &m->logits, "logits", Vp);
+    plan_rows(m, &m->losses, "statistics");
+    if (!m->use.training) return;
+    plan_act(m, &m->dres, "gradients of a block", c->channels);
+    if (c->dropout > 0) plan_act(m, &m->dbranch, "gradients of a block", c->channels);
+    plan_act(m, &m->dnorm, "gradients of a block", c->channels);
+    plan_act(m, &m->dqkv, "gradients of a block", 3 * c->channels);
+    plan_act(m, &m->dfc, "gradients of a block", c->hidden);
+    ARENA_ADD(&m->arena, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32, m->n_params);
+}
+
+static void plan_decode(Model *m) {
+    const ModelConfig *c = &m->config;
+    const DType act = m->backend->compute, master = m->backend->master;
+    const int64_t B = m->use.decode_batch, n = B * m->use.decode_rows, C = c->channels;
+    Arena *a = &m->arena;
+    m->k_cache = calloc((size_t)c->layers, sizeof *m->k_cache);
+    m->v_cache = calloc((size_t)c->layers, sizeof *m->v_cache);
+    CHECK(m->k_cache && m->v_cache, "no memory for %ld layers", (long)c->layers);
+    for (int64_t l = 0; l < c->layers; l++) {
+        ARENA_ADD(a, &m->k_cache[l], "key-value cache", ARENA_ACTIVATIONS, act, B, c->heads,
+                  c->context, C / c->heads);
+        ARENA_ADD(a, &m->v_cache[l], "key-value cache", ARENA_ACTIVATIONS, act, B, c->heads,
+                  c->context, C / c->heads);
+    }
+    const char *name = "decode";
+    BlockActs *d = &m->decode_block;
+    ARENA_ADD(a, &m->decode_tokens, name, ARENA_ACTIVATIONS, DTYPE_I32, B, m->use.decode_rows);
+    ARENA_ADD(a, &m->decode_position, name, ARENA_ACTIVATIONS, DTYPE_I32, B);
+    ARENA_ADD(a, &m->decode_res, name, ARENA_ACTIVATIONS, act, n, C);
+    ARENA_ADD(a, &m->decode_branch, name, ARENA_ACTIVATIONS, act, n, C);
+    ARENA_ADD(a, &d->ln1, name, ARENA_ACTIVATIONS, act, n, C);
+    ARENA_ADD(a, &d->mean1, name, ARENA_ACTIVATIONS, master, n);
+    ARENA_ADD(a, &d->rstd1, name, ARENA_ACTIVATIONS, master, n);
+    ARENA_ADD(a, &d->qkv, name, ARENA_ACTIVATIONS, act, n, 3 * C);
+    ARENA_ADD(a, &d->att, name, ARENA_ACTIVATIONS, act, n, C);
+    ARENA_ADD(a, &d->fc, name, ARENA_ACTIVATIONS, act, n, c->hidden);
+    ARENA_ADD(a, &m->decode_logits, name, ARENA_ACTIVATIONS, act, B, model_vocab_padded(c));
+}
+
+/* The largest scratch that any op of a pass over B x T rows asks for. */
+static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
+    const ModelConfig *c = &m->config;
+    const int64_t Vp = model_vocab_padded(c), C = c->channels;
+    const OpShape base = {.B = B, .T = T, .C = C, .H = c->heads, .K = c->heads, .D = C / c->heads,
+                          .V = c->vocab, .Vp = Vp};
+    const int64_t linear[][2] = {/* C, O */
+                                 {C, 3 * C}, {C, C}, {C, c->hidden}, {c->hidden, C}, {C, Vp}};
+    int64_t most = 0;
+    for (int op = 0; op < OP_KINDS; op++)
+        for (int64_t i = 0; i < COUNT_OF(linear); i++) {
+            OpShape shape = base;
+            shape.C = linear[i][0];
+            shape.O = linear[i][1];
+            const Ops *ops = m->backend->ops;
+            most = i64_max(most, ops->scratch((OpKind)op, &shape, &m->backend->properties));
+        }
+    return most;
+}
+
+void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backend *backend) {
+    *m = (Model){.config = *config, .use = *use, .backend = backend};
+    params_make(m);
+    plan_params(m);
+    ARENA_ADD(&m->arena, &m->step_params, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepParams));
+    ARENA_ADD(&m->arena, &m->step_result, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepResult));
+    int64_t scratch = 0;
+    if (use->B) {
+        plan_passes(m);
+        scratch = scratch_of_pass(m, use->B, use->T);
+    }
+    if (use->decode_batch) {
+        plan_decode(m);
+        const int64_t decode = scratch_of_pass(m, use->decode_batch, use->decode_rows);
+        scratch = i64_max(scratch, decode);
+    }
+    if (scratch)
+        ARENA_ADD(&m->arena, &m->scratch, "scratch", ARENA_SCRATCH, DTYPE_U8, scratch);
+    m->grad_list = calloc((size_t)m->n_params, sizeof *m->grad_list);
+    CHECK(m->grad_list, "no memory for a list of gradients");
+}
+
+bool model_commit(Model *m, Error *e) {
+    if (!arena_commit(&m->arena, m->backend, e)) return false;
+    if (m->use.B) share_blocks(m);
+    for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
+    m->cx = (OpContext){.backend = m->backend,
+                        .params = m->step_params.data,
+                        .result = m->step_result.data,
+                        .scratch = m->scratch.data,
+                        .scratch_bytes = m->scratch.data ? m->scratch.dim[0] : 0};
+    return true;
+}
+
+void model_free(Model *m) {
+    arena_free(&m->arena);
+    free(m->params);
+    free(m->lookup);
+    free(m->blocks);
+    free(m->k_cache);
+    free(m->v_cache);
+    free(m->grad_list);
+    *m = (Model){0};
+}

@@ -1,0 +1,88 @@
+/* One optimiser step around the passes, and copies between host and device. */
+#include "params.h"
+#include <stdlib.h>
+#include <string.h>
+
+void model_read(const Model *m, Tensor t, void *host) {
+    Backend *b = m->backend;
+    b->copy(b, host, t.data, tensor_bytes(t), COPY_TO_HOST, m->cx.stream);
+    b->stream_finish(b, m->cx.stream);
+}
+
+void model_write(Model *m, Tensor t, const void *host) {
+    Backend *b = m->backend;
+    b->copy(b, t.data, host, tensor_bytes(t), COPY_TO_DEVICE, m->cx.stream);
+    b->stream_finish(b, m->cx.stream);
+}
+
+/* Round to nearest, ties to even; NaN stays NaN. */
+static uint16_t bf16_from_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+static void write_as(Model *m, Tensor t, int64_t first, int64_t n, const float *values) {
+    void *staged = malloc((size_t)(n * dtype_bytes(t.dtype)));
+    CHECK(staged, "no memory to stage %ld values", (long)n);
+    for (int64_t i = 0; i < n; i++) {
+        if (t.dtype == DTYPE_F32) ((float *)staged)[i] = values[i];
+        else if (t.dtype == DTYPE_F64) ((double *)staged)[i] = values[i];
+        else ((uint16_t *)staged)[i] = bf16_from_float(values[i]);
+    }
+    char *to = (char *)t.data + first * dtype_bytes(t.dtype);
+    model_write(m, tensor_1d(to, t.dtype, n), staged);
+    free(staged);
+}
+
+void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float *values) {
+    write_as(m, p->w, first, n, values);
+    if (p->w_act.data) write_as(m, p->w_act, first, n, values);
+}
+
+void model_read_f32(const Model *m, Tensor t, float *host) {
+    const int64_t n = tensor_count(t);
+    void *staged = malloc((size_t)tensor_bytes(t));
+    CHECK(staged, "no memory to stage %ld values", (long)n);
+    model_read(m, t, staged);
+    for (int64_t i = 0; i < n; i++) {
+        if (t.dtype == DTYPE_F32) host[i] = ((const float *)staged)[i];
+        else if (t.dtype == DTYPE_F64) host[i] = (float)((const double *)staged)[i];
+        else {
+            const uint32_t bits = (uint32_t)((const uint16_t *)staged)[i] << 16; /* bf16 */
+            memcpy(&host[i], &bits, sizeof bits);
+        }
+    }
+    free(staged);
+}
+
+void model_set_step(Model *m, const StepParams *p) {
+    Backend *b = m->backend;
+    b->copy(b, m->step_params.data, p, sizeof *p, COPY_TO_DEVICE, m->cx.stream);
+}
+
+void model_begin_step(Model *m) {
+    Backend *b = m->backend;
+    b->fill(b, m->step_result.data, 0, sizeof(StepResult), m->cx.stream);
+    if (m->use.training)
+        b->fill(b, m->arena.base[ARENA_GRADIENTS], 0, m->arena.bytes[ARENA_GRADIENTS],
+                m->cx.stream);
+}
+
+void model_update(Model *m, const AdamW *constants) {
+    const Ops *ops = m->backend->ops;
+    ops->grad_norm(&m->cx, m->grad_flags, m->grad_list, m->n_params);
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        AdamW group = *constants;
+        if (!p->spec->decays) group.weight_decay = 0;
+        ops->adamw(&m->cx, p->w, p->w_act, p->m, p->v, p->grad, group);
+    }
+}
+
+StepResult model_result(Model *m) {
+    StepResult result;
+    model_read(m, tensor_1d(m->step_result.data, DTYPE_U8, sizeof result), &result);
+    return result;
+}
