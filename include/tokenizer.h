@@ -5,14 +5,16 @@
 
 typedef enum TokenizerKind { TOKENIZER_CHAR, TOKENIZER_BYTE } TokenizerKind;
 
+typedef struct TokenizerChar { int32_t code, id; } TokenizerChar;
+
 typedef struct Tokenizer {
     TokenizerKind kind;
     int32_t n_vocab;
     /* Text of token i: text[offset[i]] .. text[offset[i+1]-1], raw bytes. */
     char *text;
     int32_t *offset;
-    /* Character tokenizer: id of a code point, or -1; 0x110000 entries. */
-    int32_t *id_of;
+    /* Character tokenizer: its n_vocab characters by code point. NULL otherwise. */
+    TokenizerChar *chars;
 } Tokenizer;
 
 /* A character tokenizer over the distinct code points of a text, in code point order. Fails on text
