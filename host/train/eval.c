@@ -1,0 +1,71 @@
+/* The reported loss of a whole split. */
+#include "train.h"
+#include <math.h>
+#include <stdlib.h>
+
+/* Half a window of fresh targets each; a window of one token has no half. */
+static int64_t stride_of(int64_t T) { return i64_max(1, T / 2); }
+
+int64_t evaluate_windows(int64_t n_tokens, int64_t T) {
+    const int64_t n_targets = n_tokens - 1;
+    if (n_targets < 1) return 0;
+    return 1 + i64_div_up(i64_max(0, n_targets - T), stride_of(T));
+}
+
+EvalWindow evaluate_window(int64_t n_tokens, int64_t T, int64_t k) {
+    const int64_t first = k * stride_of(T);
+    return (EvalWindow){.first = first,
+                        .n_inputs = i64_min(T, n_tokens - 1 - first),
+                        .scored = k == 0 ? 0 : T - stride_of(T)};
+}
+
+/* Window k as one row of a batch. Inputs after its end do not reach back, as attention is causal. */
+static void fill_row(const Tokens *tokens, int64_t T, int64_t k, int32_t *inputs, int32_t *targets,
+                     int32_t *window) {
+    for (int64_t i = 0; i < T; i++) {
+        inputs[i] = 0;
+        targets[i] = -1;
+    }
+    if (k >= evaluate_windows(tokens->n_tokens, T)) return;
+    const EvalWindow w = evaluate_window(tokens->n_tokens, T, k);
+    tokens_read(tokens, w.first, w.n_inputs + 1, window);
+    for (int64_t i = 0; i < w.n_inputs; i++) {
+        inputs[i] = window[i];
+        if (i >= w.scored) targets[i] = window[i + 1];
+    }
+}
+
+EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
+    const int64_t B = m->use.B, T = m->use.T, N = B * T;
+    const StepParams step = {.training = 0, .loss_scale = 1};
+    int32_t *inputs = malloc((size_t)(2 * N + T + 1) * sizeof *inputs);
+    float *losses = malloc((size_t)N * sizeof *losses);
+    CHECK(inputs && losses, "no memory for %ld rows", (long)N);
+    int32_t *targets = inputs + N, *window = targets + N;
+
+    /* Losses of single tokens, added in the order of the text: so neither B nor threads matter. */
+    double sum = 0;
+    int64_t n_scored = 0;
+    model_set_step(m, &step);
+    for (int64_t k = 0; k < evaluate_windows(tokens->n_tokens, T); k += B) {
+        for (int64_t b = 0; b < B; b++)
+            fill_row(tokens, T, k + b, inputs + b * T, targets + b * T, window);
+        model_write(m, m->tokens, inputs);
+        model_write(m, m->targets, targets);
+        model_forward(m, false);
+        model_read_f32(m, m->losses, losses);
+        for (int64_t i = 0; i < N; i++) {
+            if (targets[i] < 0) continue;
+            sum += losses[i];
+            n_scored++;
+        }
+    }
+    free(inputs);
+    free(losses);
+
+    EvalResult result = {.loss = sum / (double)n_scored, .n_scored = n_scored};
+    result.perplexity = exp(result.loss);
+    if (text_bytes > 0) /* the first token is not scored: the mean stands in for it */
+        result.bits_per_byte = result.loss / log(2) * (double)tokens->n_tokens / (double)text_bytes;
+    return result;
+}
