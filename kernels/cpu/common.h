@@ -1,0 +1,113 @@
+/* What every cpu kernel shares: the type `real`, its exponential, operand checks, prototypes.
+ *
+ * Each kernel file is built twice: `real` is float, or double with -DPUCK_REAL_F64 for gradient checks.
+ * OP() gives the two builds different function names, so that one library holds both.
+ *
+ * Parallel loops run under OpenMP with the thread count that the back end has set. Work is cut by shape
+ * alone, and every sum has one owner and one order, so the bits do not depend on that count. */
+#pragma once
+#include "ops.h"
+#include <math.h>
+#include <string.h>
+
+#ifdef PUCK_REAL_F64
+typedef double real;
+enum { REAL_DTYPE = DTYPE_F64 };
+#define OP(name) name##_f64
+#else
+typedef float real;
+enum { REAL_DTYPE = DTYPE_F32 };
+#define OP(name) name##_f32
+#endif
+
+/* The border check: CHECK_TENSOR(x, REAL_DTYPE, N, C). -1 accepts any length. */
+#define CHECK_TENSOR(t, type, ...)                                                                 \
+    CHECK(TENSOR_IS(t, type, __VA_ARGS__), "%s wants %s (%s), got %s rank %d (%ld, %ld, %ld, %ld)",  \
+          #t, dtype_name(type), #__VA_ARGS__, (t).data ? dtype_name((t).dtype) : "none", (t).rank, \
+          (long)(t).dim[0], (long)(t).dim[1], (long)(t).dim[2], (long)(t).dim[3])
+/* The same for an operand marked "or none". */
+#define CHECK_OPTIONAL(t, type, ...)                                                               \
+    do {                                                                                           \
+        if (tensor_present(t)) CHECK_TENSOR(t, type, __VA_ARGS__);                                 \
+    } while (0)
+
+static inline real real_max(real a, real b) { return a > b ? a : b; }
+
+#ifdef PUCK_REAL_F64
+static inline real real_sqrt(real x) { return sqrt(x); }
+static inline real real_log(real x) { return log(x); }
+static inline real real_exp(real x) { return exp(x); }
+#else
+static inline real real_sqrt(real x) { return sqrtf(x); }
+static inline real real_log(real x) { return logf(x); }
+
+/* e^x without branches, so that gcc vectorises loops that call it; error below 2 ulp, NaN stays NaN.
+ * Below e^-86.98, the last result that is safely a normal number, it is 0.
+ *
+ * x = n ln 2 + r with |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q fitted here for the least relative
+ * error (3e-9). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. 2^n is applied
+ * as 2 * 2^(n-1), because n reaches 128. */
+static inline real real_exp(real x) {
+    const float rounder = 0x1.8p23f, lowest = -86.98f;
+    const float at_most = x > 89.0f ? 89.0f : x;
+    const float c = at_most < lowest ? lowest : at_most;
+    const float shifted = __builtin_fmaf(c, 0x1.715476p0f, rounder);
+    const float n = shifted - rounder;
+    float r = __builtin_fmaf(n, -0x1.62e400p-1f, c); /* ln 2 in two parts: n * the first is exact */
+    r = __builtin_fmaf(n, -0x1.7f7d1cp-20f, r);
+    float q = 0x1.6a23d0p-10f;
+    q = __builtin_fmaf(q, r, 0x1.123a20p-7f);
+    q = __builtin_fmaf(q, r, 0x1.5558f2p-5f);
+    q = __builtin_fmaf(q, r, 0x1.555492p-3f);
+    q = __builtin_fmaf(q, r, 0x1.fffffcp-2f);
+    const float p = __builtin_fmaf(r * r, q, r) + 1.0f;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + 126u) << 23; /* the low bits of `rounder` are 0: they hold n */
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    const float e = (p + p) * scale;
+    return x < lowest ? 0.0f : e;
+}
+#endif
+
+/* Ops' slots, same order, same signatures: backend.c fills the table with them. */
+void OP(cpu_embed_forward)(const OpContext *, Tensor x, Tensor wte, Tensor wpe, Tensor tokens,
+                           Tensor position);
+void OP(cpu_embed_backward)(const OpContext *, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens,
+                            Tensor order, Tensor starts);
+void OP(cpu_residual_norm_forward)(const OpContext *, Tensor res, Tensor y, Tensor mean, Tensor rstd,
+                                   Tensor res_in, Tensor x, Tensor w, Tensor b, NormKind kind,
+                                   double eps, Dropout drop);
+void OP(cpu_residual_norm_backward)(const OpContext *, Tensor dres, Tensor dx, Tensor dw, Tensor db,
+                                    Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
+                                    Tensor rstd, Tensor w, NormKind kind, Dropout drop);
+void OP(cpu_linear_forward)(const OpContext *, Tensor y, Tensor aux, Tensor x, Tensor w, Tensor bias,
+                            Activation);
+void OP(cpu_linear_backward_input)(const OpContext *, Tensor dx, Tensor dbias_prev, Tensor dy,
+                                   Tensor w, Tensor aux, Activation);
+void OP(cpu_linear_backward_weight)(const OpContext *, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
+void OP(cpu_attention_forward)(const OpContext *, Tensor y, Tensor lse, Tensor qkv, int64_t n_heads,
+                               int64_t n_kv_heads, Dropout drop);
+void OP(cpu_attention_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor dy, Tensor y,
+                                Tensor qkv, Tensor lse, int64_t n_heads, int64_t n_kv_heads,
+                                Dropout drop);
+void OP(cpu_attention_decode)(const OpContext *, Tensor y, Tensor k_cache, Tensor v_cache,
+                              Tensor qkv, Tensor position, int64_t n_heads, int64_t n_kv_heads);
+void OP(cpu_activation_forward)(const OpContext *, Tensor y, Tensor x, Activation);
+void OP(cpu_activation_backward)(const OpContext *, Tensor dx, Tensor dy, Tensor x, Activation);
+void OP(cpu_dropout_forward)(const OpContext *, Tensor y, Tensor x, Dropout drop);
+void OP(cpu_dropout_backward)(const OpContext *, Tensor dx, Tensor dy, Dropout drop);
+void OP(cpu_classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
+                        Tensor targets, int64_t n_vocab);
+void OP(cpu_loss_sum)(const OpContext *, Tensor losses);
+void OP(cpu_grad_norm)(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
+void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
+                   AdamW constants);
+
+/* Scratch bytes of the families that need some: Ops.scratch asks the one that owns the op. */
+int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
+int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
+
+/* Once, when the back end opens: the products' library must not start threads of its own. */
+void OP(cpu_linear_open)(void);
