@@ -9,8 +9,9 @@
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
 enum { PUCK_ABI = 1 };
 
-/* Callbacks from the back end into the host. Collectives here work on host memory, over all ranks, in
- * rank order (so the sum has the same bits on every rank); with one rank they return at once. */
+/* Callbacks from the back end into the host. The struct lives as long as the call of open: a back end
+ * keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum has
+ * the same bits on every rank); with one rank they return at once. */
 typedef struct HostServices {
     int rank, n_ranks, local_rank;
     int n_threads; /* for back ends that run on host threads */

@@ -38,7 +38,7 @@ typedef struct Options {
 
 typedef struct OptionRow {
     OptionType type;
-    const char *name; /* as on the command line, with '-' for '_' */
+    const char *name; /* with '_', where flags have '-' */
     OptionKind kind;
     int commands;          /* CMD_ bits */
     const char *group;     /* heading in the help */
@@ -91,7 +91,11 @@ void options_write_file(const Options *o, int command, FILE *out);
 /* The help of one command: groups, types, defaults, ranges. */
 void options_help(int command, FILE *out);
 
+/* "80G", "900M" or "123456": bytes. `place` is the flag. */
+bool options_bytes(const char *text, const char *place, int64_t *bytes, Error *e);
+
 /* Presets: named sets of option values (host/core/presets.c). */
+/* `preset` itself stays as it is: the caller records the name. */
 bool preset_apply(Settings *s, const char *name, Error *e);
 void preset_list(FILE *out);
 /* Names, ended by NULL, for messages and for `puck info`. */

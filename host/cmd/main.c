@@ -1,0 +1,68 @@
+/* The program: finds the subcommand and runs it. */
+#include "base.h"
+#include "cmd.h"
+#include "config.h"
+#include "plugin.h"
+#include <stdio.h>
+#include <string.h>
+
+/* In the order of cmd_names. */
+static int (*const run[])(int argc, char **argv) = {cmd_train, cmd_generate, cmd_eval, cmd_tokenize,
+                                                    cmd_info,  cmd_bench,    cmd_help};
+
+/* An illegal instruction would say nothing: name what the build needs and this processor has not. */
+static bool check_processor(Error *e) {
+    const char *missing = NULL;
+#ifdef __AVX2__
+    if (!__builtin_cpu_supports("avx2")) missing = "AVX2";
+#endif
+#ifdef __FMA__
+    if (!__builtin_cpu_supports("fma")) missing = "FMA";
+#endif
+#ifdef __AVX512F__
+    if (!__builtin_cpu_supports("avx512f")) missing = "AVX-512";
+#endif
+    if (!missing) return true;
+    return error_set(e, NULL, "Build it on this machine with `make ARCH=native`",
+                     "this build of puck needs a processor with %s", missing);
+}
+
+static int fail(const Error *e) {
+    error_print(e);
+    return e->code;
+}
+
+static int unknown_command(const char *name) {
+    Error e;
+    char hint[128] = "`puck help` lists the commands";
+    const char *nearest = options_nearest(name, cmd_names());
+    if (nearest) snprintf(hint, sizeof hint, "Did you mean `puck %s`?", nearest);
+    error_misuse(&e, NULL, hint, "there is no command \"%.64s\"", name);
+    return fail(&e);
+}
+
+static int run_command(int argc, char **argv) {
+    if (argc < 2) {
+        cmd_overview();
+        return EXIT_DONE;
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "-V") || !strcmp(name, "--version")) {
+        printf("puck %s (ABI %d)\n", PUCK_VERSION, PUCK_ABI);
+        return EXIT_DONE;
+    }
+    if (!strcmp(name, "-h") || !strcmp(name, "--help")) name = "help";
+    for (int i = 0; i < COUNT_OF(run); i++)
+        if (!strcmp(cmd_names()[i], name)) return run[i](argc - 1, argv + 1);
+    return unknown_command(name);
+}
+
+int main(int argc, char **argv) {
+    Error e;
+    if (!check_processor(&e)) return fail(&e);
+    const int code = run_command(argc, argv);
+    /* A full disk behind a redirection shows only here. */
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    error_set(&e, "standard output", "Is the disk full?", "the result could not be written");
+    return code == EXIT_DONE ? fail(&e) : code;
+}

@@ -1,0 +1,135 @@
+/* Choosing and opening a back end: see plugin.h. */
+#include "plugin.h"
+#include "log.h"
+#include "options.h"
+#include <dlfcn.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the host's services to a back end, with one process ---- */
+
+static void service_log(int level, const char *text) { log_write((LogLevel)level, "%s", text); }
+
+static void service_fatal(const char *text) {
+    log_write(LOG_ERROR, "%s", text);
+    abort();
+}
+
+static void service_all_reduce(void *data, int64_t count, DType dtype) {
+    (void)data, (void)count, (void)dtype;
+}
+
+static void service_reduce_scatter(void *recv, const void *send, int64_t count, DType dtype) {
+    memmove(recv, send, (size_t)(count * dtype_bytes(dtype)));
+}
+
+static void service_all_gather(void *recv, const void *send, int64_t count, DType dtype) {
+    memmove(recv, send, (size_t)(count * dtype_bytes(dtype)));
+}
+
+static void service_broadcast(void *data, int64_t bytes, int root) {
+    (void)data, (void)bytes, (void)root;
+}
+
+static HostServices services_make(int64_t n_threads) {
+    return (HostServices){.rank = 0,
+                          .n_ranks = 1,
+                          .local_rank = 0,
+                          .n_threads = plugin_threads(n_threads),
+                          .log = service_log,
+                          .fatal = service_fatal,
+                          .all_reduce = service_all_reduce,
+                          .reduce_scatter = service_reduce_scatter,
+                          .all_gather = service_all_gather,
+                          .broadcast = service_broadcast};
+}
+
+int plugin_threads(int64_t requested) {
+    if (requested > 0) return (int)i64_min(requested, INT_MAX);
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than a cpu_set_t has bits */
+    return online > 0 ? (int)online : 1;
+}
+
+/* ---- shared objects ---- */
+
+/* FOLDER_OF_THE_PROGRAM/libpuck_NAME.so if that is there, else the bare file name, which the loader
+ * looks up in its own way. */
+static void find_library(char path[PATH_MAX], const char *name) {
+    char program[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash) {
+        *slash = '\0';
+        const int length = snprintf(path, PATH_MAX, "%s/libpuck_%s.so", program, name);
+        if (length < PATH_MAX && access(path, F_OK) == 0) return;
+    }
+    snprintf(path, PATH_MAX, "libpuck_%s.so", name);
+}
+
+static bool open_library(Backend *out, const char *path, int device, const HostServices *host,
+                         Error *e) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return error_set(e, path, "--device cpu needs no library", "the back end does not load: %s",
+                         dlerror());
+    const Plugin *plugin = dlsym(library, "puck_plugin");
+    bool ok = false;
+    if (!plugin)
+        error_set(e, path, NULL, "this library is no back end of puck: it has no puck_plugin");
+    else if (plugin->abi != PUCK_ABI)
+        error_set(e, path, "Build both from the same sources",
+                  "the back end speaks ABI %d, this puck speaks ABI %d", plugin->abi, PUCK_ABI);
+    else
+        ok = plugin->open(out, host, device, e);
+    /* An open back end's functions live in the library, so that stays until the process ends. */
+    if (!ok) dlclose(library);
+    return ok;
+}
+
+/* Number behind "cuda:", or -1. */
+static int device_number(const char *text) {
+    if (!*text || strlen(text) > 4 || strspn(text, "0123456789") != strlen(text)) return -1;
+    return atoi(text);
+}
+
+static bool open_auto(Backend *out, const HostServices *host, Error *e) {
+    char path[PATH_MAX];
+    find_library(path, "cuda");
+    Error why;
+    if (open_library(out, path, 0, host, &why)) {
+        log_info("device cuda: %s (auto: it answers)", out->properties.name);
+        return true;
+    }
+    if (!backend_open_cpu(out, host, e)) return false;
+    log_info("device cpu: %s, %d threads (auto: no cuda, as %s)", out->properties.name,
+             host->n_threads, why.text);
+    return true;
+}
+
+bool plugin_open(Backend *out, const char *device, int64_t n_threads, Error *e) {
+    const HostServices host = services_make(n_threads);
+    *out = (Backend){0};
+    if (!strcmp(device, "auto")) return open_auto(out, &host, e);
+    if (!strcmp(device, "cpu")) return backend_open_cpu(out, &host, e);
+    if (strchr(device, '/')) return open_library(out, device, 0, &host, e);
+
+    char path[PATH_MAX];
+    const bool numbered = !strncmp(device, "cuda:", 5);
+    const int number = numbered ? device_number(device + 5) : 0;
+    if (number >= 0 && (numbered || !strcmp(device, "cuda") || !strcmp(device, "emu"))) {
+        find_library(path, numbered ? "cuda" : device);
+        return open_library(out, path, number, &host, e);
+    }
+    static const char *const names[] = {"auto", "cpu", "cuda", "cuda:0", "emu", NULL};
+    char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];
+    options_hint(hint, "", device, names, "There are auto, cpu, cuda, cuda:N, emu and paths of a .so");
+    return error_misuse(e, "--device", hint, "there is no device \"%s\"",
+                        options_quote(quoted, device));
+}

@@ -1,0 +1,118 @@
+/* Named sets of values. What a preset does not name keeps its default. */
+#include "options.h"
+#include <string.h>
+
+typedef struct Preset {
+    const char *name, *help;
+    const char *values[32][2]; /* option, value; ends with NULL */
+} Preset;
+
+/* What the four sizes of GPT-2 share: half a million tokens a step and ten thousand million in all, the
+ * schedule with which public trainers reproduce the smallest size. */
+#define GPT2_SHARED                                                                                \
+    {"context", "1024"}, {"vocab_size", "50257"}, {"bias", "true"}, {"dropout", "0"},              \
+        {"steps", "19073"}, {"batch_size", "512"}, {"warmup", "700"}, {"min_lr", "0"},             \
+        {"schedule", "cosine"}, {"beta1", "0.9"}, {"beta2", "0.95"}, {"weight_decay", "0.1"},      \
+        {"clip", "1"}, {"save_every", "1000"}
+
+static const Preset presets[] = {
+    {"shakespeare-cpu-gpt2",
+     "nanoGPT's recipe for a CPU: 0.8M parameters, characters",
+     {{"layers", "4"},
+      {"heads", "4"},
+      {"channels", "128"},
+      {"context", "64"},
+      {"bias", "false"},
+      {"dropout", "0"},
+      {"order", "random"},
+      {"steps", "2000"},
+      {"batch_size", "12"},
+      {"lr", "0.001"},
+      {"min_lr", "0.0001"},
+      {"warmup", "100"},
+      {"schedule", "cosine"},
+      {"beta2", "0.99"},
+      {"weight_decay", "0.1"},
+      {"clip", "1"},
+      {"eval_every", "250"},
+      {"eval_batches", "20"}}},
+    {"shakespeare-gpt2",
+     "nanoGPT's recipe for a GPU: 10.6M parameters, characters",
+     {{"layers", "6"},
+      {"heads", "6"},
+      {"channels", "384"},
+      {"context", "256"},
+      {"bias", "false"},
+      {"dropout", "0.2"},
+      {"order", "random"},
+      {"steps", "5000"},
+      {"batch_size", "64"},
+      {"lr", "0.001"},
+      {"min_lr", "0.0001"},
+      {"warmup", "100"},
+      {"schedule", "cosine"},
+      {"beta2", "0.99"},
+      {"weight_decay", "0.1"},
+      {"clip", "1"},
+      {"eval_every", "250"},
+      {"eval_batches", "200"}}},
+    {"gpt2",
+     "GPT-2's smallest size: 124M parameters",
+     {{"layers", "12"},
+      {"heads", "12"},
+      {"channels", "768"},
+      {"lr", "0.0006"},
+      {"micro_batch", "64"},
+      GPT2_SHARED}},
+    {"gpt2-medium",
+     "GPT-2, 355M parameters",
+     {{"layers", "24"},
+      {"heads", "16"},
+      {"channels", "1024"},
+      {"lr", "0.0003"},
+      {"micro_batch", "32"},
+      GPT2_SHARED}},
+    {"gpt2-large",
+     "GPT-2, 774M parameters",
+     {{"layers", "36"},
+      {"heads", "20"},
+      {"channels", "1280"},
+      {"lr", "0.00025"},
+      {"micro_batch", "16"},
+      GPT2_SHARED}},
+    {"gpt2-xl",
+     "GPT-2's largest size: 1558M parameters",
+     {{"layers", "48"},
+      {"heads", "25"},
+      {"channels", "1600"},
+      {"lr", "0.0002"},
+      {"micro_batch", "8"},
+      GPT2_SHARED}},
+};
+
+static const char *const names[] = {"shakespeare-cpu-gpt2", "shakespeare-gpt2", "gpt2",
+                                    "gpt2-medium",          "gpt2-large",       "gpt2-xl",
+                                    NULL};
+_Static_assert(COUNT_OF(names) == COUNT_OF(presets) + 1, "every preset has its name in the list");
+
+const char *const *preset_names(void) { return names; }
+
+bool preset_apply(Settings *s, const char *name, Error *e) {
+    for (int i = 0; i < COUNT_OF(presets); i++) {
+        if (strcmp(presets[i].name, name) != 0) continue;
+        for (int k = 0; presets[i].values[k][0]; k++) {
+            const char *const *pair = presets[i].values[k];
+            CHECK(options_set(s, pair[0], pair[1], FROM_PRESET, name, e), "%s: %s", name, e->text);
+        }
+        return true;
+    }
+    char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];
+    options_hint(hint, "", name, names, "`puck info` lists the presets");
+    return error_misuse(e, "--preset", hint, "there is no preset \"%s\"",
+                        options_quote(quoted, name));
+}
+
+void preset_list(FILE *out) {
+    for (int i = 0; i < COUNT_OF(presets); i++)
+        fprintf(out, "  %-22s %s\n", presets[i].name, presets[i].help);
+}
