@@ -22,6 +22,12 @@ typedef struct Tokenizer {
 bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e);
 /* 256 byte tokens, ids in GPT-2's byte-to-unicode order as tokenizer.json needs them. */
 bool tokenizer_make_byte(Tokenizer *t, Error *e);
+/* Token i is code[i]; the code points are distinct. */
+bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e);
+/* Token i is byte[i], a permutation of 0..255. */
+bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e);
+/* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 and on. */
+void tokenizer_byte_codes(int32_t code[256]);
 /* Reads a tokenizer.json, or refuses by name what it cannot represent exactly. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
 bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e);

@@ -1,0 +1,209 @@
+/* The training loop. One iteration enqueues a step's work on the device, then reads the result of the
+ * step before, so a device never waits for the host. On a boundary (evaluation, save, sample, signal,
+ * end) the result of the step itself is awaited first. */
+#include "trainer.h"
+#include "log.h"
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The signal that asks for a save and an end; 0 is none. A handler can reach nothing else. */
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int signal_number) {
+    if (stop_signal == SIGINT && signal_number == SIGINT) _exit(128 + SIGINT);
+    stop_signal = signal_number;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* Copies a micro-batch to the device. Its slot is free again once `fed` has passed. */
+static void copy_batch(Trainer *t, const Batch *batch) {
+    Backend *b = &t->backend;
+    Model *m = &t->model;
+    b->copy(b, m->tokens.data, batch->tokens, tensor_bytes(m->tokens), COPY_TO_DEVICE, m->cx.stream);
+    b->copy(b, m->targets.data, batch->targets, tensor_bytes(m->targets), COPY_TO_DEVICE,
+            m->cx.stream);
+    b->copy(b, m->order.data, batch->order, tensor_bytes(m->order), COPY_TO_DEVICE, m->cx.stream);
+    b->copy(b, m->starts.data, batch->starts, tensor_bytes(m->starts), COPY_TO_DEVICE,
+            m->cx.stream);
+    b->event_record(b, t->fed, m->cx.stream);
+}
+
+/* Targets of the global batch, known before any of it is read. */
+static int64_t count_valid(const Trainer *t) {
+    int64_t n_valid = 0;
+    for (int64_t i = 0; i < t->options->batch_size; i++) {
+        int64_t n_inputs;
+        loader_window(&t->feed, t->state.samples + i, &n_inputs);
+        n_valid += n_inputs;
+    }
+    return n_valid;
+}
+
+/* For tests of bad steps: PUCK_TEST_NAN="3,4" puts a NaN into a gradient at these steps. */
+static void inject_nan(Trainer *t) {
+    const char *steps = getenv("PUCK_TEST_NAN");
+    while (steps && *steps) {
+        char *end;
+        if (strtol(steps, &end, 10) == t->state.step) {
+            const Tensor grad = t->model.params[0].grad;
+            t->backend.fill(&t->backend, grad.data, 0xff, dtype_bytes(grad.dtype),
+                            t->model.cx.stream);
+        }
+        steps = *end == ',' ? end + 1 : NULL;
+    }
+}
+
+static void enqueue_step(Trainer *t) {
+    Backend *b = &t->backend;
+    Model *m = &t->model;
+    const int slot = (int)(t->state.step % RING);
+    const StepRecord record = {t->state.step + 1, schedule_lr(&t->schedule, t->state.step),
+                               count_valid(t)};
+    t->state.step = record.step;
+    model_begin_step(m);
+    for (int64_t i = 0; i < t->n_micro; i++) {
+        b->event_finish(b, t->fed);
+        const Batch *batch = loader_next(t->loader);
+        copy_batch(t, batch);
+        StepParams *p = &t->params[slot * t->n_micro + i];
+        *p = (StepParams){.seed = (uint64_t)t->options->seed,
+                          .row_base = i * m->use.B * m->use.T,
+                          .step = (uint32_t)record.step,
+                          .training = 1,
+                          .loss_scale = 1.0 / (double)record.n_valid,
+                          .lr = record.lr,
+                          .max_grad_norm = t->options->clip};
+        model_set_step(m, p);
+        model_forward(m, true);
+        model_backward(m);
+    }
+    inject_nan(t);
+    model_update(m, &t->adamw);
+    b->copy(b, &t->results[slot], m->step_result.data, sizeof(StepResult), COPY_TO_HOST,
+            m->cx.stream);
+    b->event_record(b, t->done[slot], m->cx.stream);
+    t->state.samples += t->options->batch_size;
+    t->pending = record;
+}
+
+/* Reads the result of `record`: counts, metrics, and the end of a run that has gone bad. */
+static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
+    const int slot = (int)((record->step - 1) % RING);
+    t->backend.event_finish(&t->backend, t->done[slot]);
+    const StepResult *r = &t->results[slot];
+    TrainState *state = &t->state;
+    state->tokens += record->n_valid;
+    if (!r->bad) {
+        state->bad_steps = 0;
+    } else {
+        const char *culprit = model_param_name(&t->model, r->first_bad);
+        state->bad_steps++;
+        state->skipped_steps++;
+        log_warning("step %ld is not finite (first in %s): skipped, no weight has changed",
+                    (long)record->step, culprit);
+        if (state->bad_steps >= t->options->max_bad_steps) {
+            char good[64] = "none was saved";
+            if (t->last_saved >= 0)
+                snprintf(good, sizeof good, "ckpt/step-%08ld", (long)t->last_saved);
+            return error_set(e, t->run, "Lower --lr, or raise --warmup, and resume",
+                             "%ld steps in a row were not finite, up to step %ld (first in %s); "
+                             "the last good checkpoint is %s",
+                             (long)state->bad_steps, (long)record->step, culprit, good);
+        }
+    }
+    const bool last = record->step == t->options->steps;
+    const bool write = record->step % t->options->log_every == 0 || last;
+    return metrics_step(&t->metrics, record, r, state->tokens, write, e);
+}
+
+bool trainer_save(Trainer *t, bool eval_due, Error *e) {
+    t->state.eval_due = eval_due;
+    t->state.elapsed_sec = metrics_elapsed(&t->metrics);
+    metrics_sync(&t->metrics);
+    if (!checkpoint_save(t->run, &t->model, &t->tokenizer, t->options, &t->state, t->options->keep,
+                         e))
+        return false;
+    t->last_saved = t->state.step;
+    return true;
+}
+
+/* Evaluates, and keeps a checkpoint of the best loss so far. */
+static bool evaluate(Trainer *t, Error *e) {
+    TrainState *state = &t->state;
+    state->eval_due = false;
+    if (t->val.n_tokens < 2) return true;
+    const double loss = trainer_estimate(t);
+    const bool better = loss < state->best_loss;
+    state->evals_since_best = better ? 0 : state->evals_since_best + 1;
+    if (better) {
+        state->best_loss = loss;
+        state->best_step = state->step;
+    }
+    if (!metrics_eval(&t->metrics, state->step, loss, e)) return false;
+    if (!better) return true;
+    if (t->last_saved != state->step && !trainer_save(t, false, e)) return false;
+    return checkpoint_mark_best(t->run, state->step, e);
+}
+
+static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
+
+static bool is_finished(const Trainer *t) {
+    return t->state.step >= t->options->steps ||
+           (t->options->patience > 0 && t->state.evals_since_best >= t->options->patience);
+}
+
+/* What follows a step, in the order that makes a crash at any point resumable: sample, save, evaluate. */
+static bool after_step(Trainer *t, bool stopping, Error *e) {
+    const Options *o = t->options;
+    const int64_t step = t->state.step;
+    const bool last = step >= o->steps;
+    const bool eval = every(step, o->eval_every) || (last && o->eval_every > 0);
+    if (every(step, o->sample_every) && !trainer_sample(t, e)) return false;
+    /* The last step's save would be followed at once by that of the finished run. */
+    const bool save = stopping || (last ? eval : every(step, o->save_every));
+    if (save && !trainer_save(t, eval, e)) return false;
+    return !eval || stopping || evaluate(t, e);
+}
+
+static bool at_boundary(const Trainer *t) {
+    const Options *o = t->options;
+    const int64_t step = t->state.step;
+    return step >= o->steps || every(step, o->eval_every) || every(step, o->sample_every) ||
+           every(step, o->save_every);
+}
+
+bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
+    catch_signals();
+    if (t->state.eval_due && !evaluate(t, e)) return false;
+    int64_t steps_here = 0;
+    bool stopping = false;
+    while (!stopping && !is_finished(t)) {
+        const StepRecord before = t->pending;
+        enqueue_step(t);
+        if (before.step && !collect_step(t, &before, e)) return false;
+        steps_here++;
+        stopping = stop_signal || steps_here == t->options->stop_after;
+        if (!stopping && !at_boundary(t)) continue;
+        const StepRecord now = t->pending;
+        t->pending.step = 0;
+        if (!collect_step(t, &now, e) || !after_step(t, stopping, e)) return false;
+    }
+    log_progress_end();
+    *exit_code = stop_signal ? EXIT_PREEMPTED : EXIT_DONE;
+    if (stopping) {
+        log_info("saved step %ld; to go on: puck train --run %s", (long)t->state.step, t->run);
+        return true;
+    }
+    t->state.finished = true;
+    return trainer_save(t, false, e);
+}

@@ -1,0 +1,89 @@
+/* The parts of a training run, private to host/train.
+ *
+ *   run.c       settings, data, resume: everything before the first step
+ *   loop.c      the steps
+ *   validate.c  the estimate of the validation loss, and samples
+ *   metrics.c   metrics.jsonl, TensorBoard events, the progress line */
+#pragma once
+#include "config.h"
+#include "loader.h"
+#include "schedule.h"
+#include "train.h"
+
+/* What the host keeps of a step until its result has come back, one step late. */
+typedef struct StepRecord {
+    int64_t step; /* the number it has after it is done, from 1 */
+    double lr;
+    int64_t n_valid;
+} StepRecord;
+
+typedef struct Metrics {
+    const char *run;
+    int file; /* metrics.jsonl, appended */
+    struct TfEvents *events;
+    double flops_per_token;
+    double peak_flops; /* 0: unknown */
+    int64_t memory_bytes;
+    double start, elapsed_before;  /* wall time of the loop's start; seconds of earlier calls */
+    double last_time;              /* of the last step that was reported */
+    int64_t last_tokens;           /* tokens by then */
+    double tokens_per_sec;         /* between the last two reports */
+    int64_t report_every, steps;
+} Metrics;
+
+enum { RING = 2 }; /* steps in flight: one runs, one is being read */
+
+typedef struct Trainer {
+    Settings settings;
+    const Options *options; /* &settings.options */
+    const char *run;
+    char data[1024]; /* folder with token shards */
+    Backend backend;
+    Model model;
+    Tokenizer tokenizer;
+    DataMeta meta;
+    Tokens train, val;
+    LoaderConfig feed;
+    Loader *loader;
+    void *loader_memory;
+    int64_t n_micro; /* micro-batches a step */
+    Schedule schedule;
+    AdamW adamw;
+    TrainState state;
+    Metrics metrics;
+
+    /* Pinned; a slot is reused only after its event. */
+    StepParams *params;  /* n_micro * RING */
+    StepResult *results; /* RING */
+    Event *fed;          /* the batch has left its slot */
+    Event *done[RING];   /* the step's result has arrived */
+    StepRecord pending;  /* step 0: none */
+
+    void *val_memory; /* one batch, for the estimate */
+    int64_t last_saved;
+    SampleText sample;
+} Trainer;
+
+/* loop.c: runs until the last step, an early stop or a signal. */
+bool trainer_loop(Trainer *t, int *exit_code, Error *e);
+bool trainer_save(Trainer *t, bool eval_due, Error *e);
+
+/* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it by
+ * the reported definition if that is less work. NaN if there is no validation part. */
+double trainer_estimate(Trainer *t);
+bool trainer_sample(Trainer *t, Error *e); /* appends one text to samples.txt */
+bool trainer_cut_samples(Trainer *t, Error *e);
+
+/* metrics.c */
+bool metrics_open(Metrics *m, const char *run, const TrainState *state, Error *e);
+bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, int64_t tokens,
+                  bool write, Error *e);
+bool metrics_eval(Metrics *m, int64_t step, double val_loss, Error *e);
+double metrics_elapsed(const Metrics *m);
+void metrics_sync(Metrics *m);
+void metrics_close(Metrics *m);
+
+/* Seconds of a clock that only goes forward. */
+double time_now(void);
+/* Measured speed of a large matrix product, in FLOP/s: the peak that progress is shown against. */
+double measure_peak_flops(Backend *b);

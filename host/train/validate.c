@@ -1,0 +1,74 @@
+/* During training: an estimate of the validation loss, and sample texts. */
+#include "trainer.h"
+#include "log.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Always the same windows, so that estimates of one run compare. */
+static double estimate_by_batches(Trainer *t) {
+    Model *m = &t->model;
+    const int64_t B = m->use.B, T = m->use.T, n = B * T;
+    int32_t *memory = t->val_memory;
+    Batch batch = {.tokens = memory, .targets = memory + n, .order = memory + 2 * n,
+                   .starts = memory + 3 * n};
+    const LoaderConfig feed = {&t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM};
+    float *losses = (float *)(memory + 4 * n + 1);
+    double sum = 0;
+    int64_t n_valid = 0;
+    for (int64_t i = 0; i < t->options->eval_batches; i++) {
+        loader_fill(&feed, i * B, &batch);
+        model_write(m, m->tokens, batch.tokens);
+        model_write(m, m->targets, batch.targets);
+        model_forward(m, false);
+        model_read_f32(m, m->losses, losses);
+        for (int64_t row = 0; row < n; row++) sum += losses[row];
+        n_valid += batch.n_valid;
+    }
+    return sum / (double)n_valid;
+}
+
+double trainer_estimate(Trainer *t) {
+    Model *m = &t->model;
+    const int64_t n_estimate = t->options->eval_batches * m->use.B * m->use.T;
+    if (n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T)
+        return evaluate_split(m, &t->val, 0).loss;
+    t->params[0] = (StepParams){.step = 1, .loss_scale = 0};
+    model_set_step(m, &t->params[0]);
+    return estimate_by_batches(t);
+}
+
+static const char sample_mark[] = "=== step ";
+
+bool trainer_sample(Trainer *t, Error *e) {
+    char path[1200];
+    snprintf(path, sizeof path, "%s/samples.txt", t->run);
+    FILE *out = fopen(path, "a");
+    if (!out) return error_set(e, path, "Check the folder", "samples cannot be written: %m");
+    fprintf(out, "%s%ld ===\n", sample_mark, (long)t->state.step);
+    const bool ok = t->sample(&t->model, &t->tokenizer, (uint64_t)t->options->seed, t->state.step,
+                              out, e);
+    fprintf(out, "\n");
+    if (fclose(out) != 0 && ok) return error_set(e, path, "Free some space", "write failed: %m");
+    return ok;
+}
+
+/* A resumed run writes the samples of later steps again, so those that are there go. */
+bool trainer_cut_samples(Trainer *t, Error *e) {
+    char path[1200];
+    snprintf(path, sizeof path, "%s/samples.txt", t->run);
+    FILE *there = fopen(path, "r");
+    if (!there) return true;
+    fclose(there);
+    int64_t bytes;
+    char *text = file_read(path, &bytes, e);
+    if (!text) return false;
+    bool ok = true;
+    for (char *at = text; (at = strstr(at, sample_mark)); at++) {
+        if (at != text && at[-1] != '\n') continue;
+        if (strtol(at + strlen(sample_mark), NULL, 10) <= t->state.step) continue;
+        ok = file_write_atomic(path, text, at - text, e);
+        break;
+    }
+    free(text);
+    return ok;
+}
