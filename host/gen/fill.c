@@ -40,7 +40,7 @@ static bool read_sentence(Fill *f, const Tokenizer *t, const char *sentence, Err
     const char *blank = strstr(sentence, "___");
     const char *after = blank ? blank + strspn(blank, "_") : NULL;
     if (!blank || strstr(after, "___"))
-        return error_misuse(e, "--fill", "write one ___ where a word is to be found",
+        return error_misuse(e, "--fill", "Write one ___ where a word is to be found",
                             "the sentence has %s blank", blank ? "more than one" : "no");
     const int64_t room = (int64_t)strlen(sentence);
     f->before = malloc((size_t)(room + 1) * sizeof *f->before);
@@ -77,7 +77,7 @@ static bool read_choices(Fill *f, const Tokenizer *t, const char *list, Error *e
             c->n = tokenizer_encode(t, "--candidates", list, c->bytes, ids, e);
             if (c->n < 0) return false;
             if (c->n == 0)
-                return error_misuse(e, "--candidates", "separate them by one comma each",
+                return error_misuse(e, "--candidates", "Separate them by one comma each",
                                     "candidate %ld is empty", (long)i + 1);
             list += c->bytes + 1;
         }
@@ -125,7 +125,7 @@ static bool score(Fill *f, Model *m, Error *e) {
             for (int64_t i = 0; i < length(f, c); i++) sum -= f->losses[b * T + i];
             c->mean = sum / (double)length(f, c);
             if (!isfinite(c->mean))
-                return error_set(e, NULL, "take an older checkpoint",
+                return error_set(e, NULL, "Take an older checkpoint",
                                  "the model's losses are not finite");
         }
     }
@@ -190,7 +190,7 @@ bool generate_fill(Model *m, const Tokenizer *t, const char *sentence, const cha
     bool ok = read_sentence(&f, t, sentence, e) && read_choices(&f, t, candidates, e);
     for (int64_t i = 0; ok && i < f.n; i++)
         if (length(&f, &f.choices[i]) > m->use.T)
-            ok = error_misuse(e, "--fill", "shorten it", "the sentence has %ld tokens, but %ld fit",
+            ok = error_misuse(e, "--fill", "Shorten it", "the sentence has %ld tokens, but %ld fit",
                               (long)length(&f, &f.choices[i]), (long)m->use.T);
     ok = ok && score(&f, m, e);
     if (ok) rank(&f);

@@ -140,7 +140,7 @@ static bool write_text(Text *text, Model *m, const Tokenizer *t, const GenerateR
         const int32_t id = sampler_next(&r->sampler, text->logits, n_vocab, text->seen,
                                         text->n_seen, r->sample, text->n, text->top, r->n_probs);
         if (id < 0)
-            return error_set(e, NULL, "take an older checkpoint",
+            return error_set(e, NULL, "Take an older checkpoint",
                              "the model's logits after %ld tokens are not finite", (long)text->n);
         text_append(text, m->config.context, id);
         stopped = write_token(w, t, id, r->stop, &matched);
@@ -164,11 +164,12 @@ bool generate_text(Model *m, const Tokenizer *t, const GenerateRequest *r, FILE 
     text_close(&text);
     if (r->n_probs > 0 && w.out) {
         fclose(w.out);
+        putc('\n', out);
         fwrite(held, 1, held_bytes, out);
         free(held);
     }
     if (ok && (fflush(out) != 0 || ferror(out)))
-        ok = error_set(e, NULL, "see that the disk has room", "the text could not be written: %s",
+        ok = error_set(e, NULL, "Is the disk full?", "the text could not be written: %s",
                        strerror(errno));
     return ok;
 }

@@ -108,7 +108,7 @@ int32_t sampler_next(const Sampler *s, float *logits, int64_t n_vocab, const int
     const bool greedy = s->temperature == 0 || s->top_k == 1;
     if (greedy && n_top == 0) return best;
     double sum = make_weights(logits, n_vocab, logits[best], s->temperature ? s->temperature : 1);
-    list_likeliest(logits, n_vocab, sum, top, n_top);
+    if (n_top > 0) list_likeliest(logits, n_vocab, sum, top, n_top);
     if (greedy) return best;
     if (s->top_k > 0 && s->top_k < n_vocab)
         sum = keep_largest(logits, n_vocab, (double)s->top_k, true);

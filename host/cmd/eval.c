@@ -1,0 +1,146 @@
+/* puck eval */
+#include "cmd.h"
+#include "load.h"
+#include "loader.h"
+#include "train.h"
+#include <errno.h>
+#include <ftw.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Rows of a pass: enough for the products to be efficient, few enough for a large vocabulary. */
+enum { EVAL_ROWS = 1024 };
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *at) {
+    (void)status, (void)kind, (void)at;
+    return remove(path);
+}
+
+/* Opens one split of a folder made by `puck tokenize`. */
+static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, const Options *o,
+                        const Loaded *l, Error *e) {
+    DataMeta meta;
+    if (!data_meta_read(dir, &meta, e)) return false;
+    if (meta.tokenizer_hash != tokenizer_hash(&l->tokenizer))
+        return error_set(e, dir, "Tokenize the text with the checkpoint's tokenizer.json",
+                         "these tokens were made by another tokenizer than the model's");
+    *text_bytes = strcmp(o->split, "val") == 0 ? meta.val_bytes : meta.train_bytes;
+    return tokens_open(tokens, dir, o->split, l->config.vocab, e);
+}
+
+/* Tokenizes a text as `puck train` does and opens the split. The files are mapped by then, so their
+ * names can go at once. */
+static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
+                      Error *e) {
+    const char *parent = getenv("TMPDIR");
+    char dir[1024], tokenizer[sizeof l->folder + 32];
+    snprintf(dir, sizeof dir, "%s/puck-eval-XXXXXX", parent && *parent ? parent : "/tmp");
+    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", l->folder);
+    if (!mkdtemp(dir))
+        return error_set(e, dir, "Set TMPDIR to a folder with room",
+                         "there is no folder for the tokens: %s", strerror(errno));
+    const char *input = o->data;
+    const TokenizeRequest request = {.inputs = &input,
+                                     .n_inputs = 1,
+                                     .field = "",
+                                     .tokenizer = tokenizer,
+                                     .output = dir,
+                                     .val_fraction = o->val_fraction};
+    TokenizeResult made;
+    const bool ok = tokenize_files(&request, &made, e) &&
+                    open_tokens(tokens, text_bytes, dir, o, l, e);
+    nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return ok;
+}
+
+static bool open_data(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
+                      Error *e) {
+    struct stat status;
+    if (stat(o->data, &status) != 0)
+        return error_set(e, o->data, "Check --data", "the data cannot be read: %s", strerror(errno));
+    const bool ok = S_ISDIR(status.st_mode) ? open_tokens(tokens, text_bytes, o->data, o, l, e)
+                                            : open_text(tokens, text_bytes, o, l, e);
+    if (!ok || tokens->n_tokens > 1) return ok;
+    tokens_close(tokens);
+    return error_set(e, o->data, "Give more text, or another --split or --val-fraction",
+                     "the %s part has too few tokens to score one", o->split);
+}
+
+/* A run's text is split where the run split it, unless the call says otherwise. */
+static bool recall_split(Settings *s, const char *folder, Error *e) {
+    char path[1100];
+    snprintf(path, sizeof path, "%s/config.toml", folder);
+    if (options_source(s, "val_fraction") != FROM_DEFAULT || access(path, F_OK) != 0) return true;
+    static Settings recorded; /* too large for the stack */
+    options_defaults(&recorded);
+    if (!checkpoint_read_options(folder, &recorded, e)) return false;
+    s->options.val_fraction = recorded.options.val_fraction;
+    return true;
+}
+
+static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+static void print_result(const EvalResult *r, const Options *o) {
+    const double bits = r->bits_per_byte;
+    if (!o->json) {
+        printf("loss            %.4f nats per token\nperplexity      %.4f\n", r->loss,
+               r->perplexity);
+        if (bits > 0) printf("bits per byte   %.4f\n", bits);
+        printf("tokens scored   %ld\n", (long)r->n_scored);
+        return;
+    }
+    json_t *line = json_pack("{s:o, s:o, s:o, s:I, s:s}", "loss", number(r->loss), "perplexity",
+                             number(r->perplexity), "bits_per_byte",
+                             bits > 0 ? number(bits) : json_null(), "tokens",
+                             (json_int_t)r->n_scored, "split", o->split);
+    CHECK(line, "the loss %g is no JSON", r->loss);
+    json_dumpf(line, stdout, JSON_REAL_PRECISION(17));
+    putchar('\n');
+    json_decref(line);
+}
+
+static bool run_loaded(Settings *s, Loaded *l, Error *e) {
+    const Options *o = &s->options;
+    Tokens tokens;
+    int64_t text_bytes;
+    if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, o, l, e)) return false;
+    const int64_t T = l->config.context;
+    const int64_t fit = i64_max(1, EVAL_ROWS / T);
+    const ModelUse use = {.B = i64_min(fit, evaluate_windows(tokens.n_tokens, T)), .T = T};
+    const bool ok = load_weights(l, &use, e);
+    if (ok) {
+        const EvalResult result = evaluate_split(&l->model, &tokens, text_bytes);
+        print_result(&result, o);
+    }
+    tokens_close(&tokens);
+    return ok;
+}
+
+static bool run(Settings *s, Error *e) {
+    if (!s->options.data[0])
+        return error_misuse(e, "--data", "Give a text file or a folder made by `puck tokenize`",
+                            "there is nothing to evaluate on");
+    Loaded l;
+    const bool ok = load_open(&l, &s->options, e) && run_loaded(s, &l, e);
+    load_close(&l);
+    return ok;
+}
+
+int cmd_eval(int argc, char **argv) {
+    static Settings s; /* too large for the stack */
+    Error e = {0};
+    bool help;
+    if (!options_parse(&s, CMD_EVAL, argc, argv, &help, &e)) goto failed;
+    if (help) {
+        options_help(CMD_EVAL, stdout);
+        return EXIT_DONE;
+    }
+    if (run(&s, &e)) return EXIT_DONE;
+failed:
+    error_print(&e);
+    return e.code;
+}

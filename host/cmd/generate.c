@@ -1,0 +1,136 @@
+/* puck generate */
+#include "generate.h"
+#include "cmd.h"
+#include "load.h"
+#include "log.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of a prompt read at once: enough for the products to be efficient. */
+enum { PROMPT_ROWS = 64 };
+/* Sentences scored at once by --fill. */
+enum { FILL_BATCH = 16 };
+/* Candidates that --fill lists unless --probs says how many. */
+enum { FILL_SHOWN = 10 };
+
+static bool read_stdin(char **text, int64_t *bytes, Error *e) {
+    size_t room = 0, n = 0;
+    *text = NULL;
+    do {
+        if (n == room) {
+            room = room ? 2 * room : 4096;
+            char *larger = realloc(*text, room);
+            if (!larger) return error_set(e, "standard input", NULL, "there is no memory for it");
+            *text = larger;
+        }
+        n += fread(*text + n, 1, room - n, stdin);
+    } while (n == room);
+    *bytes = (int64_t)n;
+    if (!ferror(stdin)) return true;
+    return error_set(e, "standard input", NULL, "the prompt could not be read: %s", strerror(errno));
+}
+
+/* The prompt, which the caller frees. */
+static bool read_prompt(const Options *o, char **text, int64_t *bytes, Error *e) {
+    if (o->prompt[0] && o->prompt_file[0])
+        return error_misuse(e, "--prompt-file", "Give one of them", "there are two prompts");
+    if (strcmp(o->prompt_file, "-") == 0) return read_stdin(text, bytes, e);
+    if (o->prompt_file[0]) return (*text = file_read(o->prompt_file, bytes, e)) != NULL;
+    *text = strdup(o->prompt);
+    *bytes = (int64_t)strlen(o->prompt);
+    return *text ? true : error_set(e, NULL, NULL, "there is no memory for the prompt");
+}
+
+static void print_sample(const char *text, size_t bytes, const GenerateRequest *r) {
+    json_t *line = json_pack("{s:I, s:I, s:s%}", "sample", (json_int_t)r->sample, "seed",
+                             (json_int_t)r->sampler.seed, "text", text, bytes);
+    CHECK(line, "%zu bytes of text are no JSON", bytes);
+    json_dumpf(line, stdout, 0);
+    putchar('\n');
+    json_decref(line);
+}
+
+static bool generate_json(Loaded *l, const GenerateRequest *r, Error *e) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *memory = open_memstream(&text, &bytes);
+    if (!memory) return error_set(e, NULL, NULL, "there is no memory for a text");
+    const bool ok = generate_text(&l->model, &l->tokenizer, r, memory, e);
+    fclose(memory);
+    if (ok) print_sample(text, bytes, r);
+    free(text);
+    return ok;
+}
+
+static bool generate_samples(Loaded *l, const Options *o, GenerateRequest *r, Error *e) {
+    const ModelUse use = {.decode_batch = 1, .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
+    bool ok = load_weights(l, &use, e);
+    for (r->sample = 0; ok && r->sample < o->samples; r->sample++) {
+        if (o->json) {
+            ok = generate_json(l, r, e);
+        } else {
+            if (r->sample > 0) puts("---");
+            ok = generate_text(&l->model, &l->tokenizer, r, stdout, e);
+            putchar('\n');
+        }
+        fflush(stdout);
+    }
+    return ok;
+}
+
+static bool run_text(Loaded *l, const Options *o, Error *e) {
+    char *prompt = NULL;
+    GenerateRequest r = {.n_tokens = o->tokens,
+                         .stop = o->stop,
+                         .n_probs = (int)o->probs,
+                         .echo_prompt = true,
+                         .sampler = {.temperature = o->greedy ? 0 : o->temperature,
+                                     .top_k = o->top_k,
+                                     .top_p = o->top_p,
+                                     .repetition_penalty = o->repetition_penalty,
+                                     .seed = (uint64_t)o->seed}};
+    bool ok = read_prompt(o, &prompt, &r.prompt_bytes, e);
+    r.prompt = prompt;
+    ok = ok && generate_samples(l, o, &r, e);
+    free(prompt);
+    return ok;
+}
+
+static bool run_fill(Loaded *l, const Options *o, Error *e) {
+    /* No sentence has more tokens than the two texts have bytes. */
+    const int64_t most = (int64_t)(strlen(o->fill) + strlen(o->candidates));
+    const ModelUse use = {.B = FILL_BATCH, .T = i64_min(l->config.context, most)};
+    return load_weights(l, &use, e) &&
+           generate_fill(&l->model, &l->tokenizer, o->fill, o->candidates,
+                         o->probs ? (int)o->probs : FILL_SHOWN, o->json, stdout, e);
+}
+
+static bool run(const Options *o, Error *e) {
+    if (o->candidates[0] && !o->fill[0])
+        return error_misuse(e, "--candidates", "Give --fill too", "there is no sentence to fill");
+    if (o->probs && o->json && !o->fill[0])
+        return error_misuse(e, "--probs", "Leave one of them out",
+                            "the table of candidates has no JSON form");
+    Loaded l;
+    bool ok = load_open(&l, o, e);
+    ok = ok && (o->fill[0] ? run_fill(&l, o, e) : run_text(&l, o, e));
+    load_close(&l);
+    return ok;
+}
+
+int cmd_generate(int argc, char **argv) {
+    static Settings s; /* too large for the stack */
+    Error e = {0};
+    bool help;
+    if (!options_parse(&s, CMD_GENERATE, argc, argv, &help, &e)) goto failed;
+    if (help) {
+        options_help(CMD_GENERATE, stdout);
+        return EXIT_DONE;
+    }
+    if (run(&s.options, &e)) return EXIT_DONE;
+failed:
+    error_print(&e);
+    return e.code;
+}

@@ -1,0 +1,34 @@
+#include "load.h"
+#include "log.h"
+#include "plugin.h"
+#include <stdio.h>
+
+bool load_open(Loaded *l, const Options *o, Error *e) {
+    *l = (Loaded){0};
+    log_set_level(o->quiet ? LOG_WARNING : o->verbose ? LOG_DEBUG : LOG_INFO);
+    if (!o->from[0])
+        return error_misuse(e, "--from", "Give a run folder, a checkpoint or a Hugging Face folder",
+                            "there is no model to load");
+    char path[sizeof l->folder + 32];
+    if (!checkpoint_find(o->from, l->folder, sizeof l->folder, e)) return false;
+    snprintf(path, sizeof path, "%s/tokenizer.json", l->folder);
+    if (!checkpoint_read_config(l->folder, &l->config, e)) return false;
+    if (!tokenizer_load(&l->tokenizer, path, e)) return false;
+    if (l->tokenizer.n_vocab > l->config.vocab)
+        return error_set(e, path, "They belong to different models",
+                         "the tokenizer has %d tokens, but the model %ld", l->tokenizer.n_vocab,
+                         (long)l->config.vocab);
+    log_info("loading %s", l->folder);
+    return plugin_open(&l->backend, o->device, o->threads, e);
+}
+
+bool load_weights(Loaded *l, const ModelUse *use, Error *e) {
+    model_plan(&l->model, &l->config, use, &l->backend);
+    return model_commit(&l->model, e) && checkpoint_read_weights(l->folder, &l->model, e);
+}
+
+void load_close(Loaded *l) {
+    if (l->model.backend) model_free(&l->model);
+    if (l->backend.close) l->backend.close(&l->backend);
+    tokenizer_free(&l->tokenizer);
+}

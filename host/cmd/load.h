@@ -1,0 +1,18 @@
+/* A checkpoint ready for use: what `generate` and `eval` begin with. */
+#pragma once
+#include "checkpoint.h"
+
+typedef struct Loaded {
+    char folder[1024]; /* the checkpoint that --from led to */
+    ModelConfig config;
+    Tokenizer tokenizer;
+    Backend backend;
+    Model model;
+} Loaded;
+
+/* First what is small: the folder, its config and tokenizer, and the back end. */
+bool load_open(Loaded *l, const Options *o, Error *e);
+/* Then the weights, into a model planned for `use`. */
+bool load_weights(Loaded *l, const ModelUse *use, Error *e);
+/* Frees what there is. */
+void load_close(Loaded *l);
