@@ -1,31 +1,42 @@
-# puck: `make help` lists the targets, `make info` shows what the probes found.
-SHELL := /bin/bash
-BUILD ?= build
-ARCH  ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
-CC    ?= gcc
+# puck: `make help` lists the targets, `make info` shows what was found on this machine.
+SHELL  := /bin/bash
+BUILD  ?= build
+ARCH   ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
 PREFIX ?= /usr/local
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 CPPFLAGS := -D_GNU_SOURCE -Iinclude
 CFLAGS   := -std=c11 -O2 -g -march=$(ARCH) -fopenmp $(WARN) $(EXTRA_CFLAGS)
-# Kernels: no errno and no trapping semantics, so loops vectorise; never -ffast-math, NaN must survive.
-KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros
-LDLIBS   := -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
+# Kernels: no errno, no traps, so that loops vectorise. Never -ffast-math: a NaN must survive.
+KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
 LDFLAGS  := -fopenmp -rdynamic $(EXTRA_LDFLAGS)
+LDLIBS   := -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
 
 HOST    := $(wildcard host/*/*.c)
 KERNELS := $(wildcard kernels/cpu/*.c)
-OBJECTS := $(HOST:%.c=$(BUILD)/%.o) $(KERNELS:%.c=$(BUILD)/%.o)
-LIBRARY := $(filter-out $(BUILD)/host/cmd/main.o,$(OBJECTS))
+OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS))
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
-.PHONY: all clean
-all: puck
+# Debian 12's packages, and the lines that each must compile and link (see `deps`).
+PACKAGES := gcc libc6-dev libopenblas-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
+PROBE    := setjmp.h stdarg.h stddef.h stdint.h cblas.h jansson.h xxhash.h cmocka.h omp.h
+
+TEXT := data/text/tinyshakespeare.txt
+DEMO_STEPS := 2000
+
+.PHONY: all help info deps demo test test-all test-asan test-peers test-kill lint format fuzz \
+        bench bench-peers install clean
+all: puck ## build ./puck
 
 puck: $(OBJECTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/libpuck.a: $(LIBRARY) $(F64)
+# ---- objects ----
+
+$(BUILD)/libpuck.a: $(filter-out %/main.o,$(OBJECTS)) $(F64)
 	@rm -f $@
 	ar rcs $@ $^
 
@@ -33,7 +44,7 @@ $(BUILD)/kernels/%.o: kernels/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -c -o $@ $<
 
-# The same kernel sources over `real` = double: references and gradient checks only.
+# The same kernels over `real` = double: references and gradient checks only.
 $(BUILD)/f64/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -DPUCK_REAL_F64 -MMD -c -o $@ $<
@@ -42,14 +53,72 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -c -o $@ $<
 
-# One program a test file: tests/FAMILY/NAME.c -> build/tests/FAMILY/NAME
-TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/fuzz/%,$(wildcard tests/*/test_*.c)))
+# ---- everyday use ----
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+info: ## what was found here
+	@echo "compiler  $$($(CC) --version | head -1)"
+	@echo "target    $(ARCH)"
+	@echo "cores     $$(nproc)"
+	@for library in openblas jansson xxhash cmocka; do \
+	    printf '%-9s %s\n' $$library "$$(echo 'int main(void){return 0;}' | \
+	    $(CC) -x c - -l$$library -o /dev/null 2>/dev/null && echo found || echo missing)"; done
+
+define PROBE_SOURCE
+$(foreach header,$(PROBE),#include <$(header)>
+)int main(void) { openblas_set_num_threads(1); return XXH3_64bits("", 0) == 1 || json_true() == 0; }
+endef
+export PROBE_SOURCE
+
+deps: ## install what the build needs (root or sudo), if it is not there
+	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -lopenblas -ljansson -lxxhash \
+	    -lcmocka 2>/dev/null; then exit 0; fi; \
+	command="apt-get update && apt-get install -y $(PACKAGES)"; \
+	if [ "$$(id -u)" = 0 ]; then bash -c "$$command"; \
+	elif command -v sudo >/dev/null; then sudo bash -c "$$command"; \
+	else echo "Packages are missing. As root, run:"; echo "  $$command"; exit 1; fi
+
+demo: deps ## a minute of training, then Shakespeare
+	@$(MAKE) --no-print-directory -s puck
+	@set -e; text=$$(bash data/fetch.sh --output $(TEXT)); \
+	./puck train --preset shakespeare-cpu-gpt2 --data "$$text" --run runs/demo --fresh \
+	    --steps $(DEMO_STEPS); \
+	./puck eval --from runs/demo --data runs/demo/data; \
+	./puck generate --from runs/demo --tokens 500
+
+install: puck ## PREFIX=/usr/local
+	install -D puck $(DESTDIR)$(PREFIX)/bin/puck
+
+clean: ## remove what was built
+	rm -rf $(BUILD) build-* puck
+
+# ---- tests ----
+
+# tests/FAMILY/test_NAME.c is a program; tests/FAMILY/test_NAME.sh a script that prints TAP.
+TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
+TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
+TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
+                 $(BUILD)/tests/io/shim.so
+
+test: deps ## the everyday suite; its last line counts
+	@$(MAKE) --no-print-directory -s puck tests-build
+	@$(MAKE) --no-print-directory -s lint
+	@BUILD=$(BUILD) bash tests/run.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+
+tests-build: puck $(TEST_PROGRAMS) $(TEST_EXTRAS)
+
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libpuck.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
-.PRECIOUS: $(BUILD)/tests/%.o
-tests-build: $(TESTS)
+$(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/test_*.c)): \
+    $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/ops/test_%,$(wildcard tests/ops/*.c)))
+.SECONDARY:
 
-clean:
-	rm -rf $(BUILD) puck
+lint: ## dependency direction, names, sizes, cppcheck
+	@bash tests/lint.sh
+
+format: ## clang-format on every source
+	clang-format -i $$(git ls-files '*.c' '*.h')
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
