@@ -3,6 +3,7 @@ SHELL  := /bin/bash
 BUILD  ?= build
 ARCH   ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
 PREFIX ?= /usr/local
+PUCK   ?= puck
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -29,9 +30,9 @@ DEMO_STEPS := 2000
 
 .PHONY: all help info deps demo test test-all test-asan test-peers test-kill lint format fuzz \
         bench bench-peers install clean
-all: puck ## build ./puck
+all: $(PUCK) ## build ./puck
 
-puck: $(OBJECTS)
+$(PUCK): $(OBJECTS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # ---- objects ----
@@ -105,9 +106,17 @@ TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck
 test: deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build
 	@$(MAKE) --no-print-directory -s lint
-	@BUILD=$(BUILD) bash tests/run.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
-tests-build: puck $(TEST_PROGRAMS) $(TEST_EXTRAS)
+# The C tests and a training run of the program under AddressSanitizer and UBSan.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+test-asan: deps ## the suite under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory -s BUILD=build-asan PUCK=build-asan/puck \
+	    EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)" test-sanitized
+test-sanitized: tests-build
+	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh $(TEST_PROGRAMS) $(ASAN_SCRIPTS)
+
+tests-build: $(PUCK) $(TEST_PROGRAMS) $(TEST_EXTRAS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libpuck.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
