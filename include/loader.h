@@ -7,6 +7,12 @@
 #include "tensor.h"
 #include "tokenizer.h"
 
+enum {
+    TOKENS_HEADER_BYTES = 1024,
+    TOKENS_MAGIC_16 = 20240520, TOKENS_VERSION_16 = 1,
+    TOKENS_MAGIC_32 = 20240801, TOKENS_VERSION_32 = 7
+};
+
 /* All shards of one split, mapped; one logical stream of n_tokens. */
 typedef struct Tokens {
     struct TokenShard {
@@ -22,13 +28,15 @@ typedef struct Tokens {
 } Tokens;
 
 /* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that is
- * off, and on a token >= n_vocab (shard and offset named; every token is read once). */
+ * off, a count that is not meta.json's (where there is one), and on a token >= n_vocab (shard and offset
+ * named; every token is read once). */
 bool tokens_open(Tokens *t, const char *dir, const char *split, int64_t n_vocab, Error *e);
 void tokens_close(Tokens *t);
 /* Copies tokens [first, first + n) as int32. The range must exist. */
 void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
 
-/* Writes shards and their folder. `encode` files are written to a temporary name and renamed. */
+/* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded up,
+ * is for validation. Plain texts are joined as they are; each text of JSON lines gets a newline. */
 typedef struct TokenizeRequest {
     const char *const *inputs; /* files, folders (every regular file, by name), or "-" */
     int n_inputs;
@@ -53,6 +61,18 @@ typedef struct DataMeta {
 bool data_meta_read(const char *dir, DataMeta *meta, Error *e);
 bool data_meta_write(const char *dir, const DataMeta *meta, Error *e);
 
+/* Writes a data folder beside its place, as OUTPUT.tmp, and swaps it in when it is whole: a failure or
+ * crash leaves what was there. An output folder that holds anything else than token data is refused. */
+typedef struct DataWriter DataWriter;
+DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e);
+/* Tokens go to the split begun last. */
+bool data_writer_split(DataWriter *w, const char *split, Error *e);
+bool data_writer_tokens(DataWriter *w, const int32_t *ids, int64_t n, Error *e);
+/* Adds tokenizer.json and meta.json (data_hash is filled in) and puts the folder in place. */
+bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error *e);
+/* Frees; without a successful finish it deletes what was written. */
+void data_writer_end(DataWriter *w);
+
 typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
 
 /* What makes batches. ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T inputs; an epoch
@@ -65,7 +85,8 @@ typedef struct LoaderConfig {
     DataOrder order;
 } LoaderConfig;
 
-/* One micro-batch in pinned host memory. Valid until the slot's next use: two batches later. */
+/* One micro-batch in pinned host memory. From loader_next it is valid until the call after the next, so
+ * that its copy to a device may still be under way when the next one is asked for. */
 typedef struct Batch {
     int32_t *tokens;  /* (B,T) */
     int32_t *targets; /* (B,T), -1 is ignored */
@@ -77,8 +98,9 @@ typedef struct Batch {
 
 /* Start of the window of sample number `sample`, and its inputs that exist (T but for the last). */
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
-/* Samples in an epoch (shuffle); fails if the data is shorter than one window (both named). */
+/* Fails if the data is shorter than one window, or has fewer windows than a batch (both named). */
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
+/* Samples in an epoch; of random order, as many as would cover the data once. */
 int64_t loader_epoch_samples(const LoaderConfig *c);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);

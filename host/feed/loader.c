@@ -1,0 +1,109 @@
+/* Batches as a pure function of (seed, sample index). */
+#include "loader.h"
+#include "rng.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FEISTEL_ROUNDS = 8 };
+
+/* A keyed bijection of [0, n): a Feistel network over the next even number of bits, walked along its
+ * cycle until it is back inside n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+ * The power of two is below 4n, so four steps are expected at most. */
+static int64_t shuffle_index(int64_t n, int64_t index, uint64_t seed, int64_t epoch) {
+    int half = 1;
+    while ((int64_t)1 << (2 * half) < n) half++;
+    const uint64_t mask = ((uint64_t)1 << half) - 1;
+    uint64_t x = (uint64_t)index;
+    do {
+        uint64_t left = x >> half, right = x & mask;
+        for (int round = 0; round < FEISTEL_ROUNDS; round++) {
+            uint32_t word[4];
+            rng_philox(word, seed, (uint32_t)epoch, rng_site(RNG_SHUFFLE, round), right);
+            const uint64_t mixed = left ^ (word[0] & mask);
+            left = right;
+            right = mixed;
+        }
+        x = left << half | right;
+    } while (x >= (uint64_t)n);
+    return (int64_t)x;
+}
+
+int64_t loader_epoch_samples(const LoaderConfig *c) {
+    return i64_div_up(c->tokens->n_tokens - 1, c->T);
+}
+
+int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) {
+    const int64_t n = c->tokens->n_tokens;
+    if (c->order == ORDER_RANDOM) {
+        *n_inputs = c->T;
+        return (int64_t)rng_below((uint64_t)(n - c->T), c->seed, 0, rng_site(RNG_OFFSET, 0),
+                                  (uint64_t)sample);
+    }
+    const int64_t windows = loader_epoch_samples(c);
+    const int64_t start =
+        c->T * shuffle_index(windows, sample % windows, c->seed, sample / windows);
+    *n_inputs = i64_min(c->T, n - 1 - start);
+    return start;
+}
+
+bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
+    const int64_t n = c->tokens->n_tokens;
+    if (n <= c->T)
+        return error_set(e, dir, "Use a smaller --context or more text.",
+                         "the data has %" PRId64 " tokens, too few for one window of %" PRId64
+                         " and its last target",
+                         n, c->T);
+    const int64_t windows = c->order == ORDER_RANDOM ? n - c->T : loader_epoch_samples(c);
+    if (c->B <= windows) return true;
+    return error_set(e, dir, "Use a smaller --batch-size or --context, or more text.",
+                     "the data has %" PRId64 " windows of %" PRId64
+                     " tokens, fewer than the %" PRId64 " sequences of a batch",
+                     windows, c->T, c->B);
+}
+
+/* order: rows sorted by token, stable (a radix sort, least digit first); starts: where each token's
+ * rows begin in it. */
+static void sort_rows(const int32_t *tokens, int64_t n, int32_t *order, int32_t *starts) {
+    int32_t largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = tokens[i] > largest ? tokens[i] : largest;
+    int passes = 1;
+    while (passes < 4 && largest >> (8 * passes)) passes++;
+    /* The passes go to and fro between the two arrays such that the last one writes `order`. */
+    const int32_t *from = NULL;
+    for (int pass = 0; pass < passes; pass++) {
+        int32_t *to = (passes - pass) % 2 ? order : starts;
+        int64_t at[257] = {0};
+        const int shift = 8 * pass;
+        for (int64_t i = 0; i < n; i++) at[((tokens[i] >> shift) & 255) + 1]++;
+        for (int digit = 0; digit < 256; digit++) at[digit + 1] += at[digit];
+        for (int64_t i = 0; i < n; i++) {
+            const int32_t row = from ? from[i] : (int32_t)i;
+            to[at[(tokens[row] >> shift) & 255]++] = row;
+        }
+        from = to;
+    }
+    int64_t segments = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (i == 0 || tokens[order[i]] != tokens[order[i - 1]]) starts[segments++] = (int32_t)i;
+    while (segments <= n) starts[segments++] = (int32_t)n;
+}
+
+void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
+    const int64_t T = c->T;
+    batch->n_valid = 0;
+    batch->sample = sample;
+    for (int64_t b = 0; b < c->B; b++) {
+        int32_t *tokens = batch->tokens + b * T, *targets = batch->targets + b * T;
+        int64_t n;
+        const int64_t start = loader_window(c, sample + b, &n);
+        tokens_read(c->tokens, start, n, tokens);
+        tokens_read(c->tokens, start + 1, n, targets);
+        for (int64_t t = n; t < T; t++) {
+            tokens[t] = 0;
+            targets[t] = -1;
+        }
+        batch->n_valid += n;
+    }
+    sort_rows(batch->tokens, c->B * T, batch->order, batch->starts);
+}

@@ -1,0 +1,208 @@
+/* tokenizer.json as Hugging Face's `tokenizers` has it: both kinds are a byte-pair model without merges,
+ * so every character (or byte, in GPT-2's alphabet) is a token of its own.
+ *
+ * A reader that ignored a field would encode another way than the file says, so every field must have
+ * one of the values listed here. */
+#include "io.h"
+#include "utf8.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The model's unk_token, absent from its vocabulary: without one `tokenizers` drops unknown characters
+ * silently, with this one it raises an error, as puck does. */
+#define UNKNOWN "<unk>"
+
+static const char *const only_own = "Use a character or byte tokenizer made by puck.";
+
+/* `allowed` is a set of: - missing, 0 null, f false, t true, e empty list or text, o object, s the
+ * string `text`, S any string. */
+typedef struct Rule {
+    const char *key, *allowed, *text;
+} Rule;
+
+static const Rule top_rules[] = {
+    {"version", "-s", "1.0"},      {"truncation", "-0", NULL}, {"padding", "-0", NULL},
+    {"added_tokens", "-e", NULL},  {"normalizer", "-0", NULL}, {"pre_tokenizer", "-0o", NULL},
+    {"post_processor", "-0", NULL}, {"decoder", "o", NULL},     {"model", "o", NULL},
+};
+/* Without merges, fuse_unk and ignore_merges change nothing. */
+static const Rule model_rules[] = {
+    {"type", "s", "BPE"},
+    {"dropout", "-0", NULL},
+    {"unk_token", "-0S", NULL},
+    {"continuing_subword_prefix", "-0e", NULL},
+    {"end_of_word_suffix", "-0e", NULL},
+    {"fuse_unk", "-ft", NULL},
+    {"byte_fallback", "-f", NULL},
+    {"ignore_merges", "-ft", NULL},
+    {"vocab", "o", NULL},
+    {"merges", "e", NULL},
+};
+static const Rule fuse_rules[] = {{"type", "s", "Fuse"}};
+/* use_regex says where merges must stop, and trim_offsets what offsets are: neither changes ids here. */
+static const Rule split_rules[] = {{"type", "s", "ByteLevel"},
+                                   {"add_prefix_space", "f", NULL},
+                                   {"trim_offsets", "-ft", NULL},
+                                   {"use_regex", "-ft", NULL}};
+static const Rule join_rules[] = {{"type", "s", "ByteLevel"},
+                                  {"add_prefix_space", "-ft", NULL},
+                                  {"trim_offsets", "-ft", NULL},
+                                  {"use_regex", "-ft", NULL}};
+
+static bool rule_allows(const Rule *r, const json_t *v) {
+    const char *text = json_string_value(v);
+    const bool empty = (text && !*text) || (json_is_array(v) && json_array_size(v) == 0);
+    for (const char *a = r->allowed; *a; a++)
+        if ((*a == '-' && !v) || (*a == '0' && json_is_null(v)) || (*a == 'f' && json_is_false(v)) ||
+            (*a == 't' && json_is_true(v)) || (*a == 'e' && empty) ||
+            (*a == 'o' && json_is_object(v)) || (*a == 'S' && text) ||
+            (*a == 's' && text && !strcmp(text, r->text)))
+            return true;
+    return false;
+}
+
+/* Checks every rule of an object, and that it has no other key. `path` is "" or "model." and so on. */
+static bool rules_check(const Rule *rules, int64_t n, json_t *object, const char *name,
+                        const char *path, Error *e) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value) {
+        int64_t i = 0;
+        while (i < n && strcmp(rules[i].key, key) != 0) i++;
+        if (i == n) return error_set(e, name, only_own, "unknown field `%s%.40s`", path, key);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        value = json_object_get(object, rules[i].key);
+        if (rule_allows(&rules[i], value)) continue;
+        if (!value)
+            return error_set(e, name, only_own, "the field `%s%s` is missing", path, rules[i].key);
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        error_set(e, name, only_own, "`%s%s` is %.40s, which puck does not reproduce", path,
+                  rules[i].key, text ? text : "a value");
+        free(text);
+        return false;
+    }
+    return true;
+}
+#define RULES_CHECK(rules, ...) rules_check(rules, COUNT_OF(rules), __VA_ARGS__)
+
+/* The code point of every token by id. */
+static bool vocab_read(json_t *vocab, int32_t *code, const char *name, Error *e) {
+    const json_int_t n = (json_int_t)json_object_size(vocab);
+    for (json_int_t i = 0; i < n; i++) code[i] = -1;
+    const char *token;
+    json_t *value;
+    json_object_foreach(vocab, token, value) {
+        const int64_t bytes = (int64_t)strlen(token);
+        int32_t c = 0;
+        if (bytes == 0 || utf8_next(token, bytes, &c) != bytes)
+            return error_set(e, name, only_own, "the token \"%.40s\" is not one character", token);
+        const json_int_t id = json_integer_value(value);
+        if (!json_is_integer(value) || id < 0 || id >= n || code[id] >= 0)
+            return error_set(e, name, only_own,
+                             "the token \"%s\" needs an id of its own from 0 to %ld", token,
+                             (long)(n - 1));
+        code[id] = c;
+    }
+    return true;
+}
+
+static bool bytes_from_codes(Tokenizer *t, const int32_t *code, int64_t n, const char *name,
+                             Error *e) {
+    int32_t code_of[256];
+    uint8_t byte[256];
+    tokenizer_byte_codes(code_of);
+    if (n != 256)
+        return error_set(e, name, only_own, "a byte tokenizer has 256 tokens, this one %ld", (long)n);
+    for (int i = 0; i < 256; i++) {
+        int b = 0;
+        while (b < 256 && code_of[b] != code[i]) b++;
+        if (b == 256)
+            return error_set(e, name, only_own, "the token of id %d stands for no byte", i);
+        byte[i] = (uint8_t)b;
+    }
+    return tokenizer_from_bytes(t, byte, e);
+}
+
+static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
+    if (!json_is_object(root)) return error_set(e, name, only_own, "the file is no JSON object");
+    if (!RULES_CHECK(top_rules, root, name, "", e)) return false;
+    json_t *model = json_object_get(root, "model"), *decoder = json_object_get(root, "decoder");
+    json_t *split = json_object_get(root, "pre_tokenizer");
+    if (!RULES_CHECK(model_rules, model, name, "model.", e)) return false;
+    /* A pre_tokenizer makes it the byte kind; each kind has its own decoder. */
+    const bool is_byte = json_is_object(split);
+    if (is_byte && !RULES_CHECK(split_rules, split, name, "pre_tokenizer.", e)) return false;
+    if (is_byte ? !RULES_CHECK(join_rules, decoder, name, "decoder.", e)
+                : !RULES_CHECK(fuse_rules, decoder, name, "decoder.", e))
+        return false;
+
+    json_t *vocab = json_object_get(model, "vocab");
+    const int64_t n = (int64_t)json_object_size(vocab);
+    const char *unknown = json_string_value(json_object_get(model, "unk_token"));
+    if (unknown && json_object_get(vocab, unknown))
+        return error_set(e, name, only_own, "`model.unk_token` is a token, so unknown characters would become it");
+    if (n == 0 || n > 0x110000) return error_set(e, name, only_own, "it has %ld tokens", (long)n);
+    int32_t *code = malloc((size_t)n * sizeof *code);
+    if (!code) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
+    const bool good = vocab_read(vocab, code, name, e) &&
+                      (is_byte ? bytes_from_codes(t, code, n, name, e)
+                               : tokenizer_from_codes(t, code, (int32_t)n, e));
+    free(code);
+    return good;
+}
+
+bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e) {
+    json_t *root = json_parse(name, json, bytes, e);
+    const bool good = root && tokenizer_read(t, name, root, e);
+    json_decref(root);
+    return good;
+}
+
+bool tokenizer_load(Tokenizer *t, const char *path, Error *e) {
+    int64_t bytes;
+    char *json = file_read(path, &bytes, e);
+    const bool good = json && tokenizer_parse(t, path, json, bytes, e);
+    free(json);
+    return good;
+}
+
+static json_t *vocab_write(const Tokenizer *t) {
+    int32_t code_of[256];
+    tokenizer_byte_codes(code_of);
+    json_t *vocab = json_object();
+    for (int32_t id = 0; id < t->n_vocab; id++) {
+        int32_t bytes;
+        const char *text = tokenizer_text(t, id, &bytes);
+        char key[5] = {0};
+        if (t->kind == TOKENIZER_BYTE) utf8_write(key, code_of[(uint8_t)text[0]]);
+        else memcpy(key, text, (size_t)bytes);
+        json_object_set_new_nocheck(vocab, key, json_integer(id));
+    }
+    return vocab;
+}
+
+static json_t *byte_level(void) {
+    return json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                     "trim_offsets", 1, "use_regex", 0);
+}
+
+bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
+    const bool is_byte = t->kind == TOKENIZER_BYTE;
+    json_t *model = json_pack("{s:s,s:n,s:s,s:n,s:n,s:b,s:b,s:b,s:o,s:[]}", "type", "BPE", "dropout",
+                              "unk_token", UNKNOWN, "continuing_subword_prefix",
+                              "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
+                              "ignore_merges", 0, "vocab", vocab_write(t), "merges");
+    json_t *root = json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
+                             "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                             is_byte ? byte_level() : json_null(), "post_processor", "decoder",
+                             is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model",
+                             model);
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    const bool good = text ? file_write_atomic(path, text, (int64_t)strlen(text), e)
+                           : error_set(e, path, NULL, "no memory to write the tokenizer");
+    free(text);
+    json_decref(root);
+    return good;
+}

@@ -1,0 +1,99 @@
+/* Texts to a data folder. */
+#include "corpus.h"
+#include "loader.h"
+#include "text.h"
+#include "utf8.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 1 << 20 }; /* encoded at once, which bounds the ids in memory */
+
+/* "char" makes the vocabulary from the whole input, so validation text has no unknown character. */
+static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, Error *e) {
+    if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
+    if (strcmp(which, "char") != 0) return tokenizer_load(t, which, e);
+    for (int64_t i = 0; i < c->n_documents; i++) {
+        const Document *d = &c->documents[i];
+        char name[512];
+        corpus_name(c, d, name, sizeof name);
+        if (!utf8_check(name, c->text.data + d->first, d[1].first - d->first, e)) return false;
+    }
+    return tokenizer_make_char(t, c->n_sources == 1 ? c->sources[0] : "the joined input",
+                               c->text.data, c->text.n, e);
+}
+
+/* Byte at which the validation part begins. Bytes that are no UTF-8 count like characters. */
+static int64_t find_cut(const char *text, int64_t bytes, double val_fraction) {
+    int64_t n_chars = 0;
+    for (int64_t i = 0; i < bytes; i++) n_chars += utf8_starts(text[i]);
+    /* Rounded up as decimals mean it: 0.1 of 30 is 3 although 0.1 in binary is a little more. */
+    const int64_t n_val = (int64_t)ceil((double)n_chars * val_fraction * (1 - 1e-12));
+    int64_t cut = bytes;
+    for (int64_t n = 0; n < n_val;) n += utf8_starts(text[--cut]);
+    return cut;
+}
+
+/* Encodes bytes [first, last) of the corpus into the split begun last. Returns the count, or -1. */
+static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, int64_t last,
+                           int32_t *ids, DataWriter *w, Error *e) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < c->n_documents; i++) {
+        const Document *d = &c->documents[i];
+        const char *text = c->text.data + d->first;
+        const int64_t end = i64_min(d[1].first, last) - d->first;
+        char name[512];
+        if (end > 0) corpus_name(c, d, name, sizeof name);
+        for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
+            to = i64_min(from + CHUNK_BYTES, end);
+            for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
+            const int64_t n = text_encode(t, name, text, from, to, ids, e);
+            if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;
+            total += n;
+        }
+    }
+    return total;
+}
+
+static bool write_data(const Corpus *c, const Tokenizer *t, int64_t cut, int32_t *ids, DataWriter *w,
+                       TokenizeResult *result, Error *e) {
+    DataMeta meta = {.n_vocab = t->n_vocab,
+                     .train_bytes = cut,
+                     .val_bytes = c->text.n - cut,
+                     .tokenizer_hash = tokenizer_hash(t)};
+    if (!data_writer_split(w, "train", e)) return false;
+    meta.n_train = encode_part(c, t, 0, cut, ids, w, e);
+    if (meta.n_train < 0 || !data_writer_split(w, "val", e)) return false;
+    meta.n_val = encode_part(c, t, cut, c->text.n, ids, w, e);
+    if (meta.n_val < 0 || !data_writer_finish(w, t, &meta, e)) return false;
+    *result = (TokenizeResult){meta.n_train, meta.n_val, c->text.n, t->n_vocab};
+    return true;
+}
+
+static bool tokenize_corpus(const TokenizeRequest *r, const Corpus *c, const Tokenizer *t,
+                            TokenizeResult *result, Error *e) {
+    const int64_t cut = find_cut(c->text.data, c->text.n, r->val_fraction);
+    if (cut == 0)
+        return error_set(e, c->sources[0], "Give more text, or --val-fraction 0.",
+                         "the text is too short to keep a part for validation");
+    int32_t *ids = malloc(CHUNK_BYTES * sizeof *ids);
+    CHECK(ids, "no memory for a chunk of tokens");
+    DataWriter *w = data_writer_begin(r->output, t->n_vocab, e);
+    const bool good = w && write_data(c, t, cut, ids, w, result, e);
+    if (w) data_writer_end(w);
+    free(ids);
+    return good;
+}
+
+bool tokenize_files(const TokenizeRequest *r, TokenizeResult *result, Error *e) {
+    CHECK(r->val_fraction >= 0 && r->val_fraction < 1, "val_fraction is %g", r->val_fraction);
+    Corpus corpus;
+    Tokenizer tokenizer = {0};
+    const bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, r->output, e) &&
+                      choose_tokenizer(&tokenizer, r->tokenizer, &corpus, e) &&
+                      tokenize_corpus(r, &corpus, &tokenizer, result, e);
+    tokenizer_free(&tokenizer);
+    corpus_free(&corpus);
+    return good;
+}

@@ -1,0 +1,166 @@
+/* Character and byte tokenizers: making, encoding, text of a token. */
+#include "text.h"
+#include "utf8.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { CODE_POINTS = 0x110000 };
+
+static bool tokenizer_allocate(Tokenizer *t, TokenizerKind kind, int32_t n, Error *e) {
+    *t = (Tokenizer){.kind = kind, .n_vocab = n};
+    t->text = malloc((size_t)n * 4);
+    t->offset = malloc(((size_t)n + 1) * sizeof *t->offset);
+    if (kind == TOKENIZER_CHAR) t->chars = malloc((size_t)n * sizeof *t->chars);
+    if (t->text && t->offset && (kind == TOKENIZER_BYTE || t->chars)) return true;
+    tokenizer_free(t);
+    return error_set(e, NULL, NULL, "no memory for a tokenizer of %d tokens", (int)n);
+}
+
+static int compare_chars(const void *a, const void *b) {
+    const TokenizerChar *x = a, *y = b;
+    return (x->code > y->code) - (x->code < y->code);
+}
+
+bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e) {
+    if (!tokenizer_allocate(t, TOKENIZER_CHAR, n, e)) return false;
+    t->offset[0] = 0;
+    for (int32_t i = 0; i < n; i++) {
+        t->offset[i + 1] = t->offset[i] + utf8_write(t->text + t->offset[i], code[i]);
+        t->chars[i] = (TokenizerChar){code[i], i};
+    }
+    qsort(t->chars, (size_t)n, sizeof *t->chars, compare_chars);
+    return true;
+}
+
+bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e) {
+    if (!tokenizer_allocate(t, TOKENIZER_BYTE, 256, e)) return false;
+    memcpy(t->text, byte, 256);
+    for (int32_t i = 0; i <= 256; i++) t->offset[i] = i;
+    return true;
+}
+
+bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e) {
+    if (bytes == 0) return error_set(e, name, "Give a text with some characters.", "the text is empty");
+    if (!utf8_check(name, text, bytes, e)) return false;
+    uint8_t *seen = calloc(CODE_POINTS, 1);
+    int32_t *code = malloc(CODE_POINTS * sizeof *code);
+    CHECK(seen && code, "no memory for a table of characters");
+    for (int64_t i = 0; i < bytes;) {
+        int32_t c = 0;
+        i += utf8_next(text + i, bytes - i, &c);
+        seen[c] = 1;
+    }
+    int32_t n = 0;
+    for (int32_t c = 0; c < CODE_POINTS; c++)
+        if (seen[c]) code[n++] = c;
+    bool ok;
+    if (seen[0]) { /* JSON libraries, the one used here among them, take no NUL in an object's key */
+        char place[512];
+        utf8_place(place, sizeof place, name, text, (const char *)memchr(text, 0, (size_t)bytes) - text);
+        ok = error_set(e, place, "Remove it, or use --tokenizer byte.",
+                       "the text holds the character U+0000, which a character tokenizer cannot have");
+    } else {
+        ok = tokenizer_from_codes(t, code, n, e);
+    }
+    free(seen);
+    free(code);
+    return ok;
+}
+
+void tokenizer_byte_codes(int32_t code[256]) {
+    int32_t next = 0x100;
+    for (int b = 0; b < 256; b++) {
+        const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b != 173);
+        code[b] = printable ? b : next++;
+    }
+}
+
+bool tokenizer_make_byte(Tokenizer *t, Error *e) {
+    /* In the order of their code points: first the printable bytes, then the others. */
+    int32_t code[256];
+    uint8_t byte[256];
+    tokenizer_byte_codes(code);
+    int n = 0;
+    for (int b = 0; b < 256; b++)
+        if (code[b] < 0x100) byte[n++] = (uint8_t)b;
+    for (int b = 0; b < 256; b++)
+        if (code[b] >= 0x100) byte[n++] = (uint8_t)b;
+    return tokenizer_from_bytes(t, byte, e);
+}
+
+void tokenizer_free(Tokenizer *t) {
+    free(t->text);
+    free(t->offset);
+    free(t->chars);
+    *t = (Tokenizer){0};
+}
+
+static int32_t char_id(const Tokenizer *t, int32_t code) {
+    const TokenizerChar key = {code, 0};
+    const TokenizerChar *found =
+        bsearch(&key, t->chars, (size_t)t->n_vocab, sizeof key, compare_chars);
+    return found ? found->id : -1;
+}
+
+static int64_t encode_chars(const Tokenizer *t, const char *name, const char *text, int64_t first,
+                            int64_t last, int32_t *ids, Error *e) {
+    int64_t n = 0;
+    for (int64_t i = first; i < last;) {
+        int32_t code;
+        const int length = utf8_next(text + i, last - i, &code);
+        if (length == 0) {
+            utf8_check(name, text, last, e);
+            return -1;
+        }
+        ids[n] = char_id(t, code);
+        if (ids[n] < 0) {
+            char place[512], shown[16] = "";
+            utf8_place(place, sizeof place, name, text, i);
+            if (code >= 0xA0 || (code > 32 && code < 127)) /* no control character on a terminal */
+                snprintf(shown, sizeof shown, " (%.*s)", length, text + i);
+            error_set(e, place, "Leave it out, or use a tokenizer made from a text that has it.",
+                      "the character U+%04" PRIX32 "%s is not in the tokenizer's vocabulary",
+                      (uint32_t)code, shown);
+            return -1;
+        }
+        n++;
+        i += length;
+    }
+    return n;
+}
+
+int64_t text_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
+                    int64_t last, int32_t *ids, Error *e) {
+    if (t->kind == TOKENIZER_CHAR) return encode_chars(t, name, text, first, last, ids, e);
+    int32_t id_of[256];
+    for (int32_t i = 0; i < 256; i++) id_of[(uint8_t)t->text[i]] = i;
+    for (int64_t i = first; i < last; i++) ids[i - first] = id_of[(uint8_t)text[i]];
+    return last - first;
+}
+
+int64_t tokenizer_encode(const Tokenizer *t, const char *name, const char *text, int64_t bytes,
+                         int32_t *ids, Error *e) {
+    return text_encode(t, name, text, 0, bytes, ids, e);
+}
+
+const char *tokenizer_text(const Tokenizer *t, int32_t id, int32_t *bytes) {
+    CHECK(id >= 0 && id < t->n_vocab, "token %d of %d", (int)id, (int)t->n_vocab);
+    *bytes = t->offset[id + 1] - t->offset[id];
+    return t->text + t->offset[id];
+}
+
+uint64_t tokenizer_hash(const Tokenizer *t) {
+    const int32_t kind = t->kind;
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state, "no memory for a hash");
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, &kind, sizeof kind);
+    XXH3_64bits_update(state, t->offset, ((size_t)t->n_vocab + 1) * sizeof *t->offset);
+    XXH3_64bits_update(state, t->text, (size_t)t->offset[t->n_vocab]);
+    const uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return hash;
+}
