@@ -65,7 +65,8 @@ typedef struct Settings {
 
 /* Defaults, then --preset, then --config, then the flags. Sets *help if -h or --help was given (then
  * nothing else is checked). argv[0] is skipped. Misuse: unknown option (the nearest is named), one of
- * another command, a missing or unreadable value, a value out of range or not among the choices. */
+ * another command, a missing or unreadable value, a value out of range or not among the choices. Sets
+ * the log level by --quiet and --verbose. */
 bool options_parse(Settings *s, int command, int argc, char **argv, bool *help, Error *e);
 void options_defaults(Settings *s);
 /* Sets one option from text. `place` says where the text stood (a flag, FILE:LINE). */

@@ -2,7 +2,7 @@
 #include "options.h"
 #include <string.h>
 
-enum { HELP_COLUMN = 30 };
+enum { HELP_COLUMN = 30, HELP_WIDTH = 100 };
 
 /* "  -p, --prompt TEXT": returns the width. */
 static int write_flag(const OptionRow *row, FILE *out) {
@@ -16,14 +16,25 @@ static int write_flag(const OptionRow *row, FILE *out) {
     return fprintf(out, "  %s--%s %s", shorter, flag, argument[row->type]);
 }
 
-/* " [0.8; 0 to 100]": default, then range or choices. */
-static void write_values(const OptionRow *row, FILE *out) {
+/* "[0.8; 0 to 100]": default, then range or choices. */
+static void values_text(const OptionRow *row, char *text, size_t size) {
+    *text = '\0';
     if (row->type == TYPE_INT || row->type == TYPE_FLOAT)
-        fprintf(out, " [%s; %.10g to %.10g]", row->initial, row->minimum, row->maximum);
+        snprintf(text, size, "[%s; %.10g to %.10g]", row->initial, row->minimum, row->maximum);
     else if (row->choices)
-        fprintf(out, " [%s; %s]", row->initial, row->choices);
+        snprintf(text, size, "[%s; %s]", row->initial, row->choices);
     else if (row->initial[0] && strcmp(row->initial, "false") != 0)
-        fprintf(out, " [%s]", row->initial);
+        snprintf(text, size, "[%s]", row->initial);
+}
+
+static void write_row(const OptionRow *row, FILE *out) {
+    char values[128];
+    values_text(row, values, sizeof values);
+    int width = write_flag(row, out);
+    if (width < HELP_COLUMN) width += fprintf(out, "%*s", HELP_COLUMN - width, "");
+    width += fprintf(out, "%s", row->help);
+    if (width + 1 + (int)strlen(values) > HELP_WIDTH) fprintf(out, "\n%*s", HELP_COLUMN - 1, "");
+    fprintf(out, "%s%s\n", *values ? " " : "", values);
 }
 
 void options_help(int command, FILE *out) {
@@ -35,10 +46,7 @@ void options_help(int command, FILE *out) {
         if (!(row->commands & command)) continue;
         if (strcmp(group, row->group) != 0) fprintf(out, "\n%s\n", row->group);
         group = row->group;
-        const int width = write_flag(row, out);
-        fprintf(out, "%*s%s", width < HELP_COLUMN ? HELP_COLUMN - width : 1, "", row->help);
-        write_values(row, out);
-        fputc('\n', out);
+        write_row(row, out);
     }
     fprintf(out, "  -h, --help%*sthis text\n", HELP_COLUMN - 12, "");
 }

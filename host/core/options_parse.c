@@ -1,4 +1,5 @@
 /* The command line: --name value, --name=value, --switch, --no-switch, -p and -n. */
+#include "log.h"
 #include "options.h"
 #include <string.h>
 
@@ -134,5 +135,9 @@ bool options_parse(Settings *s, int command, int argc, char **argv, bool *help, 
     if (!read_flags(s, command, true, argc, argv, e)) return false;
     if (s->options.preset[0] && !preset_apply(s, s->options.preset, e)) return false;
     if (s->options.config[0] && !options_read_file(s, s->options.config, e)) return false;
-    return read_flags(s, command, false, argc, argv, e);
+    if (!read_flags(s, command, false, argc, argv, e)) return false;
+    log_set_level(s->options.quiet     ? LOG_WARNING
+                  : s->options.verbose ? LOG_DEBUG
+                                       : LOG_INFO);
+    return true;
 }

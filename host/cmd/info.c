@@ -1,0 +1,264 @@
+/* `puck info`: a checkpoint, a preset, or this machine. Each is a list of facts, printed as lines or as
+ * one JSON object. */
+#include "base.h"
+#include "checkpoint.h"
+#include "cmd.h"
+#include "config.h"
+#include "plugin.h"
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- facts ---- */
+
+static void add_text(json_t *facts, const char *name, const char *text) {
+    /* A path need not be UTF-8; JSON must. */
+    json_t *value = json_string(text);
+    json_object_set_new(facts, name, value ? value : json_null());
+}
+
+static void add_int(json_t *facts, const char *name, int64_t value) {
+    json_object_set_new(facts, name, json_integer(value));
+}
+
+static void add_real(json_t *facts, const char *name, double value) {
+    json_object_set_new(facts, name, isfinite(value) ? json_real(value) : json_null());
+}
+
+static void add_bool(json_t *facts, const char *name, bool value) {
+    json_object_set_new(facts, name, json_boolean(value));
+}
+
+static void print_line(const char *name, const json_t *value) {
+    char label[64];
+    snprintf(label, sizeof label, "%s", name);
+    for (char *c = label; *c; c++)
+        if (*c == '_') *c = ' ';
+    printf("  %-24s ", label);
+    if (json_is_string(value))
+        printf("%s\n", json_string_value(value));
+    else if (json_is_integer(value))
+        printf("%lld\n", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        printf("%.6g\n", json_real_value(value));
+    else
+        printf("%s\n", json_is_true(value) ? "yes" : json_is_false(value) ? "no" : "unknown");
+}
+
+static void print_facts(json_t *facts, bool json) {
+    const char *name;
+    json_t *value;
+    if (json) {
+        json_dumpf(facts, stdout, 0);
+        putchar('\n');
+        return;
+    }
+    json_object_foreach(facts, name, value) {
+        if (!json_is_object(value) && !json_is_array(value)) print_line(name, value);
+    }
+}
+
+static void add_model(json_t *facts, const ModelConfig *c) {
+    add_int(facts, "layers", c->layers);
+    add_int(facts, "heads", c->heads);
+    add_int(facts, "channels", c->channels);
+    add_int(facts, "context", c->context);
+    add_int(facts, "vocab_size", c->vocab);
+    add_bool(facts, "bias", c->bias);
+    add_real(facts, "dropout", c->dropout);
+    add_int(facts, "parameters", model_count_params(c));
+    add_int(facts, "without_positions", model_count_matmul_params(c));
+    add_real(facts, "flops_per_token", model_flops_per_token(c, c->context));
+}
+
+/* ---- a preset, or the options given ---- */
+
+static bool model_config(const Options *o, ModelConfig *c, Error *e) {
+    /* A vocabulary of 0 is the text's, which is not here: take the byte tokenizer's, or the number of
+     * characters in tinyshakespeare. */
+    const int64_t guess = strcmp(o->tokenizer, "byte") == 0 ? 256 : 65;
+    *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : guess,
+                       .context = o->context,
+                       .layers = o->layers,
+                       .heads = o->heads,
+                       .channels = o->channels,
+                       .hidden = 4 * o->channels,
+                       .bias = o->bias,
+                       .norm_eps = 1e-5,
+                       .dropout = o->dropout};
+    return model_config_check(c, e);
+}
+
+static void add_memory(json_t *facts, const Arena *arena) {
+    static const char *const names[ARENA_CATEGORIES] = {"parameters", "gradients", "optimiser",
+                                                        "activations", "scratch"};
+    json_t *memory = json_object();
+    for (int i = 0; i < ARENA_CATEGORIES; i++) add_int(memory, names[i], arena->bytes[i]);
+    add_int(memory, "total", arena_total(arena));
+    json_object_set_new(facts, "memory_bytes", memory);
+}
+
+static ModelUse training_use(const Options *o) {
+    const Recompute recompute = !strcmp(o->recompute, "block") ? RECOMPUTE_BLOCK
+                                : !strcmp(o->recompute, "mlp") ? RECOMPUTE_MLP
+                                                               : RECOMPUTE_NONE;
+    return (ModelUse){.B = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size,
+                      .T = o->context,
+                      .training = true,
+                      .recompute = recompute};
+}
+
+static bool info_model(const Options *o, json_t *facts, Error *e) {
+    ModelConfig c;
+    Backend backend;
+    int64_t device_bytes = 0;
+    if (!model_config(o, &c, e)) return false;
+    if (o->device_memory[0] && !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
+        return false;
+    if (!plugin_open(&backend, o->device, o->threads, e)) return false;
+    if (!device_bytes) device_bytes = backend.properties.memory_bytes;
+
+    if (o->preset[0]) add_text(facts, "preset", o->preset);
+    add_model(facts, &c);
+    const double step_tokens = (double)o->batch_size * (double)o->context;
+    add_int(facts, "steps", o->steps);
+    add_real(facts, "tokens_per_step", step_tokens);
+    add_real(facts, "training_flops",
+             model_flops_per_token(&c, c.context) * step_tokens * (double)o->steps);
+
+    const ModelUse use = training_use(o);
+    Model m;
+    model_plan(&m, &c, &use, &backend);
+    add_int(facts, "micro_batch", use.B);
+    add_memory(facts, &m.arena);
+    print_facts(facts, o->json);
+    if (!o->json) arena_report(&m.arena, device_bytes, stdout);
+    model_free(&m);
+    backend.close(&backend);
+    return true;
+}
+
+/* ---- a checkpoint ---- */
+
+static bool has_file(const char *folder, const char *name, char *path, size_t size) {
+    snprintf(path, size, "%s/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+static bool add_state(json_t *facts, const char *folder, Error *e) {
+    TrainState state;
+    if (!checkpoint_read_state(folder, &state, e)) return false;
+    add_int(facts, "step", state.step);
+    add_bool(facts, "finished", state.finished);
+    add_int(facts, "trained_tokens", state.tokens);
+    add_int(facts, "skipped_steps", state.skipped_steps);
+    add_real(facts, "best_loss", state.best_loss);
+    add_int(facts, "best_step", state.best_step);
+    add_real(facts, "elapsed_sec", state.elapsed_sec);
+    return true;
+}
+
+static bool add_tokenizer(json_t *facts, const char *path, Error *e) {
+    Tokenizer t;
+    if (!tokenizer_load(&t, path, e)) return false;
+    add_text(facts, "tokenizer", t.kind == TOKENIZER_CHAR ? "char" : "byte");
+    add_int(facts, "tokens", t.n_vocab);
+    tokenizer_free(&t);
+    return true;
+}
+
+static bool info_checkpoint(const Options *o, json_t *facts, Error *e) {
+    char folder[1024], path[1200];
+    ModelConfig c;
+    if (!checkpoint_find(o->from, folder, sizeof folder, e)) return false;
+    if (!checkpoint_read_config(folder, &c, e)) return false;
+    add_text(facts, "checkpoint", folder);
+    /* checkpoint_find has compared every file with the manifest, where there is one. */
+    add_bool(facts, "verified", has_file(folder, "MANIFEST.json", path, sizeof path));
+    add_model(facts, &c);
+    if (has_file(folder, "state.json", path, sizeof path) && !add_state(facts, folder, e))
+        return false;
+    if (has_file(folder, "tokenizer.json", path, sizeof path) && !add_tokenizer(facts, path, e))
+        return false;
+    print_facts(facts, o->json);
+    return true;
+}
+
+/* ---- this machine ---- */
+
+static void add_presets(json_t *facts) {
+    json_t *list = json_array();
+    for (const char *const *name = preset_names(); *name; name++)
+        json_array_append_new(list, json_string(*name));
+    json_object_set_new(facts, "presets", list);
+}
+
+static bool info_machine(const Options *o, json_t *facts, Error *e) {
+    Backend b;
+    if (!plugin_open(&b, o->device, o->threads, e)) return false;
+    const DeviceProperties *p = &b.properties;
+    add_text(facts, "version", PUCK_VERSION);
+    add_int(facts, "abi", PUCK_ABI);
+    add_text(facts, "compiler", __VERSION__);
+#if defined __AVX512F__
+    add_text(facts, "instructions", "AVX-512");
+#elif defined __AVX2__
+    add_text(facts, "instructions", "AVX2");
+#else
+    add_text(facts, "instructions", "baseline");
+#endif
+    add_text(facts, "device", b.name);
+    add_text(facts, "device_name", p->name);
+    add_int(facts, b.host_memory ? "threads" : "multiprocessors", p->n_units);
+    add_text(facts, "dtype", dtype_name(b.compute));
+    add_int(facts, "memory_bytes", p->memory_bytes);
+    add_int(facts, "memory_free", p->memory_free);
+    if (p->peak_flops > 0) add_real(facts, "peak_flops", p->peak_flops);
+    if (p->copy_bytes_per_sec > 0) add_real(facts, "copy_bytes_per_sec", p->copy_bytes_per_sec);
+    add_presets(facts);
+    print_facts(facts, o->json);
+    if (!o->json) {
+        printf("presets\n");
+        preset_list(stdout);
+    }
+    b.close(&b);
+    return true;
+}
+
+/* Whether the command line describes a model. */
+static bool asks_model(const Settings *s) {
+    for (int i = 0; i < n_option_rows; i++)
+        if (option_rows[i].kind == OPTION_MODEL && s->source[i] != FROM_DEFAULT) return true;
+    return s->options.preset[0] || s->options.config[0] || s->options.device_memory[0];
+}
+
+int cmd_info(int argc, char **argv) {
+    static Settings s; /* too large for the stack */
+    Error e;
+    bool help;
+    if (!options_parse(&s, CMD_INFO, argc, argv, &help, &e)) {
+        error_print(&e);
+        return e.code;
+    }
+    if (help) {
+        options_help(CMD_INFO, stdout);
+        return EXIT_DONE;
+    }
+    json_t *facts = json_object();
+    bool ok;
+    if (s.options.from[0] && asks_model(&s))
+        ok = error_misuse(&e, "--from", "Leave one of them out",
+                          "a checkpoint's model and a described one exclude each other");
+    else if (s.options.from[0])
+        ok = info_checkpoint(&s.options, facts, &e);
+    else if (asks_model(&s))
+        ok = info_model(&s.options, facts, &e);
+    else
+        ok = info_machine(&s.options, facts, &e);
+    json_decref(facts);
+    if (ok) return EXIT_DONE;
+    error_print(&e);
+    return e.code;
+}
