@@ -28,8 +28,8 @@ static void *prefetch(void *argument) {
     Loader *l = argument;
     pthread_mutex_lock(&l->mutex);
     for (;;) {
-        /* The last two that were taken may still be read. */
-        while (!l->stop && l->n_filled > l->n_taken + SLOTS - 3) pthread_cond_wait(&l->changed, &l->mutex);
+        /* One ahead: the slot of the next but one belongs to a batch that may still be read. */
+        while (!l->stop && l->n_filled > l->n_taken) pthread_cond_wait(&l->changed, &l->mutex);
         if (l->stop) break;
         const int64_t i = l->n_filled;
         pthread_mutex_unlock(&l->mutex);

@@ -3,17 +3,21 @@
 #include "loader.h"
 #include "text.h"
 #include "utf8.h"
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { CHUNK_BYTES = 1 << 20 }; /* encoded at once, which bounds the ids in memory */
 
 /* "char" makes the vocabulary from the whole input, so validation text has no unknown character. */
 static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, Error *e) {
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
-    if (strcmp(which, "char") != 0) return tokenizer_load(t, which, e);
+    if (strcmp(which, "char") != 0) {
+        if (access(which, F_OK) == 0) return tokenizer_load(t, which, e);
+        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json.",
+                            "there is no tokenizer or file \"%.200s\"", which);
+    }
     for (int64_t i = 0; i < c->n_documents; i++) {
         const Document *d = &c->documents[i];
         char name[512];

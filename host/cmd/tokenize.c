@@ -1,0 +1,59 @@
+/* puck tokenize: texts to a data folder. */
+#include "cmd.h"
+#include "config.h"
+#include "loader.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+static bool check_options(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    if (s->n_positional == 0)
+        return error_misuse(e, "--input", "Give a file, a folder, or - for standard input.",
+                            "there is nothing to read");
+    if (!o->output[0])
+        return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
+    if (o->vocab_size != 0)
+        return error_misuse(e, "--vocab-size", "Leave it out.",
+                            "the vocabulary of this tokenizer follows from the text");
+    return true;
+}
+
+static void print_result(const Options *o, const TokenizeResult *r) {
+    if (o->json) {
+        printf("{\"n_train\": %" PRId64 ", \"n_val\": %" PRId64 ", \"n_bytes\": %" PRId64
+               ", \"n_vocab\": %" PRId32 "}\n",
+               r->n_train, r->n_val, r->n_bytes, r->n_vocab);
+        return;
+    }
+    printf("training    %12" PRId64 " tokens\n", r->n_train);
+    printf("validation  %12" PRId64 " tokens\n", r->n_val);
+    printf("text        %12" PRId64 " bytes\n", r->n_bytes);
+    printf("vocabulary  %12" PRId32 " tokens\n", r->n_vocab);
+    printf("written to  %s\n", o->output);
+}
+
+int cmd_tokenize(int argc, char **argv) {
+    static Settings settings;
+    const Options *o = &settings.options;
+    Error e;
+    bool help;
+    if (!options_parse(&settings, CMD_TOKENIZE, argc, argv, &help, &e)) goto failed;
+    if (help) {
+        options_help(CMD_TOKENIZE, stdout);
+        return EXIT_DONE;
+    }
+    if (!check_options(&settings, &e)) goto failed;
+    const TokenizeRequest request = {.inputs = settings.positional,
+                                     .n_inputs = settings.n_positional,
+                                     .field = o->field,
+                                     .tokenizer = o->tokenizer,
+                                     .output = o->output,
+                                     .val_fraction = o->val_fraction};
+    TokenizeResult result;
+    if (!tokenize_files(&request, &result, &e)) goto failed;
+    print_result(o, &result);
+    return EXIT_DONE;
+failed:
+    error_print(&e);
+    return e.code;
+}
