@@ -21,3 +21,19 @@ bool path_remove(const char *path, Error *e);
 json_t *json_parse(const char *path, const char *text, int64_t bytes, Error *e);
 /* The same for a whole file, whose top must be an object. */
 json_t *json_read_file(const char *path, Error *e);
+
+/* The shortest text of a finite number that reads back to the same bits, as JSON wants a real. */
+void json_real_text(char text[32], double value);
+/* Fields of an object by name; false with an Error that names the field. Reals take integers too. */
+bool json_get_int(json_t *object, const char *path, const char *key, int64_t lowest,
+                  int64_t highest, int64_t *value, Error *e);
+bool json_get_real(json_t *object, const char *path, const char *key, double *value, Error *e);
+bool json_get_bool(json_t *object, const char *path, const char *key, bool *value, Error *e);
+
+/* Parts of a checkpoint's folder, see checkpoint.h for what reads them. The manifest comes last: it
+ * makes every file that is in the folder durable, and lists it. */
+bool weights_write(const char *folder, Model *m, Error *e);
+bool optim_write(const char *folder, Model *m, Error *e);
+bool config_write(const char *folder, const ModelConfig *c, Error *e);
+bool state_write(const char *folder, const TrainState *state, Error *e);
+bool manifest_write(const char *folder, Error *e);

@@ -1,6 +1,8 @@
 /* JSON text into a tree, with bounded memory. */
 #include "io.h"
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* What jansson's tree takes at most, from the characters outside strings: a container with its first
  * table, a pair with its share of growing tables, an element with its number, a string. */
@@ -51,4 +53,35 @@ json_t *json_read_file(const char *path, Error *e) {
     json_decref(root);
     error_set(e, path, NULL, "the JSON is not an object");
     return NULL;
+}
+
+void json_real_text(char text[32], double value) {
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, 32, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    if (!strpbrk(text, ".e")) strcat(text, ".0");
+}
+
+bool json_get_int(json_t *object, const char *path, const char *key, int64_t lowest,
+                  int64_t highest, int64_t *value, Error *e) {
+    const json_t *field = json_object_get(object, key);
+    *value = json_integer_value(field);
+    if (json_is_integer(field) && *value >= lowest && *value <= highest) return true;
+    return error_set(e, path, NULL, "\"%s\" must be a whole number between %ld and %ld", key,
+                     (long)lowest, (long)highest);
+}
+
+bool json_get_real(json_t *object, const char *path, const char *key, double *value, Error *e) {
+    const json_t *field = json_object_get(object, key);
+    *value = json_number_value(field);
+    if (json_is_number(field)) return true;
+    return error_set(e, path, NULL, "\"%s\" must be a number", key);
+}
+
+bool json_get_bool(json_t *object, const char *path, const char *key, bool *value, Error *e) {
+    const json_t *field = json_object_get(object, key);
+    *value = json_is_true(field);
+    if (json_is_boolean(field)) return true;
+    return error_set(e, path, NULL, "\"%s\" must be true or false", key);
 }

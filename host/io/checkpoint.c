@@ -1,0 +1,223 @@
+/* Saving, rotating and finding checkpoints. See checkpoint.h for the order that makes a save safe. */
+#include "io.h"
+#include "log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void step_name(char name[32], int64_t step) { snprintf(name, 32, "step-%08ld", (long)step); }
+
+/* The step of a folder named step-N, or -1. */
+static int64_t step_of_name(const char *name) {
+    char again[32];
+    if (strncmp(name, "step-", 5) != 0) return -1;
+    const int64_t step = strtoll(name + 5, NULL, 10);
+    step_name(again, step);
+    return strcmp(name, again) == 0 ? step : -1;
+}
+
+static int is_step(const struct dirent *d) { return step_of_name(d->d_name) >= 0; }
+static int is_leftover(const struct dirent *d) {
+    const size_t n = strlen(d->d_name);
+    return n > 4 && strcmp(d->d_name + n - 4, ".tmp") == 0;
+}
+
+static int newest_first(const struct dirent **a, const struct dirent **b) {
+    const int64_t x = step_of_name((*a)->d_name), y = step_of_name((*b)->d_name);
+    return (x < y) - (x > y);
+}
+
+static void free_names(struct dirent **names, int n) {
+    for (int i = 0; i < n; i++) free(names[i]);
+    free(names);
+}
+
+/* What a crash left of an earlier save or rotation. */
+static bool remove_leftovers(const char *ckpt, Error *e) {
+    struct dirent **names;
+    const int n = scandir(ckpt, &names, is_leftover, alphasort);
+    if (n < 0) return error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
+    char path[IO_PATH_MAX];
+    bool good = true;
+    for (int i = 0; good && i < n; i++)
+        good = path_join(path, ckpt, names[i]->d_name, e) && path_remove(path, e);
+    free_names(names, n);
+    return good;
+}
+
+/* Swings a link to a folder beside it: at every moment it is there and points at the old or the new. */
+static bool point_link(const char *ckpt, const char *link, const char *target, Error *e) {
+    char path[IO_PATH_MAX], temporary[IO_PATH_MAX + 4];
+    if (!path_join(path, ckpt, link, e)) return false;
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    unlink(temporary); /* of a crash */
+    if (symlink(target, temporary) == 0 && rename(temporary, path) == 0)
+        return path_sync_folder(ckpt, e);
+    error_set(e, path, NULL, "cannot point it at %s: %s", target, strerror(errno));
+    unlink(temporary);
+    return false;
+}
+
+static bool write_options(const char *folder, const Options *options, Error *e) {
+    char path[IO_PATH_MAX], *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    CHECK(out, "no memory for config.toml");
+    options_write_file(options, CMD_TRAIN, out);
+    CHECK(fclose(out) == 0, "no memory for config.toml");
+    const bool good = path_join(path, folder, "config.toml", e) &&
+                      file_write_atomic(path, text, (int64_t)bytes, e);
+    free(text);
+    return good;
+}
+
+static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer,
+                        const Options *options, const TrainState *state, Error *e) {
+    char path[IO_PATH_MAX];
+    return path_make_folder(folder, e) && weights_write(folder, m, e) &&
+           config_write(folder, &m->config, e) &&
+           path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
+           (!m->use.training || optim_write(folder, m, e)) && state_write(folder, state, e) &&
+           (!options || write_options(folder, options, e)) && manifest_write(folder, e);
+}
+
+/* Puts the new folder in place. One that is there already is exchanged with it in one move, and then
+ * stands under the temporary name. NFS cannot exchange: a crash between two renames costs this step
+ * there, not the older ones. */
+static bool put_in_place(const char *temporary, const char *folder, Error *e) {
+    char aside[IO_PATH_MAX + 8];
+    snprintf(aside, sizeof aside, "%s.old.tmp", folder);
+    bool good = true;
+    if (access(folder, F_OK) != 0) {
+        good = rename(temporary, folder) == 0;
+    } else if (renameat2(AT_FDCWD, temporary, AT_FDCWD, folder, RENAME_EXCHANGE) != 0) {
+        good = errno == EINVAL && rename(folder, aside) == 0;
+        if (good && rename(temporary, folder) != 0) {
+            good = false;
+            rename(aside, folder);
+        }
+    }
+    return good || error_set(e, folder, NULL, "cannot put the new checkpoint in place: %s",
+                             strerror(errno));
+}
+
+/* Takes the names of steps that are not needed any more; remove_leftovers deletes what they held, so
+ * that no step-N is ever half deleted. Steps after the one just saved stay: they are damaged, or the
+ * run would have gone on from them, and count for nothing. */
+static bool rotate(const char *ckpt, int64_t step, int64_t keep, Error *e) {
+    char path[IO_PATH_MAX], aside[IO_PATH_MAX + 4], best[64] = "";
+    if (!path_join(path, ckpt, "best", e)) return false;
+    if (readlink(path, best, sizeof best - 1) < 0) best[0] = 0;
+    struct dirent **names;
+    const int n = scandir(ckpt, &names, is_step, newest_first);
+    if (n < 0) return error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
+    int64_t kept = 0;
+    bool good = true;
+    for (int i = 0; good && i < n; i++) {
+        const char *name = names[i]->d_name;
+        if (step_of_name(name) > step || kept++ < keep || strcmp(name, best) == 0) continue;
+        good = path_join(path, ckpt, name, e);
+        snprintf(aside, sizeof aside, "%s.tmp", path);
+        if (good && rename(path, aside) != 0)
+            good = error_set(e, path, NULL, "cannot delete: %s", strerror(errno));
+    }
+    free_names(names, n);
+    return good && remove_leftovers(ckpt, e);
+}
+
+bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, const Options *options,
+                     const TrainState *state, int64_t keep, Error *e) {
+    CHECK(m->backend->master == DTYPE_F32, "only f32 weights are saved");
+    char ckpt[IO_PATH_MAX], folder[IO_PATH_MAX], temporary[IO_PATH_MAX + 4], name[32];
+    step_name(name, state->step);
+    if (!path_join(ckpt, run, "ckpt", e) || !path_make_folder(ckpt, e) ||
+        !remove_leftovers(ckpt, e) || !path_join(folder, ckpt, name, e))
+        return false;
+    snprintf(temporary, sizeof temporary, "%s.tmp", folder);
+    if (!write_files(temporary, m, tokenizer, options, state, e) ||
+        !put_in_place(temporary, folder, e)) {
+        Error ignored; /* the first one is the cause */
+        path_remove(temporary, &ignored);
+        return false;
+    }
+    if (!path_sync_folder(ckpt, e) || !point_link(ckpt, "latest", name, e)) return false;
+    Error old;
+    if (!rotate(ckpt, state->step, keep, &old))
+        log_warning("an old checkpoint stays: %s (%s)", old.text, old.place);
+    return true;
+}
+
+bool checkpoint_mark_best(const char *run, int64_t step, Error *e) {
+    char ckpt[IO_PATH_MAX], folder[IO_PATH_MAX], name[32];
+    step_name(name, step);
+    if (!path_join(ckpt, run, "ckpt", e) || !path_join(folder, ckpt, name, e)) return false;
+    if (access(folder, F_OK) != 0)
+        return error_set(e, folder, NULL, "this checkpoint does not exist");
+    return point_link(ckpt, "best", name, e);
+}
+
+/* The newest step of RUN/ckpt whose manifest verifies. */
+static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
+    struct dirent **names;
+    const int n = scandir(ckpt, &names, is_step, newest_first);
+    if (n <= 0) {
+        if (n == 0) free(names);
+        return error_set(e, ckpt, "Train first: the run has not been saved yet.",
+                         "there is no checkpoint");
+    }
+    char path[IO_PATH_MAX];
+    bool found = false;
+    for (int i = 0; !found && i < n; i++) {
+        Error damage;
+        found = path_join(path, ckpt, names[i]->d_name, &damage) &&
+                checkpoint_verify(path, &damage);
+        if (!found)
+            log_warning("checkpoint %s is damaged: %s (%s)", names[i]->d_name, damage.text,
+                        damage.place);
+        else if (i > 0)
+            log_warning("taking the older checkpoint %s instead", names[i]->d_name);
+    }
+    free_names(names, n);
+    if (!found)
+        return error_set(e, ckpt, "Restore a copy, or start anew with --fresh.",
+                         "none of the %d checkpoints is whole", n);
+    snprintf(folder, size, "%s", path);
+    return true;
+}
+
+bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
+    char inner[IO_PATH_MAX];
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder.",
+                         "there is no such folder");
+    if (!path_join(inner, path, "ckpt", e)) return false;
+    if (access(inner, F_OK) == 0) return find_newest(inner, folder, size, e);
+    snprintf(folder, size, "%s", path);
+    if (!path_join(inner, path, "MANIFEST.json", e)) return false;
+    if (access(inner, F_OK) == 0) return checkpoint_verify(path, e);
+    if (!path_join(inner, path, "config.json", e)) return false;
+    return access(inner, F_OK) == 0 ||
+           error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder.",
+                     "there is no checkpoint: neither ckpt nor config.json");
+}
+
+bool checkpoint_exists(const char *run) {
+    char ckpt[IO_PATH_MAX];
+    Error ignored;
+    struct dirent **names;
+    const int n =
+        path_join(ckpt, run, "ckpt", &ignored) ? scandir(ckpt, &names, is_step, NULL) : -1;
+    if (n >= 0) free_names(names, n);
+    return n > 0;
+}
+
+bool checkpoint_read_options(const char *folder, Settings *s, Error *e) {
+    char path[IO_PATH_MAX];
+    return path_join(path, folder, "config.toml", e) && options_read_file(s, path, e);
+}

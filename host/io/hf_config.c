@@ -1,0 +1,142 @@
+/* config.json as Hugging Face's GPT-2 has it. What puck does not compute is refused by name. */
+#include "io.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bounds of the options of the same meaning, so that shapes cannot overflow. */
+enum {
+    VOCAB_MAX = 16777216, CONTEXT_MAX = 1048576, LAYERS_MAX = 256, HEADS_MAX = 256,
+    CHANNELS_MAX = 65536, HIDDEN_MAX = 4 * CHANNELS_MAX
+};
+
+bool config_write(const char *folder, const ModelConfig *c, Error *e) {
+    char path[IO_PATH_MAX], text[2048], eps[32], dropout[32], inner[32];
+    json_real_text(eps, c->norm_eps);
+    json_real_text(dropout, c->dropout);
+    snprintf(inner, sizeof inner, c->hidden == 4 * c->channels ? "null" : "%ld", (long)c->hidden);
+    /* n_ctx is for older readers. The token ids are null, because GPT-2's own would be assumed. */
+    const int n = snprintf(text, sizeof text,
+        "{\n"
+        "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+        "  \"model_type\": \"gpt2\",\n"
+        "  \"vocab_size\": %ld,\n"
+        "  \"n_positions\": %ld,\n"
+        "  \"n_ctx\": %ld,\n"
+        "  \"n_embd\": %ld,\n"
+        "  \"n_layer\": %ld,\n"
+        "  \"n_head\": %ld,\n"
+        "  \"n_inner\": %s,\n"
+        "  \"activation_function\": \"gelu_new\",\n"
+        "  \"layer_norm_epsilon\": %s,\n"
+        "  \"attn_pdrop\": %s,\n"
+        "  \"embd_pdrop\": %s,\n"
+        "  \"resid_pdrop\": %s,\n"
+        "  \"initializer_range\": 0.02,\n"
+        "  \"scale_attn_weights\": true,\n"
+        "  \"scale_attn_by_inverse_layer_idx\": false,\n"
+        "  \"reorder_and_upcast_attn\": false,\n"
+        "  \"tie_word_embeddings\": true,\n"
+        "  \"bos_token_id\": null,\n"
+        "  \"eos_token_id\": null,\n"
+        "  \"pad_token_id\": null,\n"
+        "  \"torch_dtype\": \"float32\",\n"
+        "  \"puck\": {\"bias\": %s}\n"
+        "}\n",
+        (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels, (long)c->layers,
+        (long)c->heads, inner, eps, dropout, dropout, dropout, c->bias ? "true" : "false");
+    CHECK(n < (int)sizeof text, "config.json of %d bytes", n);
+    if (!path_join(path, folder, "config.json", e) || !file_write_atomic(path, text, n, e))
+        return false;
+    static const char generation[] = "{\"bos_token_id\": null, \"eos_token_id\": null, "
+                                     "\"pad_token_id\": null, \"do_sample\": true}\n";
+    return path_join(path, folder, "generation_config.json", e) &&
+           file_write_atomic(path, generation, sizeof generation - 1, e);
+}
+
+static bool refuse(const char *path, const char *key, const char *why, Error *e) {
+    return error_set(e, path, NULL, "\"%s\": %s", key, why);
+}
+
+/* Everything that would make another function of the same weights. */
+static bool check_architecture(json_t *root, const char *path, Error *e) {
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    if (!type || strcmp(type, "gpt2") != 0)
+        return error_set(e, path, "Give a folder of a GPT-2.",
+                         "model_type is \"%.40s\", and puck reads \"gpt2\" alone",
+                         type ? type : "(missing)");
+    const json_t *gelu = json_object_get(root, "activation_function");
+    const char *name = json_string_value(gelu);
+    if (gelu && (!name || (strcmp(name, "gelu_new") && strcmp(name, "gelu_pytorch_tanh"))))
+        return refuse(path, "activation_function", "puck computes \"gelu_new\" alone", e);
+    static const struct { const char *key; bool needed; } flags[] = {
+        {"scale_attn_weights", true}, {"scale_attn_by_inverse_layer_idx", false},
+        {"add_cross_attention", false}, {"tie_word_embeddings", true},
+    };
+    for (int64_t i = 0; i < COUNT_OF(flags); i++) {
+        bool value = flags[i].needed;
+        if (json_object_get(root, flags[i].key) &&
+            !json_get_bool(root, path, flags[i].key, &value, e))
+            return false;
+        if (value != flags[i].needed)
+            return refuse(path, flags[i].key, flags[i].needed ? "puck needs true" :
+                          "puck needs false", e);
+    }
+    const json_t *quantized = json_object_get(root, "quantization_config");
+    if (quantized && !json_is_null(quantized))
+        return refuse(path, "quantization_config", "puck reads plain weights alone", e);
+    return true;
+}
+
+static bool read_shape(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    const char *context = json_object_get(root, "n_positions") ? "n_positions" : "n_ctx";
+    if (!json_get_int(root, path, "vocab_size", 1, VOCAB_MAX, &c->vocab, e) ||
+        !json_get_int(root, path, context, 1, CONTEXT_MAX, &c->context, e) ||
+        !json_get_int(root, path, "n_layer", 1, LAYERS_MAX, &c->layers, e) ||
+        !json_get_int(root, path, "n_head", 1, HEADS_MAX, &c->heads, e) ||
+        !json_get_int(root, path, "n_embd", 1, CHANNELS_MAX, &c->channels, e))
+        return false;
+    c->hidden = 4 * c->channels;
+    const json_t *inner = json_object_get(root, "n_inner");
+    return !inner || json_is_null(inner) ||
+           json_get_int(root, path, "n_inner", 1, HIDDEN_MAX, &c->hidden, e);
+}
+
+/* transformers has three rates, puck one; 0.1 is what transformers takes for a missing one. */
+static bool read_rates(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    static const char *const keys[] = {"attn_pdrop", "embd_pdrop", "resid_pdrop"};
+    for (int i = 0; i < 3; i++) {
+        double rate = 0.1;
+        if (json_object_get(root, keys[i]) && !json_get_real(root, path, keys[i], &rate, e))
+            return false;
+        if (rate < 0 || rate >= 1) return refuse(path, keys[i], "must be in [0, 1)", e);
+        if (i > 0 && rate != c->dropout)
+            return error_set(e, path, "Make them equal: they only matter in training.",
+                             "attn_pdrop, embd_pdrop and resid_pdrop differ, and puck has one rate");
+        c->dropout = rate;
+    }
+    c->norm_eps = 1e-5;
+    if (json_object_get(root, "layer_norm_epsilon") &&
+        !json_get_real(root, path, "layer_norm_epsilon", &c->norm_eps, e))
+        return false;
+    if (c->norm_eps < 0 || c->norm_eps > 1)
+        return refuse(path, "layer_norm_epsilon", "must be in [0, 1]", e);
+    json_t *own = json_object_get(root, "puck");
+    c->bias = true;
+    return !own || json_get_bool(own, path, "bias", &c->bias, e);
+}
+
+bool checkpoint_read_config(const char *folder, ModelConfig *config, Error *e) {
+    char path[IO_PATH_MAX];
+    json_t *root = NULL;
+    *config = (ModelConfig){0};
+    if (!path_join(path, folder, "config.json", e) || !(root = json_read_file(path, e)))
+        return false;
+    bool good = check_architecture(root, path, e) && read_shape(root, path, config, e) &&
+                read_rates(root, path, config, e);
+    json_decref(root);
+    if (!good) return false;
+    good = model_config_check(config, e);
+    if (!good) snprintf(e->place, sizeof e->place, "%.511s", path);
+    return good;
+}

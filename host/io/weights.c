@@ -1,0 +1,401 @@
+/* Weights and moments of a model, to and from safetensors.
+ *
+ * On disk a linear layer's matrix is (in, out), GPT-2's Conv1D; in memory it is (out, in). Tensors pass
+ * through a stage of a few megabytes, so a file never needs the model's memory a second time. */
+#include "io.h"
+#include "safetensors.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char prefix[] = "transformer.";
+
+/* Elements of the two stages: a block as the other side wants it, and a tile to be turned into it. */
+enum { BLOCK = 2 << 20, TILE = 256 << 10 };
+
+typedef struct Stage {
+    float *block, *tile;
+    int64_t n_block, n_tile; /* at least one row of the widest matrix each */
+} Stage;
+
+/* One tensor of the file. */
+typedef struct DiskTensor {
+    const ParamSpec *spec;
+    Param *param; /* NULL: a bias that the model has not, zero on disk */
+    char name[80];
+    int64_t rows, cols; /* in memory, without the vocabulary's padding */
+    int rank;
+    int64_t dim[2]; /* on disk */
+    const SafetensorsEntry *found;
+} DiskTensor;
+
+/* Whether a tensor has a row per token: its rows grow with the vocabulary. In memory they are padded. */
+static bool has_token_rows(const ParamSpec *spec, const ModelConfig *c) {
+    ModelConfig larger = *c;
+    larger.vocab += VOCAB_PADDING;
+    return spec->rows(&larger) != spec->rows(c);
+}
+
+/* Every tensor that the file holds, in the order of the table. */
+static DiskTensor *list_tensors(const Model *m, int *n) {
+    const ModelConfig *c = &m->config;
+    DiskTensor *list = calloc((size_t)(n_param_specs * c->layers), sizeof *list);
+    CHECK(list, "no memory for a list of tensors");
+    *n = 0;
+    for (int i = 0; i < n_param_specs; i++) {
+        const ParamSpec *spec = &param_specs[i];
+        const char *number = strstr(spec->name, "%d");
+        for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++) {
+            DiskTensor *t = &list[(*n)++];
+            t->spec = spec;
+            t->param = m->lookup[i * c->layers + layer];
+            if (number)
+                snprintf(t->name, sizeof t->name, "%s%.*s%ld%s", prefix,
+                         (int)(number - spec->name), spec->name, (long)layer, number + 2);
+            else
+                snprintf(t->name, sizeof t->name, "%s%s", prefix, spec->name);
+            t->rows = has_token_rows(spec, c) ? c->vocab : spec->rows(c);
+            t->cols = spec->cols ? spec->cols(c) : 1;
+            t->rank = spec->cols ? 2 : 1;
+            t->dim[0] = spec->transposed ? t->cols : t->rows;
+            t->dim[1] = spec->transposed ? t->rows : t->cols;
+        }
+    }
+    return list;
+}
+
+static Stage stage_make(const DiskTensor *list, int n) {
+    int64_t widest = 1;
+    for (int i = 0; i < n; i++) widest = i64_max(widest, i64_max(list[i].rows, list[i].cols));
+    Stage s = {.n_block = i64_max(BLOCK, widest), .n_tile = i64_max(TILE, widest)};
+    s.block = malloc((size_t)s.n_block * sizeof(float));
+    s.tile = malloc((size_t)s.n_tile * sizeof(float));
+    CHECK(s.block && s.tile, "no memory to stage weights");
+    return s;
+}
+
+static void stage_free(Stage *s) {
+    free(s->block);
+    free(s->tile);
+}
+
+/* out (cols, out_stride) = in (rows, in_stride) transposed; 16 floats fill a cache line of the output. */
+static void transpose(float *out, int64_t out_stride, const float *in, int64_t in_stride,
+                      int64_t rows, int64_t cols) {
+    for (int64_t first = 0; first < rows; first += 16) {
+        const int64_t last = i64_min(first + 16, rows);
+        for (int64_t c = 0; c < cols; c++)
+            for (int64_t r = first; r < last; r++) out[c * out_stride + r] = in[r * in_stride + c];
+    }
+}
+
+/* ---- saving ---- */
+
+/* Elements [0, n) of a tensor as they lie in memory. */
+static bool write_plain(SafetensorsWriter *w, const Model *m, Tensor t, int64_t n, const Stage *s,
+                        Error *e) {
+    for (int64_t first = 0; first < n; first += s->n_block) {
+        const int64_t count = i64_min(s->n_block, n - first);
+        model_read(m, tensor_1d((float *)t.data + first, DTYPE_F32, count), s->block);
+        if (!safetensors_write(w, s->block, count * (int64_t)sizeof(float), e)) return false;
+    }
+    return true;
+}
+
+static bool write_transposed(SafetensorsWriter *w, const Model *m, const DiskTensor *t,
+                             const Stage *s, Error *e) {
+    const int64_t rows = t->rows, cols = t->cols;
+    const int64_t block = s->n_block / rows, tile = s->n_tile / cols; /* columns; rows */
+    for (int64_t col = 0; col < cols; col += block) {
+        const int64_t n_cols = i64_min(block, cols - col);
+        for (int64_t row = 0; row < rows; row += tile) {
+            const int64_t n_rows = i64_min(tile, rows - row);
+            model_read(m, tensor_rows(t->param->w, row, n_rows), s->tile);
+            transpose(s->block + row, rows, s->tile + col, cols, n_rows, n_cols);
+        }
+        if (!safetensors_write(w, s->block, n_cols * rows * (int64_t)sizeof(float), e)) return false;
+    }
+    return true;
+}
+
+static bool write_tensor(SafetensorsWriter *w, const Model *m, const DiskTensor *t, const Stage *s,
+                         Error *e) {
+    if (t->param && t->spec->transposed) return write_transposed(w, m, t, s, e);
+    if (t->param) return write_plain(w, m, t->param->w, t->rows * t->cols, s, e);
+    memset(s->block, 0, (size_t)t->rows * sizeof(float));
+    return safetensors_write(w, s->block, t->rows * (int64_t)sizeof(float), e);
+}
+
+static bool finish_file(SafetensorsWriter *w, bool good, Error *e) {
+    if (good) return safetensors_finish(w, e);
+    safetensors_abandon(w);
+    return false;
+}
+
+bool weights_write(const char *folder, Model *m, Error *e) {
+    char path[IO_PATH_MAX];
+    SafetensorsWriter *w = NULL;
+    if (!path_join(path, folder, "model.safetensors", e) || !(w = safetensors_create(path, e)))
+        return false;
+    int n;
+    DiskTensor *list = list_tensors(m, &n);
+    Stage stage = stage_make(list, n);
+    safetensors_metadata(w, "format", "pt"); /* transformers refuses a file without it */
+    for (int i = 0; i < n; i++)
+        safetensors_declare(w, list[i].name, DTYPE_F32, list[i].rank, list[i].dim);
+    bool good = safetensors_begin(w, e);
+    for (int i = 0; good && i < n; i++) good = write_tensor(w, m, &list[i], &stage, e);
+    stage_free(&stage);
+    free(list);
+    return finish_file(w, good, e);
+}
+
+bool optim_write(const char *folder, Model *m, Error *e) {
+    char path[IO_PATH_MAX], name[80];
+    SafetensorsWriter *w = NULL;
+    if (!path_join(path, folder, "optim.safetensors", e) || !(w = safetensors_create(path, e)))
+        return false;
+    Stage stage = stage_make(NULL, 0);
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        snprintf(name, sizeof name, "%s.m", p->name);
+        safetensors_declare(w, name, DTYPE_F32, p->m.rank, p->m.dim);
+        snprintf(name, sizeof name, "%s.v", p->name);
+        safetensors_declare(w, name, DTYPE_F32, p->v.rank, p->v.dim);
+    }
+    bool good = safetensors_begin(w, e);
+    for (int i = 0; good && i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        good = write_plain(w, m, p->m, tensor_count(p->m), &stage, e) &&
+               write_plain(w, m, p->v, tensor_count(p->v), &stage, e);
+    }
+    stage_free(&stage);
+    return finish_file(w, good, e);
+}
+
+/* ---- loading ---- */
+
+/* The safetensors files of a folder: one, or the shards that an index names. */
+typedef struct Shards {
+    SafetensorsFile *files;
+    int n;
+} Shards;
+
+static void shards_close(Shards *s) {
+    for (int i = 0; i < s->n; i++) safetensors_close(&s->files[i]);
+    free(s->files);
+    *s = (Shards){0};
+}
+
+/* Opens folder/name unless it is open; NULL with an Error. */
+static const SafetensorsFile *shards_open_file(Shards *s, const char *folder, const char *name,
+                                               Error *e) {
+    char path[IO_PATH_MAX];
+    if (!path_join(path, folder, name, e)) return NULL;
+    for (int i = 0; i < s->n; i++)
+        if (strcmp(s->files[i].path, path) == 0) return &s->files[i];
+    SafetensorsFile *grown = realloc(s->files, (size_t)(s->n + 1) * sizeof *grown);
+    CHECK(grown, "no memory for %d files", s->n + 1);
+    s->files = grown;
+    return safetensors_open(&s->files[s->n], path, e) ? &s->files[s->n++] : NULL;
+}
+
+static bool shards_open_index(Shards *s, const char *folder, const char *index, Error *e) {
+    json_t *root = json_read_file(index, e);
+    if (!root) return false;
+    json_t *map = json_object_get(root, "weight_map"), *file;
+    bool good = json_is_object(map) && json_object_size(map) > 0;
+    if (!good) error_set(e, index, NULL, "\"weight_map\" is missing or empty");
+    const char *name;
+    json_object_foreach(map, name, file) {
+        const char *text = json_string_value(file);
+        if (!text || !path_is_plain_name(text)) {
+            good = error_set(e, index, NULL, "tensor %.100s is in no plain file name", name);
+            break;
+        }
+        const SafetensorsFile *f = shards_open_file(s, folder, text, e);
+        good = f && (safetensors_find(f, name) ||
+                     error_set(e, f->path, NULL, "tensor %.100s is missing", name));
+        if (!good) break;
+    }
+    json_decref(root);
+    return good;
+}
+
+static bool shards_open(Shards *s, const char *folder, Error *e) {
+    char one[IO_PATH_MAX], index[IO_PATH_MAX];
+    if (!path_join(one, folder, "model.safetensors", e) ||
+        !path_join(index, folder, "model.safetensors.index.json", e))
+        return false;
+    if (access(one, F_OK) != 0 && access(index, F_OK) == 0)
+        return shards_open_index(s, folder, index, e);
+    return shards_open_file(s, folder, "model.safetensors", e) != NULL;
+}
+
+/* Masks that older files keep beside the weights: constants. */
+static bool is_mask(const char *name, const ModelConfig *c) {
+    if (strncmp(name, "h.", 2) != 0) return false;
+    char *end;
+    const long layer = strtol(name + 2, &end, 10);
+    return layer >= 0 && layer < c->layers &&
+           (strcmp(end, ".attn.bias") == 0 || strcmp(end, ".attn.masked_bias") == 0);
+}
+
+static bool is_float(const SafetensorsEntry *entry) {
+    float none;
+    return safetensors_read_f32(entry, 0, 0, &none);
+}
+
+static bool check_shape(const SafetensorsEntry *entry, const DiskTensor *t, const char *path,
+                        Error *e) {
+    if (!is_float(entry))
+        return error_set(e, path, NULL, "tensor %s has dtype %s, which puck does not read as weights",
+                         t->name, entry->dtype_text);
+    bool same = entry->rank == t->rank;
+    for (int i = 0; same && i < t->rank; i++) same = entry->dim[i] == t->dim[i];
+    if (same) return true;
+    char have[200] = "", want[64] = "";
+    for (int i = 0; i < entry->rank; i++)
+        snprintf(have + strlen(have), sizeof have - strlen(have), i ? ", %ld" : "%ld",
+                 (long)entry->dim[i]);
+    for (int i = 0; i < t->rank; i++)
+        snprintf(want + strlen(want), sizeof want - strlen(want), i ? ", %ld" : "%ld",
+                 (long)t->dim[i]);
+    return error_set(e, path, "Does config.json belong to this file?",
+                     "tensor %s has shape [%s], where the model needs [%s]", t->name, have, want);
+}
+
+/* Gives one tensor of a file to its row of the list. */
+static bool place_entry(const SafetensorsEntry *entry, DiskTensor *list, int n,
+                        const ModelConfig *c, const char *path, Error *e) {
+    const size_t skip = strlen(prefix);
+    const char *name = entry->name;
+    if (strncmp(name, prefix, skip) == 0) name += skip;
+    if (is_mask(name, c)) return true;
+    for (int i = 0; i < n; i++) {
+        DiskTensor *t = &list[i];
+        if (strcmp(t->name + skip, name) != 0) continue;
+        if (t->found) return error_set(e, path, NULL, "tensor %s is there twice", t->name);
+        t->found = entry;
+        return check_shape(entry, t, path, e);
+    }
+    return error_set(e, path, NULL, "tensor %.100s is not part of this model", entry->name);
+}
+
+static bool same_values(const SafetensorsEntry *a, const SafetensorsEntry *b) {
+    enum { N = 4096 };
+    float x[N], y[N];
+    bool same = a->count == b->count;
+    for (int64_t first = 0; same && first < a->count; first += N) {
+        const int64_t n = i64_min(N, a->count - first);
+        same = safetensors_read_f32(a, first, n, x) && safetensors_read_f32(b, first, n, y) &&
+               memcmp(x, y, (size_t)n * sizeof(float)) == 0;
+    }
+    return same;
+}
+
+/* Finds every tensor of the list in the files, and nothing else there. */
+static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list, int n,
+                         const char *folder, Error *e) {
+    const SafetensorsEntry *head = NULL;
+    for (int f = 0; f < s->n; f++)
+        for (int i = 0; i < s->files[f].n_entries; i++) {
+            const SafetensorsEntry *entry = &s->files[f].entries[i];
+            if (strcmp(entry->name, "lm_head.weight") == 0) head = entry;
+            else if (!place_entry(entry, list, n, c, s->files[f].path, e)) return false;
+        }
+    for (int i = 0; i < n; i++)
+        if (!list[i].found && list[i].param)
+            return error_set(e, folder, NULL, "tensor %s is missing", list[i].name);
+    for (int i = 0; head && i < n; i++)
+        if (has_token_rows(list[i].spec, c) && !same_values(head, list[i].found))
+            return error_set(e, folder, "puck computes GPT-2 with tied embeddings.",
+                             "lm_head.weight differs from %s", list[i].name);
+    return true;
+}
+
+/* A matrix (in, out) of the file into rows of memory (out, in). */
+static void read_transposed(Model *m, const DiskTensor *t, const Stage *s) {
+    const int64_t rows = t->rows, cols = t->cols, block = s->n_block / cols;
+    for (int64_t row = 0; row < rows; row += block) {
+        const int64_t n_rows = i64_min(block, rows - row), tile = s->n_tile / n_rows;
+        for (int64_t col = 0; col < cols; col += tile) {
+            const int64_t n_cols = i64_min(tile, cols - col);
+            for (int64_t c = 0; c < n_cols; c++)
+                safetensors_read_f32(t->found, (col + c) * rows + row, n_rows,
+                                     s->tile + c * n_rows);
+            transpose(s->block + col, cols, s->tile, n_rows, n_cols, n_rows);
+        }
+        model_write_param(m, t->param, row * cols, n_rows * cols, s->block);
+    }
+}
+
+/* Elements in the order of the file, then the vocabulary's padding: zero. */
+static void read_plain(Model *m, const DiskTensor *t, const Stage *s) {
+    const int64_t n_disk = t->rows * t->cols, n = tensor_count(t->param->w);
+    for (int64_t first = 0; first < n; first += s->n_block) {
+        const int64_t count = i64_min(s->n_block, n - first);
+        const int64_t filled = i64_max(0, i64_min(count, n_disk - first));
+        if (filled) safetensors_read_f32(t->found, first, filled, s->block);
+        memset(s->block + filled, 0, (size_t)(count - filled) * sizeof(float));
+        model_write_param(m, t->param, first, count, s->block);
+    }
+}
+
+static bool read_tensor(Model *m, const DiskTensor *t, const Stage *s, const char *folder,
+                        Error *e) {
+    if (t->param && t->spec->transposed) read_transposed(m, t, s);
+    else if (t->param) read_plain(m, t, s);
+    if (t->param || !t->found) return true;
+    safetensors_read_f32(t->found, 0, t->rows, s->block);
+    for (int64_t i = 0; i < t->rows; i++)
+        if (s->block[i] != 0)
+            return error_set(e, folder, NULL, "tensor %s is not zero, but the model has no biases",
+                             t->name);
+    return true;
+}
+
+bool checkpoint_read_weights(const char *folder, Model *m, Error *e) {
+    Shards shards = {0};
+    int n;
+    DiskTensor *list = list_tensors(m, &n);
+    Stage stage = stage_make(list, n);
+    bool good = shards_open(&shards, folder, e) &&
+                find_tensors(&shards, &m->config, list, n, folder, e);
+    for (int i = 0; good && i < n; i++) good = read_tensor(m, &list[i], &stage, folder, e);
+    stage_free(&stage);
+    free(list);
+    shards_close(&shards);
+    return good;
+}
+
+static bool read_moment(Model *m, const SafetensorsFile *f, const char *name, Tensor t, Error *e) {
+    const SafetensorsEntry *entry = safetensors_find(f, name);
+    if (!entry) return error_set(e, f->path, NULL, "tensor %s is missing", name);
+    bool same = entry->dtype == DTYPE_F32 && entry->rank == t.rank;
+    for (int i = 0; same && i < t.rank; i++) same = entry->dim[i] == t.dim[i];
+    if (!same) return error_set(e, f->path, NULL, "tensor %s has another dtype or shape", name);
+    model_write(m, t, entry->data);
+    return true;
+}
+
+bool checkpoint_read_optim(const char *folder, Model *m, Error *e) {
+    char path[IO_PATH_MAX], name[80];
+    SafetensorsFile f;
+    if (!path_join(path, folder, "optim.safetensors", e) || !safetensors_open(&f, path, e))
+        return false;
+    bool good = f.n_entries == 2 * m->n_params ||
+                error_set(e, path, NULL, "%d tensors, where the model has %d moments", f.n_entries,
+                          2 * m->n_params);
+    for (int i = 0; good && i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        snprintf(name, sizeof name, "%s.m", p->name);
+        good = read_moment(m, &f, name, p->m, e);
+        snprintf(name, sizeof name, "%s.v", p->name);
+        good = good && read_moment(m, &f, name, p->v, e);
+    }
+    safetensors_close(&f);
+    return good;
+}
