@@ -42,13 +42,16 @@ void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float
 }
 
 void model_read_f32(const Model *m, Tensor t, float *host) {
+    if (t.dtype == DTYPE_F32) {
+        model_read(m, t, host);
+        return;
+    }
     const int64_t n = tensor_count(t);
     void *staged = malloc((size_t)tensor_bytes(t));
     CHECK(staged, "no memory to stage %ld values", (long)n);
     model_read(m, t, staged);
     for (int64_t i = 0; i < n; i++) {
-        if (t.dtype == DTYPE_F32) host[i] = ((const float *)staged)[i];
-        else if (t.dtype == DTYPE_F64) host[i] = (float)((const double *)staged)[i];
+        if (t.dtype == DTYPE_F64) host[i] = (float)((const double *)staged)[i];
         else {
             const uint32_t bits = (uint32_t)((const uint16_t *)staged)[i] << 16; /* bf16 */
             memcpy(&host[i], &bits, sizeof bits);

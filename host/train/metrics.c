@@ -45,7 +45,7 @@ bool metrics_open(Metrics *m, const char *run, const TrainState *state, Error *e
     if (!cut_metrics(path, state, e)) return false;
     m->file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (m->file < 0) return error_set(e, path, "Check the folder", "cannot be written: %m");
-    m->events = tfevents_open(run, e);
+    m->events = tfevents_open(run, (double)time(NULL), e);
     if (!m->events) return false;
     m->start = m->last_time = time_now();
     m->elapsed_before = state->elapsed_sec;
@@ -103,9 +103,9 @@ bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, 
     char loss[32], norm[32], mfu[32];
     json_number(mfu, m->peak_flops > 0 ? flops / m->peak_flops : NAN);
     const double wall = (double)time(NULL);
-    if (!tfevents_scalar(m->events, step->step, "train/loss", (float)result->loss, wall, e) ||
-        !tfevents_scalar(m->events, step->step, "train/lr", (float)step->lr, wall, e) ||
-        !tfevents_scalar(m->events, step->step, "train/grad_norm", (float)result->grad_norm, wall,
+    if (!tfevents_scalar(m->events, step->step, "train/loss", result->loss, wall, e) ||
+        !tfevents_scalar(m->events, step->step, "train/lr", step->lr, wall, e) ||
+        !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall,
                          e))
         return false;
     show_progress(m, step, result);
@@ -122,7 +122,7 @@ bool metrics_eval(Metrics *m, int64_t step, double val_loss, Error *e) {
     char loss[32];
     log_progress_end();
     log_info("step %ld: validation loss %.4f (estimate)", (long)step, val_loss);
-    if (!tfevents_scalar(m->events, step, "val/loss", (float)val_loss, (double)time(NULL), e))
+    if (!tfevents_scalar(m->events, step, "val/loss", val_loss, (double)time(NULL), e))
         return false;
     m->last_time = time_now(); /* the evaluation is not training time of the next report */
     return write_line(m, e, "{\"step\": %ld, \"val_loss\": %s, \"elapsed_sec\": %.3f}\n",
