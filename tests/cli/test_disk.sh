@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Disks that are full or read-only, and two processes in one run folder.
+. tests/cli/lib.sh
+make_text >"$work/text.txt"
+train=("$puck" train --data "$work/text.txt" "${tiny[@]}" --save-every 2)
+
+# again.sh HARM COMMAND...: in a small file system of its own, at $disk, two steps, the harm, the rest. What
+# the checkpoints were before and after is in $work.
+cat >"$work/again.sh" <<'END'
+harm=$1
+shift
+mount -t tmpfs -o size=4m tmpfs "$disk" || exit 99
+"$@" --run "$disk/run" --steps 4 --stop-after 2 >"$work/first" 2>&1 || exit 98
+checkpoints "$disk/run" >"$work/before"
+eval "$harm" 2>/dev/null
+"$@" --run "$disk/run" --steps 4
+code=$?
+checkpoints "$disk/run" >"$work/after"
+exit $code
+END
+disk=$work/disk
+mkdir "$disk"
+export disk work
+export -f checkpoints
+if unshare -m mount -t tmpfs tmpfs "$disk" 2>/dev/null; then
+    refuses 1 "a full disk" "No space left" -- \
+        unshare -m bash "$work/again.sh" 'dd if=/dev/zero of="$disk/filler" bs=4096' "${train[@]}"
+    check "the checkpoint is as it was, and nothing half-written is beside it" \
+        diff "$work/before" "$work/after"
+    refuses 1 "a read-only run folder" "$disk/run" "Read-only" -- \
+        unshare -m bash "$work/again.sh" 'mount -o remount,ro "$disk"' "${train[@]}"
+    check "the checkpoint there is as it was" diff "$work/before" "$work/after"
+    refuses 1 "tokens for a full disk" "No space left" -- \
+        unshare -m bash -c 'mount -t tmpfs -o size=4k tmpfs "$disk" && "$@"' bash \
+        "$puck" tokenize --input "$work/text.txt" --output "$disk/tokens"
+else
+    for name in "a full disk" "a read-only run folder" "tokens for a full disk"; do
+        skip "$name" "mounting is not permitted here"
+    done
+fi
+
+: >"$work/file"
+refuses 1 "a run folder that is a file" "$work/file" -- "${train[@]}" --run "$work/file" --steps 2
+
+# The second process must not disturb the first, which goes on until it is told to stop.
+"${train[@]}" --run "$work/run" --steps 1000000 >"$work/first" 2>&1 &
+first=$!
+for ((i = 0; i < 200; i++)); do
+    [ -e "$work/run/ckpt/latest" ] && break
+    sleep 0.05
+done
+refuses '[12]' "two processes in one run" "$work/run" "$first" -- "${train[@]}" --run "$work/run" --steps 4
+check "the first one is still running" kill -0 "$first"
+kill -TERM "$first"
+wait "$first"
+check "it saves and ends with 75" test $? = 75
+works "its checkpoint loads" -- \
+    "$puck" generate --from "$work/run" --prompt the --tokens 3 --device cpu
+finish

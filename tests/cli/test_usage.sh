@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The command line itself: help, and wrong commands, options, values and config files.
+. tests/cli/lib.sh
+make_text >"$work/text.txt"
+train=("$puck" train --data "$work/text.txt" --run "$work/run" "${tiny[@]}")
+
+works "puck alone" "usage: puck COMMAND" generate -- "$puck"
+works "puck help" "Common calls" shakespeare-cpu-gpt2 "Exit codes" -- "$puck" help
+works "puck --help" "Common calls" -- "$puck" --help
+works "puck -V" "puck " -- "$puck" -V
+for command in train generate eval tokenize info bench; do
+    works "puck $command --help" "usage: puck $command" --quiet -- "$puck" $command --help
+    cp "$work/stdout" "$work/first"
+    works "puck help $command" "usage: puck $command" -- "$puck" help $command
+    check "both are the same text" cmp "$work/first" "$work/stdout"
+    check "help goes to stdout alone" test ! -s "$work/stderr"
+done
+
+refuses 2 "unknown command" '"trian"' 'Did you mean `puck train`?' -- "$puck" trian
+refuses 2 "unknown command, none near" '"frobnicate"' '`puck help`' -- "$puck" frobnicate
+refuses 2 "unknown topic of help" '"evla"' 'puck help eval' -- "$puck" help evla
+refuses 2 "unknown option" --layer "Did you mean --layers?" -- "${train[@]}" --layer 3
+refuses 2 "unknown option, none near" --zzzzzzz "--help" -- "${train[@]}" --zzzzzzz 3
+refuses 2 "unknown short option" "(-q)" -- "${train[@]}" -q
+refuses 2 "option of another command" --top-k "puck generate" -- "${train[@]}" --top-k 3
+refuses 2 "argument that is no option" "(steps)" -- "${train[@]}" steps 3
+refuses 2 "option without its value" --steps "needs a value" -- "${train[@]}" --steps
+refuses 2 "unknown preset" '"shakespear-gpt2"' "Did you mean shakespeare-gpt2?" -- \
+    "${train[@]}" --preset shakespear-gpt2
+refuses 2 "unknown device" --device '"cudo"' "Did you mean cuda?" -- "${train[@]}" --device cudo
+refuses 1 "a device that is not there" libpuck_emu.so "--device cpu" -- "${train[@]}" --device emu
+
+refuses 2 "below the range" --layers "from 1 to 256" '"0"' -- "${train[@]}" --layers 0
+refuses 2 "above the range" --dropout "0.95" '"1.5"' -- "${train[@]}" --dropout 1.5
+refuses 2 "beyond 64 bits" --steps "99999999999999999999" -- "${train[@]}" --steps 99999999999999999999
+refuses 2 "not a number" --lr '"nan"' -- "${train[@]}" --lr nan
+refuses 2 "half a number" --steps '"3x"' -- "${train[@]}" --steps 3x
+refuses 2 "not a choice" --schedule "cosine|linear|constant|wsd" '"cos"' -- "${train[@]}" --schedule cos
+refuses 2 "heads that do not divide channels" 3 8 -- "${train[@]}" --heads 3
+refuses 2 "a size that is none" --device-memory '"80GB"' -- \
+    "$puck" info --preset gpt2 --device-memory 80GB
+
+printf 'steps = 3\n\nlayres = 4\n' >"$work/wrong.toml"
+refuses 2 "config file with a wrong key" "$work/wrong.toml:3" '"layres"' "Did you mean layers?" -- \
+    "${train[@]}" --config "$work/wrong.toml"
+printf 'steps = 3\nlayers = many\n' >"$work/wrong.toml"
+refuses 2 "config file with a wrong value" "$work/wrong.toml:2" '"many"' -- \
+    "${train[@]}" --config "$work/wrong.toml"
+refuses 1 "config file that is not there" "$work/none.toml" "No such file" -- \
+    "${train[@]}" --config "$work/none.toml"
+check "nothing was made" test ! -e "$work/run"
+
+works "info of this machine" "device" "threads" "shakespeare-gpt2" -- "$puck" info --device cpu
+works "info of a preset" "parameters" "flops per token" "memory plan" "total" -- \
+    "$puck" info --preset shakespeare-cpu-gpt2 --device cpu
+works "info of a device that is not there" "memory plan" "of 85899 MB" -- \
+    "$puck" info --preset gpt2 --device cpu --device-memory 80G
+works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_positions": 123653376' -- \
+    "$puck" info --preset gpt2 --device cpu --json
+refuses 2 "info of two things" --from -- "$puck" info --from "$work" --preset gpt2
+if [ -w /dev/full ]; then
+    refuses 1 "standard output that is full" "standard output" -- bash -c "'$puck' help >/dev/full"
+else
+    skip "standard output that is full" "there is no /dev/full"
+fi
+finish
