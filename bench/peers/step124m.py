@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Training steps of GPT-2 124M at B 4, T 64, clipped at 1, on random tokens: the twin of
+`puck bench step --preset gpt2 --batch-size 4 --context 64`. The last line on standard output is JSON."""
+import argparse
+import json
+import resource
+import time
+
+import torch
+from gpt2 import GPT2, Config
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    o = parser.parse_args()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(1)
+    config = Config(vocab=50257, context=o.context, layers=12, heads=12, channels=768)
+    model = GPT2(config)
+    optimizer = model.optimizer(6e-4, (0.9, 0.95), 0.1)
+    forward = torch.compile(model) if o.compile else model
+    tokens = torch.randint(config.vocab, (o.batch, o.context + 1))
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    step_sec = []
+    for _ in range(o.warmup + o.steps):
+        before = time.perf_counter()
+        loss = forward(inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()
+        step_sec.append(time.perf_counter() - before)
+    step_sec = sorted(step_sec[o.warmup:])
+    print(json.dumps({"step_sec": step_sec[len(step_sec) // 2], "fastest_sec": step_sec[0],
+                      "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                      "threads": o.threads, "compiled": o.compile, "loss": loss.item(),
+                      "torch": torch.__version__}))
+
+
+if __name__ == "__main__":
+    main()
