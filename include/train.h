@@ -20,8 +20,10 @@ typedef struct EvalResult {
     double perplexity;   /* e^loss */
     double bits_per_byte; /* 0 if the bytes of the text are not known */
 } EvalResult;
-/* Windows of m->use.T, m->use.B of them a pass; the result does not depend on B. Overwrites the step
- * parameters and the step result, so model_set_step or model_begin_step must follow; else no trace. */
+/* Windows of m->use.T, m->use.B of them a pass. Losses of single tokens are added as doubles in the
+ * order of the text: so B shows only where it makes products round otherwise, threads never. Overwrites
+ * the step parameters and the step result, so model_set_step and model_begin_step must follow; else no
+ * trace. */
 EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes);
 
 /* The windows of the definition. Window k reads n_inputs tokens from `first`, and scores the targets of

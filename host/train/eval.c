@@ -43,7 +43,7 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     CHECK(inputs && losses, "no memory for %ld rows", (long)N);
     int32_t *targets = inputs + N, *window = targets + N;
 
-    /* Losses of single tokens, added in the order of the text: so neither B nor threads matter. */
+    /* In the order of the text, whatever the passes were. */
     double sum = 0;
     int64_t n_scored = 0;
     model_set_step(m, &step);

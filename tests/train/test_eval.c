@@ -105,20 +105,24 @@ static void test_value(void **state) {
     }
 }
 
-/* Neither the windows of a pass nor the threads change a bit. */
+/* Threads change no bit. Windows of a pass change how products are tiled and so how a logit rounds:
+ * each loss by a few 1e-7, their mean by less. */
 static void test_batch_and_threads(void **state) {
     (void)state;
-    enum { N = 1500 };
+    enum { N = 800 };
     static int32_t text[N];
     struct TokenShard shard;
     const Tokens tokens = make_tokens(text, &shard, N);
-    static const int64_t lengths[] = {5, 16, 64};
+    static const int64_t lengths[] = {5, 64};
     for (int64_t i = 0; i < COUNT_OF(lengths); i++) {
         const EvalResult one = evaluate(1, 1, lengths[i], &tokens);
-        static const int64_t batches[] = {2, 3, 7, 16};
+        static const int64_t batches[] = {3, 16};
         for (int64_t k = 0; k < COUNT_OF(batches); k++) {
             const EvalResult other = evaluate((int)k + 1, batches[k], lengths[i], &tokens);
-            assert_memory_equal(&one, &other, sizeof one);
+            const EvalResult again = evaluate(4 - (int)k, batches[k], lengths[i], &tokens);
+            assert_memory_equal(&other, &again, sizeof again);
+            assert_int_equal(other.n_scored, one.n_scored);
+            ASSERT_BELOW("loss", fabs(other.loss - one.loss) / one.loss, 1e-7);
         }
     }
 }
