@@ -13,6 +13,9 @@ CPPFLAGS := -D_GNU_SOURCE -Iinclude
 CFLAGS   := -std=c11 -O2 -g -march=$(ARCH) -fopenmp $(WARN) $(EXTRA_CFLAGS)
 # Kernels: no errno, no traps, so that loops vectorise. Never -ffast-math: a NaN must survive.
 KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
+# Only here may gcc fuse a*b + c by itself: attention's loops are never cut by thread, so a remainder loop
+# that gcc fused differently could not make the bits depend on the thread count.
+%/kernels/cpu/attention.o: KERNEL_CFLAGS += -ffp-contract=fast
 LDFLAGS  := -fopenmp -rdynamic $(EXTRA_LDFLAGS)
 LDLIBS   := -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
 

@@ -12,11 +12,11 @@
 
 #ifdef PUCK_REAL_F64
 typedef double real;
-enum { REAL_DTYPE = DTYPE_F64 };
+#define REAL_DTYPE DTYPE_F64
 #define OP(name) name##_f64
 #else
 typedef float real;
-enum { REAL_DTYPE = DTYPE_F32 };
+#define REAL_DTYPE DTYPE_F32
 #define OP(name) name##_f32
 #endif
 
@@ -108,6 +108,7 @@ void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v
 /* Scratch bytes of the families that need some: Ops.scratch asks the one that owns the op. */
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
+int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 
 /* Once, when the back end opens: the products' library must not start threads of its own. */
 void OP(cpu_linear_open)(void);

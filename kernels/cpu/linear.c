@@ -1,0 +1,193 @@
+/* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles out and
+ * OpenBLAS multiplies each one on a single thread, so the bits do not depend on the thread count. What
+ * follows a product (bias, GELU, sums for bias gradients) is done to a tile while it is in cache.
+ *
+ * The only file that knows OpenBLAS. */
+#include "gelu.h"
+#include <cblas.h>
+
+#ifdef PUCK_REAL_F64
+#define GEMM cblas_dgemm
+#define GEMV cblas_dgemv
+#else
+#define GEMM cblas_sgemm
+#define GEMV cblas_sgemv
+#endif
+
+enum {
+    /* Largest tile. OpenBLAS packs its operands anew for every tile: larger tiles repack less, smaller
+     * ones keep the epilogue in cache and feed more threads. */
+    TILE_ROWS = 192, TILE_COLS = 512,
+    TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
+    TILE_SIDE = 64,
+    TILE_ALIGN = 16 /* of a halved side: OpenBLAS' micro-kernels */
+};
+
+/* The tiling of a rows x cols result: tiles of `tile_rows` x `tile_cols`, the last ones smaller. */
+typedef struct Tiling {
+    int64_t rows, cols, tile_rows, tile_cols, down, across;
+} Tiling;
+
+typedef struct Tile {
+    int64_t row, col, rows, cols, down;
+} Tile;
+
+static int64_t halved(int64_t side) { return i64_round_up(i64_div_up(side, 2), TILE_ALIGN); }
+
+static Tiling tiling_make(int64_t rows, int64_t cols) {
+    Tiling g = {rows, cols, rows, cols, 1, 1};
+    while (g.tile_rows > TILE_ROWS) g.tile_rows = halved(g.tile_rows);
+    while (g.tile_cols > TILE_COLS) g.tile_cols = halved(g.tile_cols);
+    for (;;) {
+        g.down = i64_div_up(rows, g.tile_rows);
+        g.across = i64_div_up(cols, g.tile_cols);
+        int64_t *larger = g.tile_cols > g.tile_rows ? &g.tile_cols : &g.tile_rows;
+        if (g.down * g.across >= TILE_COUNT || *larger <= TILE_SIDE) return g;
+        *larger = halved(*larger);
+    }
+}
+
+/* Tiles of one column of the grid follow each other: they share the operand that is usually larger,
+ * the weights. */
+static Tile tiling_tile(const Tiling *g, int64_t i) {
+    Tile t = {.down = i % g->down};
+    t.row = t.down * g->tile_rows;
+    t.col = i / g->down * g->tile_cols;
+    t.rows = i64_min(g->tile_rows, g->rows - t.row);
+    t.cols = i64_min(g->tile_cols, g->cols - t.col);
+    return t;
+}
+
+void OP(cpu_linear_open)(void) { openblas_set_num_threads(1); }
+
+int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperties *device) {
+    (void)device;
+    if (op != OP_LINEAR_BACKWARD_INPUT) return 0;
+    return tiling_make(s->B * s->T, s->C).down * s->C * (int64_t)sizeof(real);
+}
+
+/* A tile of u = x w^T + bias. The product adds to the bias laid down first, which costs no more than
+ * the zeros that OpenBLAS would write itself. */
+static void forward_tile(real *u, const Tile *t, int64_t O, int64_t C, const real *x, const real *w,
+                         const real *bias) {
+    u += t->row * O + t->col;
+    x += t->row * C;
+    w += t->col * C;
+    if (bias)
+        for (int64_t i = 0; i < t->rows; i++)
+            memcpy(u + i * O, bias + t->col, (size_t)t->cols * sizeof *u);
+    const real beta = bias ? 1 : 0;
+    if (t->rows == 1) /* decoding: reads the weights once, without packing them */
+        GEMV(CblasRowMajor, CblasNoTrans, (int)t->cols, (int)C, 1, w, (int)C, x, 1, beta, u, 1);
+    else
+        GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->cols, (int)C, 1, x,
+             (int)C, w, (int)C, beta, u, (int)O);
+}
+
+void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x, Tensor w,
+                            Tensor bias, Activation activation) {
+    (void)cx;
+    const int64_t N = x.dim[0], C = x.dim[1], O = w.dim[0];
+    CHECK_TENSOR(x, REAL_DTYPE, N, C);
+    CHECK_TENSOR(w, REAL_DTYPE, O, C);
+    CHECK_TENSOR(y, REAL_DTYPE, N, O);
+    CHECK_OPTIONAL(aux, REAL_DTYPE, N, O);
+    CHECK_OPTIONAL(bias, REAL_DTYPE, O);
+    const Tiling g = tiling_make(N, O);
+    real *u = tensor_present(aux) ? aux.data : y.data;
+    real *out = y.data;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < g.down * g.across; i++) {
+        const Tile t = tiling_tile(&g, i);
+        forward_tile(u, &t, O, C, x.data, w.data, bias.data);
+        for (int64_t r = t.row; r < t.row + t.rows; r++) {
+            const int64_t at = r * O + t.col;
+            if (activation == ACTIVATION_GELU) {
+#pragma omp simd
+                for (int64_t c = at; c < at + t.cols; c++) out[c] = gelu(u[c]);
+            } else if (u != out) {
+                memcpy(out + at, u + at, (size_t)t.cols * sizeof *out);
+            }
+        }
+    }
+}
+
+/* dx *= gelu'(aux) over a tile, and the tile's column sums into `sums` (may be NULL). */
+static void backward_epilogue(real *dx, const real *aux, real *sums, const Tile *t, int64_t C) {
+    if (sums) memset(sums, 0, (size_t)t->cols * sizeof *sums);
+    for (int64_t r = t->row; r < t->row + t->rows; r++) {
+        real *d = dx + r * C + t->col;
+        if (aux) {
+            const real *u = aux + r * C + t->col;
+#pragma omp simd
+            for (int64_t c = 0; c < t->cols; c++) d[c] *= gelu_derivative(u[c]);
+        }
+        if (sums)
+#pragma omp simd
+            for (int64_t c = 0; c < t->cols; c++) sums[c] += d[c];
+    }
+}
+
+void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_prev, Tensor dy,
+                                   Tensor w, Tensor aux, Activation activation) {
+    const int64_t N = dy.dim[0], O = w.dim[0], C = w.dim[1];
+    CHECK_TENSOR(dy, REAL_DTYPE, N, O);
+    CHECK_TENSOR(w, REAL_DTYPE, O, C);
+    CHECK_TENSOR(dx, REAL_DTYPE, N, C);
+    CHECK_OPTIONAL(dbias_prev, REAL_DTYPE, C);
+    CHECK_OPTIONAL(aux, REAL_DTYPE, N, C);
+    CHECK(tensor_present(aux) == (activation != ACTIVATION_NONE), "activation %d", (int)activation);
+    const Tiling g = tiling_make(N, C);
+    real *sums = NULL; /* (g.down, C): column sums of each row of tiles */
+    if (tensor_present(dbias_prev)) {
+        CHECK(cx->scratch_bytes >= g.down * C * (int64_t)sizeof *sums, "scratch of %ld bytes",
+              (long)cx->scratch_bytes);
+        sums = cx->scratch;
+    }
+    real *const to = dx.data;
+    const real *const from = dy.data, *const weight = w.data;
+#pragma omp parallel
+    {
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < g.down * g.across; i++) {
+            const Tile t = tiling_tile(&g, i);
+            GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)O, 1,
+                 from + t.row * O, (int)O, weight + t.col, (int)C, 0, to + t.row * C + t.col, (int)C);
+            backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C);
+        }
+        if (sums) {
+            real *const total = dbias_prev.data;
+#pragma omp for simd schedule(static)
+            for (int64_t c = 0; c < C; c++) {
+                real sum = 0;
+                for (int64_t down = 0; down < g.down; down++) sum += sums[down * C + c];
+                total[c] += sum;
+            }
+        }
+    }
+}
+
+void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias, Tensor dy,
+                                    Tensor x) {
+    (void)cx;
+    const int64_t N = x.dim[0], C = x.dim[1], O = dy.dim[1];
+    CHECK_TENSOR(x, REAL_DTYPE, N, C);
+    CHECK_TENSOR(dy, REAL_DTYPE, N, O);
+    CHECK_TENSOR(dw, REAL_DTYPE, O, C);
+    CHECK_OPTIONAL(dbias, REAL_DTYPE, O);
+    const Tiling g = tiling_make(O, C);
+    real *const to = dw.data, *const bias = dbias.data;
+    const real *const from = dy.data, *const input = x.data;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < g.down * g.across; i++) {
+        const Tile t = tiling_tile(&g, i);
+        GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)N, 1,
+             from + t.row, (int)O, input + t.col, (int)C, 1, to + t.row * C + t.col, (int)C);
+        if (!bias || t.col) continue;
+        real sums[TILE_ROWS] = {0};
+        for (int64_t n = 0; n < N; n++)
+#pragma omp simd
+            for (int64_t o = 0; o < t.rows; o++) sums[o] += from[n * O + t.row + o];
+        for (int64_t o = 0; o < t.rows; o++) bias[t.row + o] += sums[o];
+    }
+}
