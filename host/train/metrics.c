@@ -45,7 +45,7 @@ bool metrics_open(Metrics *m, const char *run, const TrainState *state, Error *e
     if (!cut_metrics(path, state, e)) return false;
     m->file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (m->file < 0) return error_set(e, path, "Check the folder", "cannot be written: %m");
-    m->events = tfevents_open(run, (double)time(NULL), e);
+    m->events = tfevents_open(run, e);
     if (!m->events) return false;
     m->start = m->last_time = time_now();
     m->elapsed_before = state->elapsed_sec;
