@@ -86,9 +86,12 @@ static bool temporary_make(DataWriter *w, Error *e) {
         return error_set(e, w->temporary, "Wait until it ends, or choose another --output.",
                          "another process is writing this folder");
     }
-    w->lock = fd;
     DIR *d = folder_is_data(w->temporary, e) ? opendir(w->temporary) : NULL;
-    if (!d) return false;
+    if (!d) {
+        close(fd);
+        return false;
+    }
+    w->lock = fd; /* from here on the folder and all in it is ours to delete */
     for (struct dirent *entry; (entry = readdir(d));)
         if (path_is_plain_name(entry->d_name)) unlinkat(dirfd(d), entry->d_name, 0);
     closedir(d);

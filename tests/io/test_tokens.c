@@ -10,18 +10,15 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-static char dir[256];
-
 /* A shard with this magic, version and count in its header, and `data` behind it. */
-static const char *write_shard(const char *name, int32_t magic, int32_t version, int32_t n,
+static void write_shard(const char *name, int32_t magic, int32_t version, int32_t n,
                                const void *data, int64_t bytes) {
     int32_t header[TOKENS_HEADER_BYTES / 4] = {magic, version, n};
     char *all = malloc(sizeof header + (size_t)bytes);
     memcpy(all, header, sizeof header);
     memcpy(all + sizeof header, data, (size_t)bytes);
-    const char *path = scratch_write(dir, name, all, (int64_t)sizeof header + bytes);
+    scratch_write(name, all, (int64_t)sizeof header + bytes);
     free(all);
-    return path;
 }
 
 static int64_t count_files(const char *path) {
@@ -43,12 +40,12 @@ static void read_across_shards(void **state) {
     write_shard("train_000002.bin", 20240520, 1, 1, third, sizeof third);
     write_shard("train_000000.bin", 20240520, 1, 3, first, sizeof first);
     write_shard("train_000001.bin", 20240801, 7, 2, second, sizeof second);
-    scratch_text(dir, "train_notes.txt", "not a shard");
-    scratch_text(dir, "training.bin", "not a shard");
+    scratch_text("train_notes.txt", "not a shard");
+    scratch_text("training.bin", "not a shard");
     const int32_t all[] = {5, 6, 7, 70000, 9, 1};
     Tokens t;
     Error e;
-    if (!tokens_open(&t, dir, "train", 70001, &e)) fail_msg("%s", e.text);
+    if (!tokens_open(&t, ".", "train", 70001, &e)) fail_msg("%s", e.text);
     assert_int_equal(t.n_tokens, 6);
     assert_int_equal(t.n_shards, 3);
     for (int from = 0; from <= 6; from++)
@@ -59,7 +56,7 @@ static void read_across_shards(void **state) {
             assert_int_equal(out[to - from], -7);
         }
     tokens_close(&t);
-    assert_false(tokens_open(&t, dir, "train", 70000, &e));
+    assert_false(tokens_open(&t, ".", "train", 70000, &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "train_000001.bin", "token 0 (byte offset 1024) is 70000",
                  "vocabulary of 70000");
 }
@@ -88,18 +85,18 @@ static void refuses(void **state) {
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         write_shard("val_000000.bin", cases[i].magic, cases[i].version, cases[i].n, data,
                     cases[i].bytes);
-        assert_false(tokens_open(&t, dir, "val", 99, &e));
+        assert_false(tokens_open(&t, ".", "val", 99, &e));
         ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin", cases[i].word);
     }
     write_shard("val_000000.bin", 20240801, 7, 1, huge, sizeof huge);
-    assert_false(tokens_open(&t, dir, "val", INT32_MAX, &e));
+    assert_false(tokens_open(&t, ".", "val", INT32_MAX, &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "is 4294967295");
-    scratch_text(dir, "val_000000.bin", "");
-    assert_false(tokens_open(&t, dir, "val", 99, &e));
+    scratch_text("val_000000.bin", "");
+    assert_false(tokens_open(&t, ".", "val", 99, &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin", "too short");
-    assert_false(tokens_open(&t, dir, "test", 99, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, dir, "no test_*.bin");
-    assert_false(tokens_open(&t, scratch_path(dir, "none"), "val", 99, &e));
+    assert_false(tokens_open(&t, ".", "test", 99, &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "(.)", "no test_*.bin");
+    assert_false(tokens_open(&t, "none", "val", 99, &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "none", "No such file");
 }
 
@@ -112,18 +109,19 @@ static void damaged_shard(void **state) {
     Tokens t;
     Error e;
     int32_t out[5];
-    char *whole = scratch_read(write_shard("val_000000.bin", 20240520, 1, 5, data, sizeof data), &bytes);
+    write_shard("val_000000.bin", 20240520, 1, 5, data, sizeof data);
+    char *whole = scratch_read("val_000000.bin", &bytes);
     for (int64_t cut = 0; cut < bytes; cut++) {
-        scratch_write(dir, "val_000000.bin", whole, cut);
-        assert_false(tokens_open(&t, dir, "val", 6, &e));
+        scratch_write("val_000000.bin", whole, cut);
+        assert_false(tokens_open(&t, ".", "val", 6, &e));
         ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin");
     }
     for (int64_t bit = 0; bit < 8 * bytes; bit++) {
         whole[bit / 8] ^= (char)(1 << bit % 8);
-        scratch_write(dir, "val_000000.bin", whole, bytes);
-        if (bit < 96 || tokens_open(&t, dir, "val", 6, &e)) {
+        scratch_write("val_000000.bin", whole, bytes);
+        if (bit < 96 || tokens_open(&t, ".", "val", 6, &e)) {
             if (bit < 96) {
-                assert_false(tokens_open(&t, dir, "val", 6, &e));
+                assert_false(tokens_open(&t, ".", "val", 6, &e));
             } else {
                 int changed = 0;
                 tokens_read(&t, 0, 5, out);
@@ -147,8 +145,8 @@ static void meta_round_trip(void **state) {
     (void)state;
     DataMeta meta;
     Error e;
-    assert_true(data_meta_write(dir, &sample, &e));
-    assert_true(data_meta_read(dir, &meta, &e));
+    assert_true(data_meta_write(".", &sample, &e));
+    assert_true(data_meta_read(".", &meta, &e));
     assert_memory_equal(&meta, &sample, sizeof meta);
 }
 
@@ -157,17 +155,17 @@ static void meta_damaged(void **state) {
     DataMeta meta;
     Error e;
     int64_t bytes;
-    assert_true(data_meta_write(dir, &sample, &e));
-    char *whole = scratch_read(scratch_path(dir, "meta.json"), &bytes);
+    assert_true(data_meta_write(".", &sample, &e));
+    char *whole = scratch_read("meta.json", &bytes);
     for (int64_t cut = 0; cut < bytes - 1; cut++) { /* the last byte is a newline */
-        scratch_write(dir, "meta.json", whole, cut);
-        assert_false(data_meta_read(dir, &meta, &e));
+        scratch_write("meta.json", whole, cut);
+        assert_false(data_meta_read(".", &meta, &e));
         ASSERT_ERROR(&e, EXIT_FAILED, "meta.json");
     }
     for (int64_t bit = 0; bit < 8 * bytes; bit++) {
         whole[bit / 8] ^= (char)(1 << bit % 8);
-        scratch_write(dir, "meta.json", whole, bytes);
-        if (data_meta_read(dir, &meta, &e))
+        scratch_write("meta.json", whole, bytes);
+        if (data_meta_read(".", &meta, &e))
             assert_true(meta.n_vocab >= 0 && meta.n_train >= 0 && meta.n_val >= 0 &&
                         meta.train_bytes >= 0 && meta.val_bytes >= 0);
         else
@@ -178,8 +176,8 @@ static void meta_damaged(void **state) {
     static const char *const bad[] = {"[]", "{}", "{\"n_vocab\":-1}", "{\"n_vocab\":1e400}",
                                       "{\"n_vocab\":65,\"n_train\":1.5}", "null", "{\"a\":1,\"a\":1}"};
     for (int64_t i = 0; i < COUNT_OF(bad); i++) {
-        scratch_text(dir, "meta.json", bad[i]);
-        assert_false(data_meta_read(dir, &meta, &e));
+        scratch_text("meta.json", bad[i]);
+        assert_false(data_meta_read(".", &meta, &e));
         ASSERT_ERROR(&e, EXIT_FAILED, "meta.json");
     }
 }
@@ -225,29 +223,25 @@ static void assert_folder(const char *output, int64_t n_vocab, int32_t step, int
 
 static void write_and_read(void **state) {
     (void)state;
-    static const int64_t vocabs[] = {2, 65, 65536, 65537, 200000};
-    const char *output = scratch_path(dir, "data/deep/er");
-    char temporary[512];
+    static const int64_t vocabs[] = {2, 65536, 65537};
     DataMeta meta;
     Error e;
-    snprintf(temporary, sizeof temporary, "%s.tmp", output);
     for (int i = 0; i < COUNT_OF(vocabs); i++) { /* each replaces the one before */
-        if (!write_folder(output, vocabs[i], 7919, 150000, 70000, &meta, &e)) fail_msg("%s", e.text);
-        assert_folder(output, vocabs[i], 7919, 150000, 70000);
-        assert_int_equal(count_files(output), 4);
-        assert_int_equal(count_files(temporary), -1);
+        if (!write_folder("data/deep", vocabs[i], 7919, 150000, 70000, &meta, &e)) fail_msg("%s", e.text);
+        assert_folder("data/deep", vocabs[i], 7919, 150000, 70000);
+        assert_int_equal(count_files("data/deep"), 4);
+        assert_int_equal(count_files("data/deep.tmp"), -1);
     }
     /* A lost shard, and another count than meta.json's. */
     Tokens t;
-    unlink(scratch_path(output, "train_000000.bin"));
-    rename(scratch_path(output, "val_000000.bin"), scratch_path(output, "train_000000.bin"));
-    assert_false(tokens_open(&t, output, "train", 200000, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, output, "70000 tokens, but meta.json says 150000");
+    unlink("data/deep/train_000000.bin");
+    rename("data/deep/val_000000.bin", "data/deep/train_000000.bin");
+    assert_false(tokens_open(&t, "data/deep", "train", 65537, &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "data/deep", "70000 tokens, but meta.json says 150000");
 }
 
 static void hash_tells_apart(void **state) {
     (void)state;
-    const char *output = scratch_path(dir, "hash");
     static const struct {
         int32_t step;
         int64_t n_train, n_val;
@@ -255,22 +249,19 @@ static void hash_tells_apart(void **state) {
     DataMeta meta[COUNT_OF(cases)], again;
     Error e;
     for (int i = 0; i < COUNT_OF(cases); i++) {
-        assert_true(write_folder(output, 65, cases[i].step, cases[i].n_train, cases[i].n_val, &meta[i], &e));
+        assert_true(write_folder("data", 65, cases[i].step, cases[i].n_train, cases[i].n_val, &meta[i], &e));
         for (int j = 0; j < i; j++) assert_true(meta[i].data_hash != meta[j].data_hash);
     }
-    assert_true(write_folder(output, 65, 7, 90, 10, &again, &e));
+    assert_true(write_folder("data", 65, 7, 90, 10, &again, &e));
     assert_true(again.data_hash == meta[0].data_hash);
 }
 
 /* Whatever fails, the folder that was there stays as it was, and no temporary one stays. */
 static void failed_write_changes_nothing(void **state) {
     (void)state;
-    const char *output = scratch_path(dir, "kept");
-    char temporary[512];
     DataMeta meta;
     Error e;
-    snprintf(temporary, sizeof temporary, "%s.tmp", output);
-    assert_true(write_folder(output, 65, 7, 3000, 300, &meta, &e));
+    assert_true(write_folder("data", 65, 7, 3000, 300, &meta, &e));
     /* A limit on the size of files stands in for a full disk: the write that crosses it fails. */
     struct rlimit before, small;
     signal(SIGXFSZ, SIG_IGN);
@@ -280,82 +271,65 @@ static void failed_write_changes_nothing(void **state) {
         small = before;
         small.rlim_cur = limits[i];
         setrlimit(RLIMIT_FSIZE, &small);
-        const bool good = write_folder(output, 65, 11, 200000, 100, &meta, &e);
+        const bool good = write_folder("data", 65, 11, 200000, 100, &meta, &e);
         setrlimit(RLIMIT_FSIZE, &before);
         assert_false(good);
         ASSERT_ERROR(&e, EXIT_FAILED, "train_000000.bin", "File too large");
-        assert_folder(output, 65, 7, 3000, 300);
-        assert_int_equal(count_files(output), 4);
-        assert_int_equal(count_files(temporary), -1);
+        assert_folder("data", 65, 7, 3000, 300);
+        assert_int_equal(count_files("data"), 4);
+        assert_int_equal(count_files("data.tmp"), -1);
     }
 }
 
 static void foreign_folders_stay(void **state) {
     (void)state;
-    const char *output = scratch_path(dir, "foreign");
-    char temporary[512];
     DataMeta meta;
     Error e;
-    snprintf(temporary, sizeof temporary, "%s.tmp", output);
-    assert_int_equal(mkdir(output, 0777), 0);
-    scratch_text(output, "thesis.tex", "years of work");
-    assert_false(write_folder(output, 65, 7, 30, 3, &meta, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, output, "thesis.tex");
-    unlink(scratch_path(output, "thesis.tex"));
+    assert_int_equal(mkdir("data", 0777), 0);
+    scratch_text("data/thesis.tex", "years of work");
+    assert_false(write_folder("data", 65, 7, 30, 3, &meta, &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "data", "thesis.tex");
+    unlink("data/thesis.tex");
 
     /* The same for the temporary name; what a crashed call left there is replaced. */
-    assert_int_equal(mkdir(temporary, 0777), 0);
-    scratch_text(temporary, "thesis.tex", "years of work");
-    assert_false(write_folder(output, 65, 7, 30, 3, &meta, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, temporary, "thesis.tex");
+    assert_int_equal(mkdir("data.tmp", 0777), 0);
+    scratch_text("data.tmp/thesis.tex", "years of work");
+    assert_false(write_folder("data", 65, 7, 30, 3, &meta, &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "data.tmp", "thesis.tex");
     int64_t bytes;
-    char *kept = scratch_read(scratch_path(temporary, "thesis.tex"), &bytes);
+    char *kept = scratch_read("data.tmp/thesis.tex", &bytes);
     assert_non_null(kept);
     free(kept);
-    unlink(scratch_path(temporary, "thesis.tex"));
-    scratch_text(temporary, "train_000000.bin", "half a shard");
-    scratch_text(temporary, "train_000001.bin", "half a shard");
+    unlink("data.tmp/thesis.tex");
+    scratch_text("data.tmp/train_000000.bin", "half a shard");
+    scratch_text("data.tmp/train_000001.bin", "half a shard");
 
     /* While another writes there, nothing happens. */
-    const int lock = open(temporary, O_RDONLY | O_DIRECTORY);
+    const int lock = open("data.tmp", O_RDONLY | O_DIRECTORY);
     assert_int_equal(flock(lock, LOCK_EX), 0);
-    assert_false(write_folder(output, 65, 7, 30, 3, &meta, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, temporary, "another process");
-    assert_int_equal(count_files(temporary), 2);
+    assert_false(write_folder("data", 65, 7, 30, 3, &meta, &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "data.tmp", "another process");
+    assert_int_equal(count_files("data.tmp"), 2);
     close(lock);
 
-    if (!write_folder(output, 65, 7, 30, 3, &meta, &e)) fail_msg("%s", e.text);
-    assert_folder(output, 65, 7, 30, 3);
-    assert_int_equal(count_files(output), 4);
-    assert_int_equal(count_files(temporary), -1);
+    if (!write_folder("data", 65, 7, 30, 3, &meta, &e)) fail_msg("%s", e.text);
+    assert_folder("data", 65, 7, 30, 3);
+    assert_int_equal(count_files("data"), 4);
+    assert_int_equal(count_files("data.tmp"), -1);
 
-    assert_false(write_folder(scratch_path(output, "meta.json"), 65, 7, 30, 3, &meta, &e));
+    assert_false(write_folder("data/meta.json", 65, 7, 30, 3, &meta, &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "meta.json");
     assert_false(write_folder("", 65, 7, 30, 3, &meta, &e));
     ASSERT_ERROR(&e, EXIT_MISUSE, "--output");
 }
 
-static int set_up(void **state) {
-    (void)state;
-    scratch_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
-
-#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        EACH(read_across_shards),           EACH(refuses),
-        EACH(damaged_shard),                EACH(meta_round_trip),
-        EACH(meta_damaged),                 EACH(write_and_read),
-        EACH(hash_tells_apart),             EACH(failed_write_changes_nothing),
-        EACH(foreign_folders_stay),
+        SCRATCH_TEST(read_across_shards),           SCRATCH_TEST(refuses),
+        SCRATCH_TEST(damaged_shard),                SCRATCH_TEST(meta_round_trip),
+        SCRATCH_TEST(meta_damaged),                 SCRATCH_TEST(write_and_read),
+        SCRATCH_TEST(hash_tells_apart),             SCRATCH_TEST(failed_write_changes_nothing),
+        SCRATCH_TEST(foreign_folders_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,48 +13,53 @@
 
 #include <ftw.h>
 
-/* A folder that scratch_remove deletes. The caller frees nothing. */
-static inline const char *scratch_make(char path[256]) {
-    const char *root = getenv("TMPDIR");
-    snprintf(path, 256, "%s/puck-test-XXXXXX", root && strlen(root) < 200 ? root : "/tmp");
-    assert_non_null(mkdtemp(path));
-    return path;
-}
-
 static inline int scratch_unlink(const char *path, const struct stat *s, int type, struct FTW *f) {
     (void)s, (void)type, (void)f;
     return remove(path);
 }
 
-static inline void scratch_remove(const char *path) {
-    nftw(path, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+typedef struct Scratch {
+    char folder[256], before[1024];
+} Scratch;
+
+/* Makes an empty temporary folder the working folder, so that tests name their files in short. A pair of
+ * set-up and tear-down for cmocka. */
+static inline int scratch_enter(void **state) {
+    Scratch *s = malloc(sizeof *s);
+    const char *root = getenv("TMPDIR");
+    assert_non_null(s);
+    snprintf(s->folder, sizeof s->folder, "%.200s/puck-test-XXXXXX", root ? root : "/tmp");
+    assert_non_null(getcwd(s->before, sizeof s->before));
+    assert_non_null(mkdtemp(s->folder));
+    assert_int_equal(chdir(s->folder), 0);
+    *state = s;
+    return 0;
 }
 
-/* DIR/NAME, valid until the eighth call after it. */
-static inline const char *scratch_path(const char *dir, const char *name) {
-    static char paths[8][512];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-    return path;
+static inline int scratch_leave(void **state) {
+    Scratch *s = *state;
+    assert_int_equal(chdir(s->before), 0);
+    nftw(s->folder, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+    free(s);
+    return 0;
 }
+#define SCRATCH_TEST(test) cmocka_unit_test_setup_teardown(test, scratch_enter, scratch_leave)
 
-static inline const char *scratch_write(const char *dir, const char *name, const void *data,
-                                        int64_t bytes) {
-    const char *path = scratch_path(dir, name);
+static inline void scratch_write(const char *path, const void *data, int64_t bytes) {
+    remove(path); /* some file systems flush a file that is emptied and written again */
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(data, 1, (size_t)bytes, f), bytes);
     assert_int_equal(fclose(f), 0);
-    return path;
 }
 
-static inline const char *scratch_text(const char *dir, const char *name, const char *text) {
-    return scratch_write(dir, name, text, (int64_t)strlen(text));
+static inline void scratch_text(const char *path, const char *text) {
+    scratch_write(path, text, (int64_t)strlen(text));
 }
 
 /* A whole file, NUL after its end; NULL if it cannot be read. The caller frees it. */
 static inline char *scratch_read(const char *path, int64_t *bytes) {
+    *bytes = 0;
     FILE *f = fopen(path, "rb");
     if (!f) return NULL;
     fseek(f, 0, SEEK_END);

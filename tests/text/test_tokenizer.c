@@ -4,8 +4,6 @@
 #include "tokenizer.h"
 #include "utf8.h"
 
-static char dir[256];
-
 /* ---- UTF-8 ---- */
 
 static void utf8_every_code_point(void **state) {
@@ -119,7 +117,7 @@ static void assert_round_trip(const Tokenizer *t, const char *text, int64_t byte
 }
 
 static void assert_saves(const Tokenizer *t) {
-    const char *path = scratch_path(dir, "tokenizer.json");
+    const char *path = "tokenizer.json";
     Error e;
     Tokenizer back;
     assert_true(tokenizer_save(t, path, &e));
@@ -316,10 +314,10 @@ static void json_missing_file(void **state) {
     (void)state;
     Tokenizer t;
     Error e;
-    assert_false(tokenizer_load(&t, scratch_path(dir, "none.json"), &e));
+    assert_false(tokenizer_load(&t, "none.json", &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "none.json", "No such file");
-    assert_false(tokenizer_load(&t, dir, &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, dir);
+    assert_false(tokenizer_load(&t, ".", &e));
+    ASSERT_ERROR(&e, EXIT_FAILED, "directory");
 }
 
 static void hash_tells_apart(void **state) {
@@ -341,26 +339,14 @@ static void hash_tells_apart(void **state) {
     tokenizer_free(&byte);
 }
 
-static int set_up(void **state) {
-    (void)state;
-    scratch_make(dir);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_every_code_point), cmocka_unit_test(utf8_refuses),
         cmocka_unit_test(char_exact),            cmocka_unit_test(char_errors),
-        cmocka_unit_test(char_random),           cmocka_unit_test(byte_exact),
-        cmocka_unit_test(json_order_of_ids),     cmocka_unit_test(json_refuses),
+        SCRATCH_TEST(char_random),           SCRATCH_TEST(byte_exact),
+        SCRATCH_TEST(json_order_of_ids),     cmocka_unit_test(json_refuses),
         cmocka_unit_test(json_accepts),          cmocka_unit_test(json_damaged),
-        cmocka_unit_test(json_missing_file),     cmocka_unit_test(hash_tells_apart),
+        SCRATCH_TEST(json_missing_file),     cmocka_unit_test(hash_tells_apart),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
