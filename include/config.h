@@ -92,7 +92,7 @@ void options_write_file(const Options *o, int command, FILE *out);
 /* The help of one command: groups, types, defaults, ranges. */
 void options_help(int command, FILE *out);
 
-/* "80G", "900M" or "123456": bytes. `place` is the flag. */
+/* "80G", "900M" or "123456": bytes, in powers of 1000. `place` is the flag. */
 bool options_bytes(const char *text, const char *place, int64_t *bytes, Error *e);
 
 /* Presets: named sets of option values (host/core/presets.c). */

@@ -45,10 +45,10 @@ static void write_examples(void) {
            "  puck bench step --preset shakespeare-cpu-gpt2\n"
            "\nPresets\n");
     preset_list(stdout);
-    printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME turns one off.\n"
+    printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME is off.\n"
            "Values come from defaults, then --preset, then --config FILE, then the other options.\n"
            "Results go to standard output, everything else to standard error.\n"
-           "Exit codes: 0 done, 1 failed, 2 called wrongly, 75 stopped by a signal after saving.\n");
+           "Exit codes: 0 done, 1 failed, 2 called wrongly, 75 saved on a signal.\n");
 }
 
 int cmd_help(int argc, char **argv) {

@@ -1,5 +1,5 @@
-/* `puck info`: a checkpoint, a preset, or this machine. Each is a list of facts, printed as lines or as
- * one JSON object. */
+/* `puck info`: a checkpoint, a preset, or this machine. Each is a list of facts, printed as lines
+ * or as one JSON object. */
 #include "base.h"
 #include "checkpoint.h"
 #include "cmd.h"
@@ -76,8 +76,8 @@ static void add_model(json_t *facts, const ModelConfig *c) {
 /* ---- a preset, or the options given ---- */
 
 static bool model_config(const Options *o, ModelConfig *c, Error *e) {
-    /* A vocabulary of 0 is the text's, which is not here: take the byte tokenizer's, or the number of
-     * characters in tinyshakespeare. */
+    /* A vocabulary of 0 is the text's, which is not here: take the byte tokenizer's, or the number
+     * of characters in tinyshakespeare. */
     const int64_t guess = strcmp(o->tokenizer, "byte") == 0 ? 256 : 65;
     *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : guess,
                        .context = o->context,
@@ -115,7 +115,8 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     Backend backend;
     int64_t device_bytes = 0;
     if (!model_config(o, &c, e)) return false;
-    if (o->device_memory[0] && !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
+    if (o->device_memory[0] &&
+        !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
         return false;
     if (!plugin_open(&backend, o->device, o->threads, e)) return false;
     if (!device_bytes) device_bytes = backend.properties.memory_bytes;

@@ -10,7 +10,8 @@
 static int (*const run[])(int argc, char **argv) = {cmd_train, cmd_generate, cmd_eval, cmd_tokenize,
                                                     cmd_info,  cmd_bench,    cmd_help};
 
-/* An illegal instruction would say nothing: name what the build needs and this processor has not. */
+/* An illegal instruction would say nothing: name what the build needs and this processor has
+ * not. */
 static bool check_processor(Error *e) {
     const char *missing = NULL;
 #ifdef __AVX2__

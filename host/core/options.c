@@ -1,5 +1,5 @@
-/* The options table: values from text and back. The command line is in options_parse.c, config files
- * in options_file.c, the help in options_help.c. */
+/* The options table: values from text and back. The command line is in options_parse.c, config
+ * files in options_file.c, the help in options_help.c. */
 #include "options.h"
 #include <errno.h>
 #include <math.h>
@@ -35,7 +35,8 @@ static bool refuse_number(const OptionRow *row, const char *value, const char *p
 }
 
 /* strtoll and strtod also take leading spaces, hexadecimal, "inf" and "nan": the characters allowed
- * here leave decimal numbers only. A number beyond the type's range is out of the row's range too. */
+ * here leave decimal numbers only. A number beyond the type's range is out of the row's range
+ * too. */
 static bool parse_int(const OptionRow *row, void *field, const char *value, const char *place,
                       Error *e) {
     char *end;
@@ -167,7 +168,7 @@ bool options_bytes(const char *text, const char *place, int64_t *bytes, Error *e
     double number = strtod(text, &end);
     const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
     const size_t digits = strspn(text, ".0123456789");
-    if (unit) number *= pow(1024, (double)(unit - units) + 1);
+    if (unit) number *= pow(1000, (double)(unit - units) + 1);
     if (!digits || text + digits != end || (*end && (!unit || end[1])) ||
         !(number >= 1 && number < 0x1p62))
         return error_misuse(e, place, NULL, "\"%s\" is no size of memory such as 80G or 900M",

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Sets the entries whose key is (or is not) `preset`: a preset goes under the other lines of the file,
- * wherever its own line stands. */
+/* Sets the entries whose key is (or is not) `preset`: a preset goes under the other lines of the
+ * file, wherever its own line stands. */
 static bool set_entries(Settings *s, TomlReader r, bool presets, Error *e) {
     bool seen[256] = {false};
     for (;;) {
@@ -68,7 +68,8 @@ void options_write_file(const Options *o, int command, FILE *out) {
     for (int i = 0; i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         if (!(row->commands & command) || row->kind == OPTION_ACTION) continue;
-        if (strcmp(group, row->group) != 0) fprintf(out, "%s# %s\n", *group ? "\n" : "", row->group);
+        if (strcmp(group, row->group) != 0)
+            fprintf(out, "%s# %s\n", *group ? "\n" : "", row->group);
         group = row->group;
         char text[OPTION_STRING_MAX];
         options_value(o, row, text, sizeof text);

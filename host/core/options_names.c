@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const command_names[] = {"train", "generate", "eval", "tokenize", "info", "bench"};
+static const char *const command_names[] = {"train",    "generate", "eval",
+                                            "tokenize", "info",     "bench"};
 
 const char *options_command_name(int command) {
     for (int i = 0; i < COUNT_OF(command_names); i++)
@@ -33,7 +34,7 @@ const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name) {
 
 const char *options_quote(char quoted[OPTIONS_QUOTE_MAX], const char *text) {
     size_t n = 0;
-    for (; text[n] && n < OPTIONS_QUOTE_MAX - 4; n++) {
+    for (; n < OPTIONS_QUOTE_MAX - 4 && text[n]; n++) {
         const unsigned char c = (unsigned char)text[n];
         quoted[n] = c < 0x20 || c == 0x7f ? '?' : (char)c;
     }

@@ -30,7 +30,8 @@ static Flag split_flag(const char *argument) {
             f.row = options_find(aliases[i].name);
     if (f.row || strncmp(argument, "--", 2) != 0) return f;
     f.row = options_find_bytes(argument + 2, n - 2);
-    if (f.row || (strncmp(argument, "--no-", 5) != 0 && strncmp(argument, "--no_", 5) != 0)) return f;
+    if (f.row || (strncmp(argument, "--no-", 5) != 0 && strncmp(argument, "--no_", 5) != 0))
+        return f;
     f.row = options_find_bytes(argument + 5, n - 5);
     if (f.row && f.row->type != TYPE_BOOL) f.row = NULL;
     f.negated = f.row != NULL;
@@ -86,7 +87,8 @@ static bool flag_value(int command, Flag *f, int argc, char **argv, int *i, Erro
     /* A flag where a value should be: the value was forgotten. Text such as "-- said he" is one. */
     const char *next = *i + 1 < argc ? argv[*i + 1] : NULL;
     if (!next || (is_flag(next) && split_flag(next).row))
-        return error_misuse(e, f->place, next ? "A value that looks like a flag goes after a =" : NULL,
+        return error_misuse(e, f->place,
+                            next ? "A value that looks like a flag goes after a =" : NULL,
                             "this option needs a value");
     f->value = next;
     ++*i;
@@ -97,7 +99,8 @@ static bool add_positional(Settings *s, int command, const char *argument, Error
     char quoted[OPTIONS_QUOTE_MAX];
     options_quote(quoted, argument);
     if (!(command & (CMD_TOKENIZE | CMD_BENCH)))
-        return error_misuse(e, quoted, "Options begin with --, and values with spaces stand in quotes",
+        return error_misuse(e, quoted,
+                            "Options begin with --, and values with spaces stand in quotes",
                             "`puck %s` takes no such argument", options_command_name(command));
     if (s->n_positional == COUNT_OF(s->positional))
         return error_misuse(e, quoted, "Name a folder instead of its files",
@@ -123,7 +126,8 @@ static bool read_flags(Settings *s, int command, bool early, int argc, char **ar
         const char *name = f.row->name;
         if (early && strcmp(name, "preset") != 0 && strcmp(name, "config") != 0) continue;
         if (!options_set(s, name, f.value, FROM_FLAG, f.place, e)) return false;
-        if (!early && !strcmp(name, "input") && !add_positional(s, command, f.value, e)) return false;
+        if (!early && !strcmp(name, "input") && !add_positional(s, command, f.value, e))
+            return false;
     }
     return true;
 }

@@ -129,7 +129,8 @@ bool plugin_open(Backend *out, const char *device, int64_t n_threads, Error *e) 
     }
     static const char *const names[] = {"auto", "cpu", "cuda", "cuda:0", "emu", NULL};
     char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];
-    options_hint(hint, "", device, names, "There are auto, cpu, cuda, cuda:N, emu and paths of a .so");
+    options_hint(hint, "", device, names,
+                 "There are auto, cpu, cuda, cuda:N, emu and paths of a .so");
     return error_misuse(e, "--device", hint, "there is no device \"%s\"",
                         options_quote(quoted, device));
 }

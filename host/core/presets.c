@@ -7,8 +7,8 @@ typedef struct Preset {
     const char *values[32][2]; /* option, value; ends with NULL */
 } Preset;
 
-/* What the four sizes of GPT-2 share: half a million tokens a step and ten thousand million in all, the
- * schedule with which public trainers reproduce the smallest size. */
+/* What the four sizes of GPT-2 share: half a million tokens a step and ten thousand million in all,
+ * the schedule with which public trainers reproduce the smallest size. */
 #define GPT2_SHARED                                                                                \
     {"context", "1024"}, {"vocab_size", "50257"}, {"bias", "true"}, {"dropout", "0"},              \
         {"steps", "19073"}, {"batch_size", "512"}, {"warmup", "700"}, {"min_lr", "0"},             \

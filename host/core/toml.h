@@ -1,6 +1,6 @@
-/* The flat part of TOML that config files use: one `key = value` a line, # comments. Values are basic
- * strings "..." with TOML's escapes, literal strings '...', or bare words without spaces (numbers,
- * true, false, plain names). No sections, lists or tables. Private to host/core. */
+/* The flat part of TOML that config files use: one `key = value` a line, # comments. Values are
+ * basic strings "..." with TOML's escapes, literal strings '...', or bare words without spaces
+ * (numbers, true, false, plain names). No sections, lists or tables. Private to host/core. */
 #pragma once
 #include "config.h"
 

@@ -1,5 +1,5 @@
-/* A back end that does nothing: shows how a plugin is found, checked and opened. Built a second time with
- * PLUGIN_ABI one higher, which puck must refuse. Device 0 answers, the others do not. */
+/* A back end that does nothing: shows how a plugin is found, checked and opened. Built a second
+ * time with an older PLUGIN_ABI, which puck must refuse. Device 0 answers, the others do not. */
 #include "backend.h"
 #include <stdio.h>
 #include <stdlib.h>

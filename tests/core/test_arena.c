@@ -82,7 +82,8 @@ static void test_many_entries(void **state) {
     for (int i = 0; i < N; i++) {
         assert_int_equal((uintptr_t)slots[i].data % ARENA_ALIGNMENT, 0);
         const char *end = (char *)slots[i].data + tensor_bytes(slots[i]);
-        const char *limit = (char *)arena.base[i % ARENA_CATEGORIES] + arena.bytes[i % ARENA_CATEGORIES];
+        const char *limit =
+            (char *)arena.base[i % ARENA_CATEGORIES] + arena.bytes[i % ARENA_CATEGORIES];
         assert_true(end <= limit);
         if (i + ARENA_CATEGORIES < N) assert_true(end <= (char *)slots[i + ARENA_CATEGORIES].data);
     }

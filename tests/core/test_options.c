@@ -44,11 +44,19 @@ static char *written(const Options *o, int command, size_t *bytes) {
 static void vary(Settings *s, const OptionRow *row, int k) {
     char text[OPTION_STRING_MAX];
     Error e;
-    const double part = (double)rng_uniform(7, 0, rng_site(RNG_TEST, row - option_rows), (uint64_t)k);
+    const double part =
+        (double)rng_uniform(7, 0, rng_site(RNG_TEST, row - option_rows), (uint64_t)k);
     const double value = row->minimum + (row->maximum - row->minimum) * part / 3;
-    static const char *const strings[] = {"a b",          "quote \" back \\ slash", "new\nline\ttab",
-                                          "# no comment", " ends in a space ",      "\x01\x7f",
-                                          "\xc3\xa4\xe2\x82\xac", "'[x]'", "", "="};
+    static const char *const strings[] = {"a b",
+                                          "quote \" back \\ slash",
+                                          "new\nline\ttab",
+                                          "# no comment",
+                                          " ends in a space ",
+                                          "\x01\x7f",
+                                          "\xc3\xa4\xe2\x82\xac",
+                                          "'[x]'",
+                                          "",
+                                          "="};
     switch (row->type) {
     case TYPE_BOOL: strcpy(text, k % 2 ? "true" : "false"); break;
     case TYPE_INT: snprintf(text, sizeof text, "%.0f", value); break;
@@ -97,7 +105,8 @@ static void test_file_reads_back(void **state) {
         strcpy(a.options.preset, k % 2 ? "gpt2-xl" : ""); /* all its values are overwritten */
         size_t bytes;
         char *text = written(&a.options, CMD_ALL, &bytes);
-        if (!options_read_text(&b, "config.toml", text, bytes, &e)) fail_msg("%s %s", e.text, e.place);
+        if (!options_read_text(&b, "config.toml", text, bytes, &e))
+            fail_msg("%s %s", e.text, e.place);
         assert_memory_equal(&a.options, &b.options, sizeof a.options);
         free(text);
     }
@@ -217,16 +226,30 @@ static void test_missing_values(void **state) {
 
 static void test_numbers_are_strict(void **state) {
     (void)state;
-    static const char *const no_int[] = {"",  " 1", "1 ", "1x", "0x10", "1e3", "1.0", "--1", "-1", "+",
-                                         "0", "257", "99999999999999999999", "nan", "-"};
+    static const char *const no_int[] = {"",
+                                         " 1",
+                                         "1 ",
+                                         "1x",
+                                         "0x10",
+                                         "1e3",
+                                         "1.0",
+                                         "--1",
+                                         "-1",
+                                         "+",
+                                         "0",
+                                         "257",
+                                         "99999999999999999999",
+                                         "nan",
+                                         "-"};
     for (int i = 0; i < COUNT_OF(no_int); i++) {
         char text[128];
         snprintf(text, sizeof text, "layers must be a whole number from 1 to 256, not \"%s\"",
                  no_int[i]);
         ASSERT_MISUSE(CMD_TRAIN, text, "--layers", "", "--layers", no_int[i]);
     }
-    static const char *const no_float[] = {"",     " 1", "1 ",  "1x",  "0x1p3", "nan", "inf", "-0.1",
-                                           "0.96", "1e999", "e", "1e", ".",     "NAN", "1,5"};
+    static const char *const no_float[] = {"",    " 1",  "1 ",   "1x",   "0x1p3",
+                                           "nan", "inf", "-0.1", "0.96", "1e999",
+                                           "e",   "1e",  ".",    "NAN",  "1,5"};
     for (int i = 0; i < COUNT_OF(no_float); i++) {
         char text[128];
         snprintf(text, sizeof text, "dropout must be a number from 0 to 0.95, not \"%s\"",
@@ -252,8 +275,9 @@ static void test_ranges(void **state) {
         const double ends[2] = {row->minimum, row->maximum};
         for (int k = 0; k < 2; k++) {
             char text[64];
-            const double beyond = row->type == TYPE_INT ? ends[k] + (k ? 1 : -1)
-                                                        : nextafter(ends[k], k ? INFINITY : -INFINITY);
+            const double beyond = row->type == TYPE_INT
+                                      ? ends[k] + (k ? 1 : -1)
+                                      : nextafter(ends[k], k ? INFINITY : -INFINITY);
             snprintf(text, sizeof text, "%.17g", ends[k]);
             assert_true(options_set(&s, row->name, text, FROM_FLAG, "here", &e));
             snprintf(text, sizeof text, row->type == TYPE_INT ? "%.0f" : "%.17g", beyond);
@@ -311,11 +335,12 @@ static void test_config_text(void **state) {
     (void)state;
     static Settings s;
     Error e;
-    assert_true(read_text(&s,
-                          "\xef\xbb\xbf# first\r\n\n  layers=3 # three\r\nlr\t= 2e-3\n"
-                          "batch-size = 7\nbias = false\nschedule = wsd\ndata = \"a # b\\t\\u00e4\"\n"
-                          "run = 'C:\\x'",
-                          &e));
+    assert_true(
+        read_text(&s,
+                  "\xef\xbb\xbf# first\r\n\n  layers=3 # three\r\nlr\t= 2e-3\n"
+                  "batch-size = 7\nbias = false\nschedule = wsd\ndata = \"a # b\\t\\u00e4\"\n"
+                  "run = 'C:\\x'",
+                  &e));
     assert_int_equal(s.options.layers, 3);
     assert_true(s.options.lr == 2e-3);
     assert_int_equal(s.options.batch_size, 7);
@@ -351,9 +376,12 @@ static void test_config_faults(void **state) {
         {"data = \"a", "my.toml:1", "the value of data has no closing quote"},
         {"data = 'a\nb'", "my.toml:1", "the value of data has no closing quote"},
         {"data = \"\\x\"", "my.toml:1", "the value of data has an escape that TOML does not know"},
-        {"data = \"\\u12\"", "my.toml:1", "the value of data has an escape that TOML does not know"},
-        {"data = \"\\u0000\"", "my.toml:1", "the value of data has an escape that TOML does not know"},
-        {"data = \"\\ud800\"", "my.toml:1", "the value of data has an escape that TOML does not know"},
+        {"data = \"\\u12\"", "my.toml:1",
+         "the value of data has an escape that TOML does not know"},
+        {"data = \"\\u0000\"", "my.toml:1",
+         "the value of data has an escape that TOML does not know"},
+        {"data = \"\\ud800\"", "my.toml:1",
+         "the value of data has an escape that TOML does not know"},
         {"data = \"\\U00110000\"", "my.toml:1",
          "the value of data has an escape that TOML does not know"},
         {"data = \"\\", "my.toml:1", "the value of data has an escape that TOML does not know"},
@@ -503,7 +531,8 @@ static void test_bytes(void **state) {
     static const struct {
         const char *text;
         int64_t bytes;
-    } good[] = {{"1", 1}, {"1k", 1024}, {"80G", 80LL << 30}, {"1.5M", 3 << 19}, {"2T", 2LL << 40}};
+    } good[] = {
+        {"1", 1}, {"1k", 1000}, {"80G", 80000000000}, {"1.5M", 1500000}, {"2T", 2000000000000}};
     static const char *const bad[] = {"", "G", "-1G", "1GB", "0", "nan", "inf", "1e3", "0x10", " 1",
                                       "9999999999999T"};
     Error e;

@@ -50,8 +50,8 @@ static void test_every_argument_counts(void **state) {
     assert_int_equal(rng_site(RNG_SAMPLE, 5), RNG_SAMPLE << 24 | 5);
 }
 
-/* Chi-squared over 64 bins. With 63 degrees of freedom the statistic has mean 63 and variance 126: six
- * standard deviations above the mean is 130. The numbers are fixed, so the test is too. */
+/* Chi-squared over 64 bins. With 63 degrees of freedom the statistic has mean 63 and variance 126:
+ * six standard deviations above the mean is 130. The numbers are fixed, so the test is too. */
 static double chi_squared(const int64_t *bins, int n_bins, int64_t n) {
     const double expected = (double)n / n_bins;
     double sum = 0;
@@ -83,7 +83,8 @@ static void test_below(void **state) {
     (void)state;
     static const uint64_t limits[] = {1, 2, 3, 7, 64, 65, 1000003, 0xffffffff};
     for (int k = 0; k < COUNT_OF(limits); k++)
-        for (uint64_t i = 0; i < 10000; i++) assert_true(rng_below(limits[k], 5, 0, 1, i) < limits[k]);
+        for (uint64_t i = 0; i < 10000; i++)
+            assert_true(rng_below(limits[k], 5, 0, 1, i) < limits[k]);
     int64_t bins[64] = {0};
     for (uint64_t i = 0; i < 1 << 17; i++) bins[rng_below(64, 5, 0, 1, i)]++;
     assert_true(chi_squared(bins, 64, 1 << 17) < 130);
