@@ -117,22 +117,22 @@ static void damaged_shard(void **state) {
         ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin");
     }
     for (int64_t bit = 0; bit < 8 * bytes; bit++) {
+        const bool used = bit < 96 || bit >= 8 * TOKENS_HEADER_BYTES;
+        if (!used && bit % 61) continue; /* of the unused part a sample */
         whole[bit / 8] ^= (char)(1 << bit % 8);
         scratch_write("val_000000.bin", whole, bytes);
-        if (bit < 96 || tokens_open(&t, ".", "val", 6, &e)) {
-            if (bit < 96) {
-                assert_false(tokens_open(&t, ".", "val", 6, &e));
-            } else {
-                int changed = 0;
-                tokens_read(&t, 0, 5, out);
-                for (int i = 0; i < 5; i++) changed += out[i] != data[i];
-                assert_int_equal(changed, bit / 8 >= TOKENS_HEADER_BYTES);
-                tokens_close(&t);
-            }
-        } else {
-            ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin", "outside of the vocabulary of 6");
-        }
         whole[bit / 8] ^= (char)(1 << bit % 8);
+        if (!tokens_open(&t, ".", "val", 6, &e)) {
+            assert_true(used);
+            ASSERT_ERROR(&e, EXIT_FAILED, "val_000000.bin");
+            continue;
+        }
+        int changed = 0;
+        tokens_read(&t, 0, 5, out);
+        for (int i = 0; i < 5; i++) changed += out[i] != data[i];
+        assert_int_equal(changed, used);
+        assert_true(bit >= 96);
+        tokens_close(&t);
     }
     free(whole);
 }
