@@ -20,6 +20,12 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
+static bool enough(int64_t n_tokens, const Options *o, Error *e) {
+    if (n_tokens > 1) return true;
+    return error_set(e, o->data, "Give more text, or another --split or --val-fraction",
+                     "the %s part has too few tokens to score one", o->split);
+}
+
 /* Opens one split of a folder made by `puck tokenize`. */
 static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, const Options *o,
                         const Loaded *l, Error *e) {
@@ -51,8 +57,9 @@ static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, con
                                      .output = dir,
                                      .val_fraction = o->val_fraction};
     TokenizeResult made;
-    const bool ok = tokenize_files(&request, &made, e) &&
-                    open_tokens(tokens, text_bytes, dir, o, l, e);
+    bool ok = tokenize_files(&request, &made, e);
+    ok = ok && enough(strcmp(o->split, "val") == 0 ? made.n_val : made.n_train, o, e);
+    ok = ok && open_tokens(tokens, text_bytes, dir, o, l, e);
     nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return ok;
 }
@@ -64,10 +71,9 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Options *o, con
         return error_set(e, o->data, "Check --data", "the data cannot be read: %s", strerror(errno));
     const bool ok = S_ISDIR(status.st_mode) ? open_tokens(tokens, text_bytes, o->data, o, l, e)
                                             : open_text(tokens, text_bytes, o, l, e);
-    if (!ok || tokens->n_tokens > 1) return ok;
+    if (!ok || enough(tokens->n_tokens, o, e)) return ok;
     tokens_close(tokens);
-    return error_set(e, o->data, "Give more text, or another --split or --val-fraction",
-                     "the %s part has too few tokens to score one", o->split);
+    return false;
 }
 
 /* A run's text is split where the run split it, unless the call says otherwise. */
