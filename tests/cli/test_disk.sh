@@ -2,7 +2,8 @@
 # Disks that are full or read-only, and two processes in one run folder.
 . tests/cli/lib.sh
 make_text >"$work/text.txt"
-train=("$puck" train --data "$work/text.txt" "${tiny[@]}" --save-every 2)
+works "tokens for all runs" -- "$puck" tokenize --input "$work/text.txt" --output "$work/tokens"
+train=("$puck" train --data "$work/tokens" "${tiny[@]}" --save-every 2)
 
 # again.sh HARM COMMAND...: in a small file system of its own, at $disk, two steps, the harm, the rest. What
 # the checkpoints were before and after is in $work.
@@ -23,10 +24,15 @@ mkdir "$disk"
 export disk work
 export -f checkpoints
 if unshare -m mount -t tmpfs tmpfs "$disk" 2>/dev/null; then
-    refuses 1 "a full disk" "No space left" -- \
-        unshare -m bash "$work/again.sh" 'dd if=/dev/zero of="$disk/filler" bs=4096' "${train[@]}"
-    check "the checkpoint is as it was, and nothing half-written is beside it" \
-        diff "$work/before" "$work/after"
+    # Full: nothing more can be written. Nearly full: the log and a part of the checkpoint can.
+    fill='dd if=/dev/zero of="$disk/filler" bs=4096'
+    for name in full "nearly full"; do
+        [ "$name" = full ] || fill+='; truncate -s -12288 "$disk/filler"'
+        refuses 1 "a $name disk" "No space left" "$disk/run" -- \
+            unshare -m bash "$work/again.sh" "$fill" "${train[@]}"
+        check "the checkpoint is as it was, and nothing half-written is beside it" \
+            diff "$work/before" "$work/after"
+    done
     refuses 1 "a read-only run folder" "$disk/run" "Read-only" -- \
         unshare -m bash "$work/again.sh" 'mount -o remount,ro "$disk"' "${train[@]}"
     check "the checkpoint there is as it was" diff "$work/before" "$work/after"
@@ -34,7 +40,7 @@ if unshare -m mount -t tmpfs tmpfs "$disk" 2>/dev/null; then
         unshare -m bash -c 'mount -t tmpfs -o size=4k tmpfs "$disk" && "$@"' bash \
         "$puck" tokenize --input "$work/text.txt" --output "$disk/tokens"
 else
-    for name in "a full disk" "a read-only run folder" "tokens for a full disk"; do
+    for name in "a full disk" "a nearly full disk" "a read-only run folder" "tokens for a full disk"; do
         skip "$name" "mounting is not permitted here"
     done
 fi

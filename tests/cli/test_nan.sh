@@ -13,7 +13,7 @@ check "they are counted" grep -Eq '"skipped_steps": ?4' "$work/four/ckpt/latest/
 
 run=$work/three
 refuses 1 "three in a row end the run" .weight step-00000004 -- \
-    env PUCK_TEST_NAN=5,6,7 "${train[@]}" --run "$run" --steps 12
+    env PUCK_TEST_NAN=5,6,7 "${train[@]}" --run "$run" --save-every 4 --steps 12
 check "the last good checkpoint is there" \
     test "$(readlink "$run/ckpt/latest")" = step-00000004
 works "the run can go on from it" -- "${train[@]}" --run "$run" --steps 12

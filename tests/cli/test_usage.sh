@@ -48,7 +48,7 @@ refuses 2 "config file with a wrong value" "$work/wrong.toml:2" '"many"' -- \
     "${train[@]}" --config "$work/wrong.toml"
 refuses 1 "config file that is not there" "$work/none.toml" "No such file" -- \
     "${train[@]}" --config "$work/none.toml"
-check "nothing was made" test ! -e "$work/run"
+check "no checkpoint was made" test ! -e "$work/run/ckpt"
 
 works "info of this machine" "device" "threads" "shakespeare-gpt2" -- "$puck" info --device cpu
 works "info of a preset" "parameters" "flops per token" "memory plan" "total" -- \
