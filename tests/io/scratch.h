@@ -42,13 +42,19 @@ static inline int scratch_teardown(void **state) {
     return 0;
 }
 
-/* scratch/name, in one of a few buffers that take turns. */
+/* scratch/name; the text stays, and is the same for the same name. */
 static inline const char *scratch_path(const char *name) {
-    static char paths[8][512];
-    static int turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", scratch, name);
-    return path;
+    static char *paths[64];
+    static int n;
+    char *path;
+    assert_true(asprintf(&path, "%s/%s", scratch, name) > 0);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(paths[i], path) != 0) continue;
+        free(path);
+        return paths[i];
+    }
+    assert_in_range(n, 0, 63);
+    return paths[n++] = path;
 }
 
 static inline void file_put(const char *path, const void *data, int64_t bytes) {
