@@ -1,0 +1,84 @@
+/* One call of one op, its operands in host memory as doubles: made from a case, run on any back end or
+ * by the plain loops of reference.c, and compared. */
+#pragma once
+#include "cases.h"
+
+typedef enum OperandType { OPERAND_ACT, OPERAND_MASTER, OPERAND_INT } OperandType;
+typedef enum OperandUse { USE_IN = 1, USE_OUT = 2, USE_ADD = 3 } OperandUse; /* read, =, += */
+
+typedef struct Operand {
+    const char *name; /* in ops.h */
+    OperandType type;
+    OperandUse use;
+    int rank;
+    int64_t dim[TENSOR_MAX_RANK];
+    double *value; /* NULL: absent */
+    int shares;    /* the operand whose memory it is given, or -1 */
+} Operand;
+
+enum { MAX_OPERANDS = 12, N_GRADS = 4 /* tensors of grad_norm */ };
+
+typedef struct Call {
+    OpCase c;
+    DType act, master; /* what the values are rounded to */
+    int n_operands;
+    Operand operand[MAX_OPERANDS];
+    StepParams params;
+    StepResult result; /* in and out */
+    Dropout drop;
+    double eps;
+    AdamW adamw;
+} Call;
+
+/* ---- inputs.c ---- */
+
+/* Random inputs, rounded to the back end's types so that a reference sees the same ones; saved
+ * statistics (mean, lse, ...) are those of the random inputs. Outputs are NaN. An operand's values
+ * depend on its name, its shape and the case alone: calls of two ops agree where names agree. */
+void call_make(Call *call, const OpCase *c, DType act, DType master);
+void call_free(Call *call);
+/* Copies operands and results. */
+void call_copy(Call *to, const Call *from);
+
+/* NULL if the case does not have it. */
+Operand *call_find(Call *call, const char *name);
+double *call_value(Call *call, const char *name);
+int64_t operand_count(const Operand *o);
+double value_round(double value, DType type);
+/* Uniform in [0, n), a function of the call's seed, the use's name and i. */
+int64_t call_random(const Call *call, const char *use, int64_t i, int64_t n);
+
+/* ---- exact.c ---- */
+
+/* The same with small integers whose results have one right answer in any order of summation; false if
+ * the shape has none. May change rates and constants of the case. */
+bool call_make_exact(Call *call, const OpCase *c, DType act, DType master);
+
+/* ---- reference.c ---- */
+
+/* Outputs from the formulas of ops.h, in double, by plain loops. */
+void call_reference(Call *call);
+/* ops.h, Dropout: mask(index) */
+double call_mask(const Call *call, int64_t index);
+
+/* ---- driver.c ---- */
+
+/* Outputs from the back end. Also checks that inputs stay as they are, and that nothing is written
+ * beyond an operand or beyond the scratch that was asked for. */
+void call_run(Call *call, Backend *backend);
+/* The largest |got - want| / |want| (norms) of an output or of a result; `where` names it. Infinite
+ * where one of them is not finite. */
+double call_error(const Call *got, const Call *want, const char **where);
+/* The same bits in every output. */
+bool call_same_bits(const Call *a, const Call *b, const char **where);
+/* What rounding may do to an output of the case, in the sense of call_error. */
+double call_tolerance(const Call *call);
+
+/* One rank's HostServices. */
+HostServices driver_host(int n_threads);
+/* Opens the cpu back end (f64: its double twin) or stops. */
+void driver_open_cpu(Backend *backend, bool f64, int n_threads);
+/* Prints how many cases every op had and, if `worst` is not NULL, its largest error by the bound.
+ * False if an op that `wants` names had none; wants NULL: every op. */
+bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],
+                   bool (*wants)(OpKind));

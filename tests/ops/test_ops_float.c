@@ -1,0 +1,40 @@
+/* The float build of the cpu ops against the double build, on every case, on inputs that both can hold.
+ * The bound grows with the square root of the longest sum: driver.c, call_tolerance. */
+#include "driver.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void test_every_case(void **state) {
+    (void)state;
+    Backend cpu, f64;
+    int counts[OP_KINDS] = {0};
+    double worst[OP_KINDS] = {0};
+    driver_open_cpu(&cpu, false, 2);
+    driver_open_cpu(&f64, true, 2);
+    for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
+        Call got, want;
+        const char *where = "";
+        call_make(&got, &op_cases[i], cpu.compute, cpu.master);
+        call_copy(&want, &got);
+        call_run(&got, &cpu);
+        call_run(&want, &f64);
+        const double error = call_error(&got, &want, &where), bound = call_tolerance(&got);
+        if (!(error <= bound))
+            fail_msg("case %ld, %s, %s: error %.3g, bound %.3g", (long)i, op_names[got.c.op], where,
+                     error, bound);
+        counts[got.c.op]++;
+        worst[got.c.op] = fmax(worst[got.c.op], error / bound);
+        call_free(&got);
+        call_free(&want);
+    }
+    cpu.close(&cpu);
+    f64.close(&f64);
+    assert_true(driver_covers(counts, worst, NULL));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_case)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
