@@ -1,7 +1,6 @@
 /* The options table: values from text and back. The command line is in options_parse.c, config
  * files in options_file.c, the help in options_help.c. */
 #include "options.h"
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,9 +39,8 @@ static bool refuse_number(const OptionRow *row, const char *value, const char *p
 static bool parse_int(const OptionRow *row, void *field, const char *value, const char *place,
                       Error *e) {
     char *end;
-    errno = 0;
     const long long number = strtoll(value, &end, 10);
-    if (!*value || *end || strspn(value, "+-0123456789") != strlen(value) || errno == ERANGE ||
+    if (!*value || *end || strspn(value, "+-0123456789") != strlen(value) ||
         (double)number < row->minimum || (double)number > row->maximum)
         return refuse_number(row, value, place, e);
     *(option_INT *)field = number;

@@ -247,9 +247,9 @@ static void test_numbers_are_strict(void **state) {
                  no_int[i]);
         ASSERT_MISUSE(CMD_TRAIN, text, "--layers", "", "--layers", no_int[i]);
     }
-    static const char *const no_float[] = {"",    " 1",  "1 ",   "1x",   "0x1p3",
-                                           "nan", "inf", "-0.1", "0.96", "1e999",
-                                           "e",   "1e",  ".",    "NAN",  "1,5"};
+    static const char *const no_float[] = {
+        "",     " 0.5",  "0.5 ", "0.5x", "0x1p-3", "nan", "inf", "-0.1",
+        "0.96", "1e999", "e",    "1e",   ".",      "NAN", "0,5"};
     for (int i = 0; i < COUNT_OF(no_float); i++) {
         char text[128];
         snprintf(text, sizeof text, "dropout must be a number from 0 to 0.95, not \"%s\"",
@@ -306,8 +306,16 @@ static void test_long_strings(void **state) {
     /* What a message repeats of it is short, printable and whole characters. */
     ASSERT_MISUSE(CMD_TRAIN, "there is no preset \"a?\xc3\xa4\"", "--preset",
                   "`puck info` lists the presets", "--preset", "a\x1b\xc3\xa4");
-    assert_false(options_set(&s, "steps", text, FROM_FLAG, "--steps", &e));
-    assert_true(strlen(e.text) < 160);
+    for (int lead = 0; lead < 3; lead++) {
+        char cut[300];
+        strcpy(cut, "xxx");
+        for (int i = 0; i < 99; i++) memcpy(cut + lead + 2 * i, "\xc3\xa4", 3);
+        assert_false(options_set(&s, "steps", cut, FROM_FLAG, "--steps", &e));
+        assert_true(strlen(e.text) < 160);
+        const char *dots = strstr(e.text, "...\"");
+        assert_non_null(dots);
+        assert_memory_equal(dots - 2, "\xc3\xa4", 2);
+    }
 }
 
 static void test_nearest(void **state) {
@@ -338,7 +346,7 @@ static void test_config_text(void **state) {
     assert_true(
         read_text(&s,
                   "\xef\xbb\xbf# first\r\n\n  layers=3 # three\r\nlr\t= 2e-3\n"
-                  "batch-size = 7\nbias = false\nschedule = wsd\ndata = \"a # b\\t\\u00e4\"\n"
+                  "batch-size = 7\r\n\r\nbias = false\nschedule = wsd\ndata = \"a # b\\t\\u00e4\"\n"
                   "run = 'C:\\x'",
                   &e));
     assert_int_equal(s.options.layers, 3);
@@ -350,6 +358,8 @@ static void test_config_text(void **state) {
     assert_string_equal(s.options.run, "C:\\x");
     assert_int_equal(options_source(&s, "layers"), FROM_FILE);
     assert_true(read_text(&s, "", &e));
+    assert_true(read_text(&s, "data = \"a\tb\"", &e));
+    assert_string_equal(s.options.data, "a\tb");
     assert_true(read_text(&s, "data = \"\\U0001F600\\u20AC\\\"\\\\\\b\\f\\n\\r\"", &e));
     assert_string_equal(s.options.data, "\xf0\x9f\x98\x80\xe2\x82\xac\"\\\b\f\n\r");
 }
