@@ -312,7 +312,7 @@ bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],
     bool all = true;
     for (int op = 0; op < OP_KINDS; op++) {
         const bool wanted = !wants || wants((OpKind)op);
-        if (wanted) printf("  %-24s %3d cases", op_names[op], counts[op]);
+        if (wanted) printf("# %-24s %3d cases", op_names[op], counts[op]);
         if (wanted && worst) printf("  worst %.2g of the bound", worst[op]);
         if (wanted) printf("\n");
         all &= !wanted || counts[op] > 0;

@@ -14,7 +14,7 @@ static void test_every_case(void **state) {
         Backend b;
         int counts[OP_KINDS] = {0};
         driver_open_cpu(&b, f64, 2);
-        printf("%s\n", b.name);
+        printf("# %s\n", b.name);
         for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
             Call got, want;
             const char *where = "";
