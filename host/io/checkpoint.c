@@ -140,12 +140,12 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
         return false;
     snprintf(temporary, sizeof temporary, "%s.tmp", folder);
     if (!write_files(temporary, m, tokenizer, options, state, e) ||
-        !put_in_place(temporary, folder, e)) {
+        !put_in_place(temporary, folder, e) || !path_sync_folder(ckpt, e) ||
+        !point_link(ckpt, "latest", name, e)) {
         Error ignored; /* the first one is the cause */
         path_remove(temporary, &ignored);
         return false;
     }
-    if (!path_sync_folder(ckpt, e) || !point_link(ckpt, "latest", name, e)) return false;
     Error old;
     if (!rotate(ckpt, state->step, keep, &old))
         log_warning("an old checkpoint stays: %s (%s)", old.text, old.place);
