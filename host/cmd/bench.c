@@ -1,0 +1,437 @@
+/* `puck bench ops|step|feed`: times of single ops, of whole training steps, of the batches' feed. Every
+ * figure stands beside what this machine reaches: a large matrix product, a large copy. */
+#include "bench.h"
+#include "cmd.h"
+#include "config.h"
+#include "loader.h"
+#include "model.h"
+#include "plugin.h"
+#include "rng.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum {
+    WARM_UP = 2,              /* untimed repetitions */
+    PRODUCT_SIDE = 1024,      /* the product that is the roof: SIDE x SIDE x SIDE */
+    COPY_BYTES = 256 << 20,   /* the copy that is the roof: beyond any cache */
+    ROOF_REPEATS = 5,
+    TINYSHAKESPEARE_VOCAB = 65, /* where neither --data nor --vocab-size says one */
+    SYNTHETIC_TOKENS = 1 << 20
+};
+
+/* What rows are measured against, and where: the same for a whole table. */
+typedef struct Machine {
+    const char *device;
+    int threads;
+    double flops, copy_bytes; /* roofs, per second */
+    char command[1024];
+} Machine;
+
+double bench_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- rows ---- */
+
+static void *grown(void *list, int64_t count, size_t size) {
+    void *larger = realloc(list, (size_t)count * size);
+    CHECK(larger, "no memory for %ld rows", (long)count);
+    return larger;
+}
+
+void bench_add(BenchTable *t, const BenchRow *row, double sec) {
+    int i = 0;
+    while (i < t->n && (strcmp(t->rows[i].op, row->op) || strcmp(t->rows[i].shape, row->shape))) i++;
+    if (i == t->n) {
+        if (t->n == t->room) {
+            t->room = 2 * t->room + 16;
+            t->rows = grown(t->rows, t->room, sizeof *t->rows);
+        }
+        t->rows[t->n++] = *row;
+    }
+    BenchRow *r = &t->rows[i];
+    if (r->n_sec == r->room) {
+        r->room = 2 * r->room + 64;
+        r->sec = grown(r->sec, r->room, sizeof *r->sec);
+    }
+    r->sec[r->n_sec++] = sec;
+}
+
+static void table_free(BenchTable *t) {
+    for (int i = 0; i < t->n; i++) free(t->rows[i].sec);
+    free(t->rows);
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of sorted samples. */
+static double quantile(const BenchRow *r, double q) {
+    return r->sec[(int64_t)(q * (double)(r->n_sec - 1) + 0.5)];
+}
+
+static void print_json(const BenchRow *r, const Machine *m, double share, double per_step) {
+    const double median = quantile(r, 0.5);
+    json_t *line = json_pack(
+        "{s:s, s:s, s:f, s:f, s:f, s:f}", "op", r->op, "shape", r->shape, "median_sec", median,
+        "min_sec", r->sec[0], "spread", (quantile(r, 0.75) - quantile(r, 0.25)) / median,
+        "calls_per_step", per_step);
+    CHECK(line, "%s %s is no JSON", r->op, r->shape);
+    if (r->flops > 0) json_object_set_new(line, "gflops", json_real(r->flops / median * 1e-9));
+    if (r->bytes > 0) json_object_set_new(line, "gbps", json_real(r->bytes / median * 1e-9));
+    if (r->tokens > 0)
+        json_object_set_new(line, "tokens_per_sec", json_real(r->tokens / median));
+    if (share > 0) json_object_set_new(line, "share_of_roof", json_real(share));
+    json_object_set_new(line, "device", json_string(m->device));
+    json_object_set_new(line, "threads", json_integer(m->threads));
+    json_object_set_new(line, "command", json_string(m->command));
+    json_dumpf(line, stdout, JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(line);
+}
+
+static void print_figure(double value, int decimals) {
+    if (value > 0) printf(" %9.*f", decimals, value);
+    else printf(" %9s", "-");
+}
+
+static void print_line(const BenchRow *r, double share, double per_step) {
+    const double median = quantile(r, 0.5);
+    printf("%-22s %-34s %5.0f %10.4f %10.4f %6.0f%%", r->op, r->shape, per_step, median * 1e3,
+           r->sec[0] * 1e3, 100 * (quantile(r, 0.75) - quantile(r, 0.25)) / median);
+    print_figure(r->flops / median * 1e-9, 1);
+    print_figure(r->bytes / median * 1e-9, 1);
+    if (share > 0) printf(" %8.0f%%", 100 * share);
+    else printf(" %9s", "-");
+    if (r->tokens > 0) printf(" %9.0f", r->tokens / median);
+    putchar('\n');
+}
+
+/* Rows with FLOPs are compared with the product, others with the copy. */
+static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool json) {
+    if (!json) {
+        printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, copy of %d "
+               "MiB %.1f GB/s\n",
+               m->device, m->threads, PRODUCT_SIDE, PRODUCT_SIDE, PRODUCT_SIDE, m->flops * 1e-9,
+               COPY_BYTES >> 20, m->copy_bytes * 1e-9);
+        printf("spread: distance of the quartiles, of the median. GB/s: bytes that the formula "
+               "needs.\n\n");
+        printf("%-22s %-34s %5s %10s %10s %7s %9s %9s %9s %9s\n", "op", "shape", "calls", "median ms",
+               "min ms", "spread", "GFLOP/s", "GB/s", "of roof",
+               t->rows[0].tokens > 0 ? "tok/s" : "");
+    }
+    for (int i = 0; i < t->n; i++) {
+        BenchRow *r = &t->rows[i];
+        qsort(r->sec, (size_t)r->n_sec, sizeof *r->sec, by_value);
+        const double median = quantile(r, 0.5);
+        const double share = r->flops > 0   ? r->flops / median / m->flops
+                             : r->bytes > 0 ? r->bytes / median / m->copy_bytes
+                                            : 0;
+        const double per_step = (double)r->n_sec / (double)repeats;
+        if (json) print_json(r, m, share, per_step);
+        else print_line(r, share, per_step);
+    }
+}
+
+/* ---- roofs ---- */
+
+static double product_roof(Backend *b, char *memory, int64_t bytes) {
+    const int64_t n = PRODUCT_SIDE, each = n * n * dtype_bytes(b->compute);
+    CHECK(3 * each <= bytes, "the copies' memory holds the product's operands");
+    const Tensor y = tensor_2d(memory, b->compute, n, n);
+    const Tensor x = tensor_2d(memory + each, b->compute, n, n);
+    const Tensor w = tensor_2d(memory + 2 * each, b->compute, n, n);
+    const OpContext cx = {.backend = b};
+    double best = 1e30;
+    for (int i = 0; i < ROOF_REPEATS; i++) {
+        const double start = bench_now();
+        b->ops->linear_forward(&cx, y, TENSOR_NONE, x, w, TENSOR_NONE, ACTIVATION_NONE);
+        b->stream_finish(b, NULL);
+        const double sec = bench_now() - start;
+        if (i && sec < best) best = sec;
+    }
+    return 2.0 * (double)(n * n * n) / best;
+}
+
+static double copy_roof(Backend *b, char *memory) {
+    double best = 1e30;
+    for (int i = 0; i < ROOF_REPEATS; i++) {
+        const double start = bench_now();
+        b->copy(b, memory, memory + COPY_BYTES, COPY_BYTES, COPY_ON_DEVICE, NULL);
+        b->stream_finish(b, NULL);
+        const double sec = bench_now() - start;
+        if (i && sec < best) best = sec;
+    }
+    return 2.0 * COPY_BYTES / best;
+}
+
+static bool machine_measure(Machine *m, Backend *b, Error *e) {
+    const int64_t bytes = 2LL * COPY_BYTES;
+    char *memory = b->alloc(b, bytes);
+    if (!memory)
+        return error_set(e, b->name, "Free some memory", "there are no %ld MiB for the roofs",
+                         (long)(bytes >> 20));
+    m->device = b->properties.name;
+    m->threads = b->properties.n_units;
+    m->flops = product_roof(b, memory, bytes);
+    m->copy_bytes = copy_roof(b, memory);
+    b->free(b, memory);
+    return true;
+}
+
+/* ---- what is measured ---- */
+
+typedef struct Subject {
+    const Options *o;
+    ModelConfig config;
+    Tokens tokens;
+    LoaderConfig feed;
+    struct TokenShard synthetic;
+} Subject;
+
+/* Takes the folder's vocabulary where *n_vocab is 0. */
+static bool open_folder(Subject *s, int64_t *n_vocab, Error *e) {
+    struct stat status;
+    DataMeta meta;
+    if (stat(s->o->data, &status) != 0 || !S_ISDIR(status.st_mode))
+        return error_misuse(e, "--data", "Make one with `puck tokenize`, or leave --data out",
+                            "%s is no folder of tokens", s->o->data);
+    if (!data_meta_read(s->o->data, &meta, e)) return false;
+    if (!*n_vocab) *n_vocab = meta.n_vocab;
+    return tokens_open(&s->tokens, s->o->data, "train", *n_vocab, e);
+}
+
+/* Without --data: random tokens in memory, enough that a batch's windows differ. */
+static void make_tokens(Subject *s, int64_t n_vocab) {
+    const int64_t n = i64_max(SYNTHETIC_TOKENS, 2 * s->feed.B * s->feed.T);
+    int32_t *ids = malloc((size_t)n * sizeof *ids);
+    CHECK(ids, "no memory for %ld tokens", (long)n);
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)rng_below((uint64_t)n_vocab, 1, 0, rng_site(RNG_TEST, 0), (uint64_t)i);
+    s->synthetic = (struct TokenShard){.tokens = ids, .token_bytes = sizeof *ids, .n = n};
+    s->tokens = (Tokens){.shards = &s->synthetic, .n_shards = 1, .n_tokens = n};
+}
+
+static void subject_close(Subject *s) {
+    if (s->tokens.shards == &s->synthetic) free((void *)s->synthetic.tokens);
+    else tokens_close(&s->tokens);
+}
+
+static bool subject_open(Subject *s, const Options *o, Error *e) {
+    *s = (Subject){.o = o};
+    int64_t n_vocab = o->vocab_size;
+    if (o->data[0] && !open_folder(s, &n_vocab, e)) return false;
+    if (!n_vocab) n_vocab = TINYSHAKESPEARE_VOCAB;
+    s->config = (ModelConfig){.vocab = n_vocab,
+                              .context = o->context,
+                              .layers = o->layers,
+                              .heads = o->heads,
+                              .channels = o->channels,
+                              .hidden = 4 * o->channels,
+                              .bias = o->bias,
+                              .norm_eps = 1e-5,
+                              .dropout = o->dropout};
+    s->feed = (LoaderConfig){
+        .tokens = &s->tokens,
+        .B = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size,
+        .T = o->context,
+        .seed = (uint64_t)o->seed,
+        .order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE};
+    if (!o->data[0]) make_tokens(s, n_vocab);
+    return model_config_check(&s->config, e) && loader_check(&s->feed, o->data, e);
+}
+
+static bool model_open(Model *m, const Subject *s, bool decode, Backend *b, Error *e) {
+    const char *recompute = s->o->recompute;
+    const ModelUse use = {.B = s->feed.B,
+                          .T = s->feed.T,
+                          .training = true,
+                          .recompute = strcmp(recompute, "block") == 0 ? RECOMPUTE_BLOCK
+                                       : strcmp(recompute, "mlp") == 0 ? RECOMPUTE_MLP
+                                                                       : RECOMPUTE_NONE,
+                          .decode_batch = decode ? 1 : 0,
+                          .decode_rows = decode ? 1 : 0};
+    model_plan(m, &s->config, &use, b);
+    if (!model_commit(m, e)) return false;
+    model_init(m, (uint64_t)s->o->seed);
+    return true;
+}
+
+/* One batch on the device, and the step's parameters. */
+static void model_feed(Model *m, const Subject *s) {
+    const int64_t n = s->feed.B * s->feed.T;
+    int32_t *memory = malloc((size_t)(4 * n + 1) * sizeof *memory);
+    CHECK(memory, "no memory for a batch");
+    Batch batch = {.tokens = memory,
+                   .targets = memory + n,
+                   .order = memory + 2 * n,
+                   .starts = memory + 3 * n};
+    loader_fill(&s->feed, 0, &batch);
+    model_write(m, m->tokens, batch.tokens);
+    model_write(m, m->targets, batch.targets);
+    model_write(m, m->order, batch.order);
+    model_write(m, m->starts, batch.starts);
+    const StepParams p = {.seed = (uint64_t)s->o->seed,
+                          .step = 1,
+                          .training = 1,
+                          .loss_scale = 1 / (double)batch.n_valid,
+                          .lr = s->o->lr,
+                          .max_grad_norm = s->o->clip};
+    model_set_step(m, &p);
+    free(memory);
+}
+
+static double finished(const Model *m) {
+    m->backend->stream_finish(m->backend, m->cx.stream);
+    return bench_now();
+}
+
+/* Times of the phases of one step; table NULL: warming up. */
+static void step_time(Model *m, const Subject *s, BenchTable *table) {
+    const Options *o = s->o;
+    const AdamW adamw = {o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1};
+    const double t0 = finished(m);
+    model_begin_step(m);
+    model_forward(m, true);
+    const double t1 = finished(m);
+    model_backward(m);
+    const double t2 = finished(m);
+    model_update(m, &adamw);
+    const double t3 = finished(m);
+    if (!table) return;
+    const double tokens = (double)(s->feed.B * s->feed.T);
+    const double flops = tokens * model_flops_per_token(&s->config, s->feed.T);
+    BenchRow row = {.tokens = tokens, .flops = flops};
+    snprintf(row.op, sizeof row.op, "step");
+    snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
+             (long)s->feed.T, (long)o->layers, (long)o->channels);
+    bench_add(table, &row, t3 - t0);
+    row.flops = flops / 3;
+    snprintf(row.op, sizeof row.op, "forward");
+    bench_add(table, &row, t1 - t0);
+    row.flops = 2 * flops / 3;
+    snprintf(row.op, sizeof row.op, "backward");
+    bench_add(table, &row, t2 - t1);
+    row.flops = 0;
+    snprintf(row.op, sizeof row.op, "update");
+    bench_add(table, &row, t3 - t2);
+}
+
+static bool bench_step(const Subject *s, Backend *b, BenchTable *table, Error *e) {
+    Model m;
+    const bool ok = model_open(&m, s, false, b, e);
+    if (ok) {
+        model_feed(&m, s);
+        for (int64_t i = -WARM_UP; i < s->o->repeats; i++) step_time(&m, s, i < 0 ? NULL : table);
+    }
+    model_free(&m);
+    return ok;
+}
+
+/* Every op of a training step and of one decoded token, at the end of a full context. */
+static bool bench_ops(const Subject *s, Backend *b, BenchTable *table, Error *e) {
+    TimedBackend timed;
+    timed_backend_make(&timed, b);
+    Model m;
+    const bool ok = model_open(&m, s, true, &timed.backend, e);
+    float *logits = calloc((size_t)s->config.vocab, sizeof *logits);
+    CHECK(logits, "no memory for logits");
+    if (ok) {
+        model_feed(&m, s);
+        const int32_t token = 0, position = (int32_t)(s->config.context - 1);
+        for (int64_t i = -WARM_UP; i < s->o->repeats; i++) {
+            timed.table = i < 0 ? NULL : table;
+            step_time(&m, s, NULL);
+            model_decode(&m, &token, 1, &position, logits);
+        }
+    }
+    free(logits);
+    model_free(&m);
+    return ok;
+}
+
+/* The thread that prepares batches, with nobody to train on them. */
+static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
+    const int64_t B = s->feed.B, T = s->feed.T;
+    void *memory = b->alloc_pinned(b, loader_bytes(B, T));
+    CHECK(memory, "no pinned memory for a batch");
+    Loader *loader = loader_start(&s->feed, 0, B, memory);
+    BenchRow row = {.op = "batch", .tokens = (double)(B * T), .bytes = (double)(4 * B * T + 1) * 4};
+    snprintf(row.shape, sizeof row.shape, "%ld x %ld, %s order", (long)B, (long)T,
+             s->feed.order == ORDER_RANDOM ? "random" : "shuffled");
+    for (int64_t i = -WARM_UP; i < s->o->repeats; i++) {
+        const double start = bench_now();
+        loader_next(loader);
+        if (i >= 0) bench_add(table, &row, bench_now() - start);
+    }
+    loader_stop(loader);
+    b->free_pinned(b, memory);
+}
+
+static bool run(const Settings *s, Machine *machine, Error *e) {
+    static const char *const known[] = {"ops", "step", "feed", NULL};
+    const char *what = s->n_positional ? s->positional[0] : "";
+    int which = 0;
+    while (known[which] && strcmp(what, known[which])) which++;
+    if (!known[which] || s->n_positional > 1)
+        return error_misuse(e, NULL, "Call `puck bench ops`, `puck bench step` or `puck bench feed`",
+                            "bench measures one of ops, step and feed, not \"%s\"",
+                            s->n_positional > 1 ? s->positional[1] : what);
+    Subject subject;
+    Backend b;
+    BenchTable table = {0};
+    bool ok = subject_open(&subject, &s->options, e);
+    if (ok && (ok = plugin_open(&b, s->options.device, s->options.threads, e))) {
+        ok = machine_measure(machine, &b, e);
+        if (ok && which == 0) ok = bench_ops(&subject, &b, &table, e);
+        if (ok && which == 1) ok = bench_step(&subject, &b, &table, e);
+        if (ok && which == 2) bench_feed(&subject, &b, &table);
+        if (ok) table_print(&table, machine, s->options.repeats, s->options.json);
+        b.close(&b);
+    }
+    table_free(&table);
+    subject_close(&subject);
+    return ok;
+}
+
+/* Without a preset, shakespeare-cpu-gpt2's goes ahead of the caller's options. */
+static bool parse(Settings *s, int argc, char **argv, bool *help, Error *e) {
+    if (!options_parse(s, CMD_BENCH, argc, argv, help, e)) return false;
+    if (*help || s->options.preset[0]) return true;
+    char **with_preset = calloc((size_t)argc + 2, sizeof *with_preset);
+    CHECK(with_preset, "no memory for %d arguments", argc);
+    with_preset[0] = argv[0];
+    with_preset[1] = "--preset=shakespeare-cpu-gpt2";
+    memcpy(with_preset + 2, argv + 1, (size_t)(argc - 1) * sizeof *argv);
+    const bool ok = options_parse(s, CMD_BENCH, argc + 1, with_preset, help, e);
+    free(with_preset);
+    return ok;
+}
+
+int cmd_bench(int argc, char **argv) {
+    static Settings s; /* too large for the stack */
+    Error e = {0};
+    bool help = false;
+    Machine machine = {.command = "puck"};
+    for (int i = 0; i < argc; i++) {
+        const size_t n = strlen(machine.command);
+        snprintf(machine.command + n, sizeof machine.command - n, " %s", argv[i]);
+    }
+    if (!parse(&s, argc, argv, &help, &e)) goto failed;
+    if (help) {
+        options_help(CMD_BENCH, stdout);
+        return EXIT_DONE;
+    }
+    if (run(&s, &machine, &e)) return EXIT_DONE;
+failed:
+    error_print(&e);
+    return e.code;
+}
