@@ -1,0 +1,61 @@
+#!/bin/bash
+# Training is a pure function of its settings: stopped and resumed anywhere, on any number of threads,
+# in another folder, by a signal or by plan, it leaves the same bytes, time fields aside.
+set -u
+. tests/tap.sh
+. tests/train/small.sh
+
+# run_in FOLDER ARGUMENTS...: 30 steps in a fresh folder.
+run_in() {
+    local folder=$1
+    shift
+    mkdir -p "$work/$folder"
+    make_text >"$work/$folder/text.txt"
+    (cd "$work/$folder" && small_train 30 "${often[@]}" "$@") >>"$work/log" 2>&1
+}
+
+check "30 steps" run_in whole
+if [ ! -e "$work/whole/run/ckpt/latest" ]; then
+    cat "$work/log"
+    echo "Bail out! a plain run fails"
+    exit 1
+fi
+
+# One run stops after every step; at each stop a copy of it goes on to the end.
+resumed=()
+for ((k = 1; k < 30; k++)); do
+    run_in each-step --stop-after 1
+    cp -r "$work/each-step" "$work/at-$k"
+    run_in "at-$k"
+    resumed+=("$work/at-$k")
+done
+run_in each-step
+same_run "stopped at every k of 30 steps and resumed" "${resumed[@]}"
+same_run "stopped after every step" "$work/each-step"
+
+for n in 2 3 4; do threads=$n run_in "threads-$n"; done
+same_run "threads 1 to 4" "$work"/threads-[2-4]
+
+run_in mixed --stop-after 13
+threads=3 run_in mixed --stop-after 4 --recompute block
+threads=2 run_in mixed --recompute mlp
+same_run "resumed with other threads and recompute" "$work/mixed"
+
+mkdir -p "$work/a/much/deeper/folder"
+make_text >"$work/a/much/deeper/folder/text.txt"
+(cd "$work/a/much/deeper/folder" &&
+    env -i HOME=/ LC_ALL=C.UTF-8 TZ=Asia/Tokyo OMP_NUM_THREADS=3 OPENBLAS_NUM_THREADS=2 \
+        PADDING="$(printf '%4000s' x)" "$puck" train --data text.txt --run run --steps 30 --threads 1 \
+        "${model[@]}" "${recipe[@]}" "${often[@]}") >>"$work/log" 2>&1
+same_run "another folder and environment" "$work/a/much/deeper/folder"
+
+# Smaller parts of a batch change the order of sums only: 30 steps grow 1e-7 to less than 1e-5.
+for n in 2 1; do
+    run_in "micro-$n" --micro-batch $n
+    paste <(losses "$work/whole") <(losses "$work/micro-$n") >"$work/pairs"
+    check "micro-batches of $n" awk '
+        { d = ($1 - $2) / $1; if (!(d < 1e-5 && d > -1e-5)) { print; exit bad = 1 } n++ }
+        END { exit bad || n != 10 }' "$work/pairs"
+done
+
+finish
