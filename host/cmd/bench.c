@@ -6,6 +6,7 @@
 #include "loader.h"
 #include "model.h"
 #include "plugin.h"
+#include "train.h"
 #include "rng.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -230,35 +231,23 @@ static bool subject_open(Subject *s, const Options *o, Error *e) {
     int64_t n_vocab = o->vocab_size;
     if (o->data[0] && !open_folder(s, &n_vocab, e)) return false;
     if (!n_vocab) n_vocab = TINYSHAKESPEARE_VOCAB;
-    s->config = (ModelConfig){.vocab = n_vocab,
-                              .context = o->context,
-                              .layers = o->layers,
-                              .heads = o->heads,
-                              .channels = o->channels,
-                              .hidden = 4 * o->channels,
-                              .bias = o->bias,
-                              .norm_eps = 1e-5,
-                              .dropout = o->dropout};
+    ModelUse use;
+    if (!train_model_config(o, n_vocab, &s->config, e) || !train_model_use(o, &use, e))
+        return false;
     s->feed = (LoaderConfig){
         .tokens = &s->tokens,
-        .B = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size,
+        .B = use.B,
         .T = o->context,
         .seed = (uint64_t)o->seed,
         .order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE};
     if (!o->data[0]) make_tokens(s, n_vocab);
-    return model_config_check(&s->config, e) && loader_check(&s->feed, o->data, e);
+    return loader_check(&s->feed, o->data, e);
 }
 
 static bool model_open(Model *m, const Subject *s, bool decode, Backend *b, Error *e) {
-    const char *recompute = s->o->recompute;
-    const ModelUse use = {.B = s->feed.B,
-                          .T = s->feed.T,
-                          .training = true,
-                          .recompute = strcmp(recompute, "block") == 0 ? RECOMPUTE_BLOCK
-                                       : strcmp(recompute, "mlp") == 0 ? RECOMPUTE_MLP
-                                                                       : RECOMPUTE_NONE,
-                          .decode_batch = decode ? 1 : 0,
-                          .decode_rows = decode ? 1 : 0};
+    ModelUse use;
+    if (!train_model_use(s->o, &use, e)) return false;
+    use.decode_batch = use.decode_rows = decode ? 1 : 0;
     model_plan(m, &s->config, &use, b);
     if (!model_commit(m, e)) return false;
     model_init(m, (uint64_t)s->o->seed);

@@ -5,6 +5,7 @@
 #include "cmd.h"
 #include "config.h"
 #include "plugin.h"
+#include "train.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -75,20 +76,10 @@ static void add_model(json_t *facts, const ModelConfig *c) {
 
 /* ---- a preset, or the options given ---- */
 
-static bool model_config(const Options *o, ModelConfig *c, Error *e) {
-    /* A vocabulary of 0 is the text's, which is not here: take the byte tokenizer's, or the number
-     * of characters in tinyshakespeare. */
-    const int64_t guess = strcmp(o->tokenizer, "byte") == 0 ? 256 : 65;
-    *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : guess,
-                       .context = o->context,
-                       .layers = o->layers,
-                       .heads = o->heads,
-                       .channels = o->channels,
-                       .hidden = 4 * o->channels,
-                       .bias = o->bias,
-                       .norm_eps = 1e-5,
-                       .dropout = o->dropout};
-    return model_config_check(c, e);
+/* A vocabulary of 0 is the text's, which is not here: the byte tokenizer's, or the number of
+ * characters in tinyshakespeare. */
+static int64_t guess_vocab(const Options *o) {
+    return o->vocab_size ? 0 : strcmp(o->tokenizer, "byte") == 0 ? 256 : 65;
 }
 
 static void add_memory(json_t *facts, const Arena *arena) {
@@ -100,21 +91,12 @@ static void add_memory(json_t *facts, const Arena *arena) {
     json_object_set_new(facts, "memory_bytes", memory);
 }
 
-static ModelUse training_use(const Options *o) {
-    const Recompute recompute = !strcmp(o->recompute, "block") ? RECOMPUTE_BLOCK
-                                : !strcmp(o->recompute, "mlp") ? RECOMPUTE_MLP
-                                                               : RECOMPUTE_NONE;
-    return (ModelUse){.B = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size,
-                      .T = o->context,
-                      .training = true,
-                      .recompute = recompute};
-}
-
 static bool info_model(const Options *o, json_t *facts, Error *e) {
     ModelConfig c;
     Backend backend;
     int64_t device_bytes = 0;
-    if (!model_config(o, &c, e)) return false;
+    ModelUse use;
+    if (!train_model_config(o, guess_vocab(o), &c, e) || !train_model_use(o, &use, e)) return false;
     if (o->device_memory[0] &&
         !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
         return false;
@@ -129,7 +111,6 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     add_real(facts, "training_flops",
              model_flops_per_token(&c, c.context) * step_tokens * (double)o->steps);
 
-    const ModelUse use = training_use(o);
     Model m;
     model_plan(&m, &c, &use, &backend);
     add_int(facts, "micro_batch", use.B);

@@ -2,7 +2,6 @@
 #include "cmd.h"
 #include "config.h"
 #include "generate.h"
-#include "log.h"
 #include "train.h"
 
 enum { SAMPLE_TOKENS = 200 };
@@ -30,15 +29,7 @@ int cmd_train(int argc, char **argv) {
         options_help(CMD_TRAIN, stdout);
         return EXIT_DONE;
     }
-    if (ok && s.n_positional)
-        ok = error_misuse(&e, s.positional[0], "See `puck help train`",
-                          "train takes options only");
-    if (ok) {
-        log_set_level(s.options.quiet     ? LOG_WARNING
-                      : s.options.verbose ? LOG_DEBUG
-                                          : LOG_INFO);
-        ok = train_run(&s, sample_text, &exit_code, &e);
-    }
+    if (ok) ok = train_run(&s, sample_text, &exit_code, &e);
     if (ok) return exit_code;
     error_print(&e);
     return e.code;

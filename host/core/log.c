@@ -70,7 +70,9 @@ void error_print(const Error *e) {
     log_progress_end();
     fprintf(stderr, "puck: %s", e->text);
     if (e->place[0]) fprintf(stderr, " (%s)", e->place);
-    fprintf(stderr, "%s%s\n", e->hint[0] ? ". " : "", e->hint);
+    const size_t length = strlen(e->hint);
+    const bool ended = length == 0 || strchr(".?!", e->hint[length - 1]);
+    fprintf(stderr, "%s%s%s\n", length ? ". " : "", e->hint, ended ? "" : ".");
 }
 
 _Noreturn void check_failed(const char *file, int line, const char *expression, const char *format,

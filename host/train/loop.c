@@ -112,12 +112,13 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
         log_warning("step %ld is not finite (first in %s): skipped, no weight has changed",
                     (long)record->step, culprit);
         if (state->bad_steps >= t->options->max_bad_steps) {
-            char good[64] = "none was saved";
+            char good[64] = "no checkpoint was saved before";
             if (t->last_saved >= 0)
-                snprintf(good, sizeof good, "ckpt/step-%08ld", (long)t->last_saved);
+                snprintf(good, sizeof good, "the last good checkpoint is step-%08ld",
+                         (long)t->last_saved);
             return error_set(e, t->run, "Lower --lr, or raise --warmup, and resume",
                              "%ld steps in a row were not finite, up to step %ld (first in %s); "
-                             "the last good checkpoint is %s",
+                             "%s",
                              (long)state->bad_steps, (long)record->step, culprit, good);
         }
     }

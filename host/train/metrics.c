@@ -108,7 +108,7 @@ bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, 
         !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall,
                          e))
         return false;
-    show_progress(m, step, result);
+    if (!result->bad) show_progress(m, step, result);
     return write_line(m, e,
                       "{\"step\": %ld, \"train_loss\": %s, \"lr\": %.9g, \"grad_norm\": %s, "
                       "\"tokens_per_sec\": %.6g, \"gflops_per_sec\": %.6g, \"mfu\": %s, "

@@ -19,37 +19,7 @@ static bool exists(const char *folder, const char *name) {
     return access(path, F_OK) == 0;
 }
 
-/* ---- settings ---- */
-
-/* Settings that were given must agree with the recorded ones as their kind demands; those that were not
- * given are taken from the record. */
-static bool merge_recorded(Settings *s, const char *folder, Error *e) {
-    Settings recorded;
-    options_defaults(&recorded);
-    if (!checkpoint_read_options(folder, &recorded, e)) return false;
-    for (int i = 0; i < n_option_rows; i++) {
-        const OptionRow *row = &option_rows[i];
-        if (row->kind == OPTION_ACTION || !(row->commands & CMD_TRAIN)) continue;
-        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8], flag[64];
-        options_value(&recorded.options, row, was, sizeof was);
-        options_value(&s->options, row, is, sizeof is);
-        snprintf(flag, sizeof flag, "--%s", row->name);
-        if (s->source[i] == FROM_DEFAULT) {
-            if (!options_set(s, row->name, was, FROM_FILE, folder, e)) return false;
-        } else if (options_equal(&recorded.options, &s->options, row)) {
-            continue;
-        } else if (row->kind == OPTION_MODEL) {
-            return error_misuse(e, flag, "Use another --run, or --fresh to start anew",
-                                "the run in %s was made with %s %s, not %s", folder, row->name, was,
-                                is);
-        } else if (row->kind == OPTION_SCHEDULE && !s->options.override) {
-            return error_misuse(e, flag, "Add --override to go on with the new value",
-                                "the run in %s was started with %s %s, not %s", folder, row->name,
-                                was, is);
-        }
-    }
-    return true;
-}
+/* ---- folders ---- */
 
 /* Moves what RUN holds to RUN.old-N. The lock is held meanwhile, and again on the new folder. */
 static bool move_aside(const char *run, int *lock, Error *e) {
@@ -117,117 +87,6 @@ static bool open_data(Trainer *t, Error *e) {
     return t->meta.n_val == 0 || tokens_open(&t->val, t->data, "val", t->tokenizer.n_vocab, e);
 }
 
-/* ---- model ---- */
-
-/* The model that the options describe, with `n_vocab` from the tokenizer where they leave it open. */
-static bool config_from_options(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e) {
-    *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : n_vocab,
-                       .context = o->context,
-                       .layers = o->layers,
-                       .heads = o->heads,
-                       .channels = o->channels,
-                       .hidden = 4 * o->channels,
-                       .bias = o->bias,
-                       .norm_eps = 1e-5,
-                       .dropout = o->dropout};
-    if (n_vocab > c->vocab)
-        return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
-                            "a vocabulary of %ld is smaller than the tokenizer's %ld",
-                            (long)c->vocab, (long)n_vocab);
-    if (!c->vocab)
-        return error_misuse(e, "--vocab-size", "Give it, or --data",
-                            "the size of the vocabulary is not known");
-    return model_config_check(c, e);
-}
-
-static bool same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e) {
-    const struct {
-        const char *name;
-        int64_t a, b;
-    } field[] = {{"vocabulary", a->vocab, b->vocab}, {"context", a->context, b->context},
-                 {"layers", a->layers, b->layers},   {"heads", a->heads, b->heads},
-                 {"channels", a->channels, b->channels}, {"bias", a->bias, b->bias}};
-    for (int64_t i = 0; i < COUNT_OF(field); i++)
-        if (field[i].a != field[i].b)
-            return error_misuse(e, folder, "Use the same data and model options as before",
-                                "the checkpoint is of another architecture: %s %ld, not %ld",
-                                field[i].name, (long)field[i].b, (long)field[i].a);
-    return true;
-}
-
-/* With --init-from the folder says what the model is; an option that says otherwise is an error. */
-static bool config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e) {
-    if (!checkpoint_read_config(folder, c, e)) return false;
-    const struct {
-        const char *name;
-        int64_t value;
-    } field[] = {{"layers", c->layers},     {"heads", c->heads}, {"channels", c->channels},
-                 {"context", c->context},   {"bias", c->bias},   {"vocab-size", c->vocab}};
-    for (int64_t i = 0; i < COUNT_OF(field); i++) {
-        char text[32], flag[64];
-        Settings *s = &t->settings;
-        Settings wanted = *s;
-        const OptionRow *row = options_find(field[i].name);
-        snprintf(flag, sizeof flag, "--%s", field[i].name);
-        if (row->type == TYPE_BOOL) snprintf(text, sizeof text, field[i].value ? "true" : "false");
-        else snprintf(text, sizeof text, "%ld", (long)field[i].value);
-        if (!options_set(&wanted, field[i].name, text, FROM_FILE, folder, e)) return false;
-        if (options_source(s, field[i].name) != FROM_DEFAULT &&
-            !options_equal(&s->options, &wanted.options, row))
-            return error_misuse(e, flag, "Leave the option out", "%s has %s %s", folder,
-                                field[i].name, text);
-        *s = wanted;
-    }
-    if (options_source(&t->settings, "dropout") != FROM_DEFAULT) c->dropout = t->options->dropout;
-    if (t->tokenizer.n_vocab > c->vocab)
-        return error_misuse(e, "--data", "Use the tokenizer that the weights were trained with",
-                            "the data's vocabulary of %d does not fit the %ld tokens of %s",
-                            (int)t->tokenizer.n_vocab, (long)c->vocab, folder);
-    return model_config_check(c, e);
-}
-
-static Recompute recompute_of(const char *name) {
-    return strcmp(name, "block") == 0 ? RECOMPUTE_BLOCK
-           : strcmp(name, "mlp") == 0 ? RECOMPUTE_MLP
-                                      : RECOMPUTE_NONE;
-}
-
-static bool choose_use(Trainer *t, ModelUse *use, Error *e) {
-    const Options *o = t->options;
-    const int64_t micro = o->micro_batch ? o->micro_batch : o->batch_size;
-    if (o->batch_size % micro)
-        return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
-                            "%ld does not divide the batch of %ld", (long)micro,
-                            (long)o->batch_size);
-    t->n_micro = o->batch_size / micro;
-    const bool samples = o->sample_every > 0;
-    *use = (ModelUse){.B = micro,
-                      .T = o->context,
-                      .training = true,
-                      .recompute = recompute_of(o->recompute),
-                      .decode_batch = samples ? 1 : 0,
-                      .decode_rows = samples ? i64_min(o->context, 64) : 0};
-    return true;
-}
-
-static ScheduleKind schedule_of(const char *name) {
-    return strcmp(name, "linear") == 0     ? SCHEDULE_LINEAR
-           : strcmp(name, "constant") == 0 ? SCHEDULE_CONSTANT
-           : strcmp(name, "wsd") == 0      ? SCHEDULE_WSD
-                                           : SCHEDULE_COSINE;
-}
-
-static void choose_schedule(Trainer *t) {
-    const Options *o = t->options;
-    t->schedule = (Schedule){.kind = schedule_of(o->schedule),
-                             .peak = o->lr,
-                             .minimum = o->min_lr,
-                             .warmup = o->warmup,
-                             .steps = o->steps,
-                             .decay_fraction = o->decay_fraction};
-    t->adamw = (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1.0};
-}
-
 /* ---- the plan, printed ---- */
 
 static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
@@ -245,20 +104,6 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
                  "(6N + 6LCT)\n",
             (long)o->steps, (long)o->batch_size, (long)o->context, tokens, flops);
     arena_report(&m->arena, m->backend->properties.memory_free, out);
-}
-
-/* "80G" -> bytes; K, M, G, T are powers of 1000. 0: not given. */
-static bool parse_memory(const char *text, int64_t *bytes, Error *e) {
-    *bytes = 0;
-    if (!text[0]) return true;
-    char *end;
-    const double value = strtod(text, &end);
-    const char *const units = "KMGT", *unit = *end ? strchr(units, *end) : NULL;
-    if (end == text || !(value > 0) || (*end && (!unit || end[1])))
-        return error_misuse(e, "--device-memory", "Write a number with K, M, G or T, such as 80G",
-                            "'%s' is no amount of memory", text);
-    *bytes = (int64_t)(value * (unit ? pow(1000, (double)(unit - units + 1)) : 1));
-    return true;
 }
 
 /* Nothing is written: a text is only read for its vocabulary. */
@@ -282,10 +127,12 @@ static bool vocab_of_data(Trainer *t, Error *e) {
 static bool dry_run(Trainer *t, Error *e) {
     ModelConfig c;
     ModelUse use;
-    int64_t memory;
-    if (!parse_memory(t->options->device_memory, &memory, e) || !vocab_of_data(t, e) ||
-        !config_from_options(t->options, t->tokenizer.n_vocab, &c, e) ||
-        !choose_use(t, &use, e) ||
+    int64_t memory = 0;
+    if ((t->options->device_memory[0] &&
+         !options_bytes(t->options->device_memory, "--device-memory", &memory, e)) ||
+        !vocab_of_data(t, e) ||
+        !train_model_config(t->options, t->tokenizer.n_vocab, &c, e) ||
+        !train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
     if (memory) t->backend.properties.memory_free = memory;
@@ -361,13 +208,13 @@ static bool start_feed(Trainer *t, Error *e) {
 static bool build_model(Trainer *t, const char *resume, const char *init, Error *e) {
     ModelConfig c, recorded;
     ModelUse use;
-    if (!(init ? config_from_folder(t, init, &c, e)
-               : config_from_options(t->options, t->tokenizer.n_vocab, &c, e)))
+    if (!(init ? setup_config_from_folder(t, init, &c, e)
+               : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)))
         return false;
     if (resume && (!checkpoint_read_config(resume, &recorded, e) ||
-                   !same_config(&c, &recorded, resume, e)))
+                   !setup_same_config(&c, &recorded, resume, e)))
         return false;
-    if (!choose_use(t, &use, e) ||
+    if (!train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
@@ -404,7 +251,7 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     const char *resume = NULL, *init = NULL;
     if (checkpoint_exists(t->run)) {
         if (!checkpoint_find(t->run, folder, sizeof folder, e) ||
-            !merge_recorded(&t->settings, folder, e))
+            !setup_merge_recorded(&t->settings, folder, e))
             return false;
         resume = folder;
     } else if (t->options->init_from[0]) {
@@ -421,7 +268,8 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     }
     if (resume) log_info("resuming %s at step %ld", folder, (long)t->state.step);
     t->state.finished = false;
-    choose_schedule(t);
+    setup_schedule(t);
+    t->n_micro = t->options->batch_size / t->model.use.B;
     return start_feed(t, e) && write_config(t, e) && start_metrics(t, e) &&
            trainer_loop(t, exit_code, e);
 }

@@ -1,6 +1,7 @@
 /* The parts of a training run, private to host/train.
  *
  *   run.c       settings, data, resume: everything before the first step
+ *   setup.c     settings -> model and recipe; what a resumed run may change
  *   loop.c      the steps
  *   validate.c  the estimate of the validation loss, and samples
  *   metrics.c   metrics.jsonl, TensorBoard events, the progress line */
@@ -63,6 +64,14 @@ typedef struct Trainer {
     int64_t last_saved;
     SampleText sample;
 } Trainer;
+
+/* setup.c. Settings that were given must agree with those that `folder` records, as their kind demands;
+ * those that were not given are taken from the record. */
+bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
+/* The model of --init-from's folder; an option that says otherwise is an error. */
+bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
+bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e);
+void setup_schedule(Trainer *t);
 
 /* loop.c: runs until the last step, an early stop or a signal. */
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);

@@ -12,7 +12,7 @@ static double estimate_by_batches(Trainer *t) {
     Batch batch = {.tokens = memory, .targets = memory + n, .order = memory + 2 * n,
                    .starts = memory + 3 * n};
     const LoaderConfig feed = {&t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM};
-    float *losses = (float *)(memory + 4 * n + 1);
+    float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
     int64_t n_valid = 0;
     for (int64_t i = 0; i < t->options->eval_batches; i++) {

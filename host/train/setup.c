@@ -1,0 +1,148 @@
+/* From settings to a model and a recipe, and what a resumed or finetuned run may change. */
+#include "trainer.h"
+#include <string.h>
+
+/* The option as it is typed. */
+static void option_flag(const OptionRow *row, char flag[64]) {
+    snprintf(flag, 64, "--%s", row->name);
+    for (char *c = flag; *c; c++)
+        if (*c == '_') *c = '-';
+}
+
+/* Settings that were given must agree with the recorded ones as their kind demands; those that were not
+ * given are taken from the record. */
+bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
+    Settings recorded;
+    options_defaults(&recorded);
+    if (!checkpoint_read_options(folder, &recorded, e)) return false;
+    for (int i = 0; i < n_option_rows; i++) {
+        const OptionRow *row = &option_rows[i];
+        if (row->kind == OPTION_ACTION || !(row->commands & CMD_TRAIN)) continue;
+        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8], flag[64];
+        options_value(&recorded.options, row, was, sizeof was);
+        options_value(&s->options, row, is, sizeof is);
+        option_flag(row, flag);
+        if (s->source[i] == FROM_DEFAULT) {
+            if (!options_set(s, row->name, was, FROM_FILE, folder, e)) return false;
+        } else if (options_equal(&recorded.options, &s->options, row)) {
+            continue;
+        } else if (row->kind == OPTION_MODEL) {
+            return error_misuse(e, flag, "Use another --run, or --fresh to start anew",
+                                "the run in %s was made with %s %s, not %s", folder, row->name, was,
+                                is);
+        } else if (row->kind == OPTION_SCHEDULE && !s->options.override) {
+            return error_misuse(e, flag, "Add --override to go on with the new value",
+                                "the run in %s was started with %s %s, not %s", folder, row->name,
+                                was, is);
+        }
+    }
+    return true;
+}
+
+/* The model that the options describe, with `n_vocab` from the tokenizer where they leave it open. */
+bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e) {
+    *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : n_vocab,
+                       .context = o->context,
+                       .layers = o->layers,
+                       .heads = o->heads,
+                       .channels = o->channels,
+                       .hidden = 4 * o->channels,
+                       .bias = o->bias,
+                       .norm_eps = 1e-5,
+                       .dropout = o->dropout};
+    if (n_vocab > c->vocab)
+        return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
+                            "a vocabulary of %ld is smaller than the tokenizer's %ld",
+                            (long)c->vocab, (long)n_vocab);
+    if (!c->vocab)
+        return error_misuse(e, "--vocab-size", "Give it, or --data",
+                            "the size of the vocabulary is not known");
+    return model_config_check(c, e);
+}
+
+bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e) {
+    const struct {
+        const char *name;
+        int64_t a, b;
+    } field[] = {{"vocabulary", a->vocab, b->vocab}, {"context", a->context, b->context},
+                 {"layers", a->layers, b->layers},   {"heads", a->heads, b->heads},
+                 {"channels", a->channels, b->channels}, {"bias", a->bias, b->bias}};
+    for (int64_t i = 0; i < COUNT_OF(field); i++)
+        if (field[i].a != field[i].b)
+            return error_misuse(e, folder, "Use the same data and model options as before",
+                                "the checkpoint is of another architecture: %s %ld, not %ld",
+                                field[i].name, (long)field[i].b, (long)field[i].a);
+    return true;
+}
+
+/* With --init-from the folder says what the model is; an option that says otherwise is an error. */
+bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e) {
+    if (!checkpoint_read_config(folder, c, e)) return false;
+    const struct {
+        const char *name;
+        int64_t value;
+    } field[] = {{"layers", c->layers},     {"heads", c->heads}, {"channels", c->channels},
+                 {"context", c->context},   {"bias", c->bias},   {"vocab-size", c->vocab}};
+    for (int64_t i = 0; i < COUNT_OF(field); i++) {
+        char text[32], flag[64];
+        Settings *s = &t->settings;
+        Settings wanted = *s;
+        const OptionRow *row = options_find(field[i].name);
+        option_flag(row, flag);
+        if (row->type == TYPE_BOOL) snprintf(text, sizeof text, field[i].value ? "true" : "false");
+        else snprintf(text, sizeof text, "%ld", (long)field[i].value);
+        if (!options_set(&wanted, field[i].name, text, FROM_FILE, folder, e)) return false;
+        if (options_source(s, field[i].name) != FROM_DEFAULT &&
+            !options_equal(&s->options, &wanted.options, row))
+            return error_misuse(e, flag, "Leave the option out", "%s has %s %s", folder,
+                                field[i].name, text);
+        *s = wanted;
+    }
+    if (options_source(&t->settings, "dropout") != FROM_DEFAULT) c->dropout = t->options->dropout;
+    if (t->tokenizer.n_vocab > c->vocab)
+        return error_misuse(e, "--data", "Use the tokenizer that the weights were trained with",
+                            "the data's vocabulary of %d does not fit the %ld tokens of %s",
+                            (int)t->tokenizer.n_vocab, (long)c->vocab, folder);
+    return model_config_check(c, e);
+}
+
+static Recompute recompute_of(const char *name) {
+    return strcmp(name, "block") == 0 ? RECOMPUTE_BLOCK
+           : strcmp(name, "mlp") == 0 ? RECOMPUTE_MLP
+                                      : RECOMPUTE_NONE;
+}
+
+bool train_model_use(const Options *o, ModelUse *use, Error *e) {
+    const int64_t micro = o->micro_batch ? o->micro_batch : o->batch_size;
+    if (o->batch_size % micro)
+        return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
+                            "%ld does not divide the batch of %ld", (long)micro,
+                            (long)o->batch_size);
+    *use = (ModelUse){.B = micro,
+                      .T = o->context,
+                      .training = true,
+                      .recompute = recompute_of(o->recompute)};
+    if (o->sample_every > 0) {
+        use->decode_batch = 1;
+        use->decode_rows = i64_min(o->context, 64);
+    }
+    return true;
+}
+
+static ScheduleKind schedule_of(const char *name) {
+    return strcmp(name, "linear") == 0     ? SCHEDULE_LINEAR
+           : strcmp(name, "constant") == 0 ? SCHEDULE_CONSTANT
+           : strcmp(name, "wsd") == 0      ? SCHEDULE_WSD
+                                           : SCHEDULE_COSINE;
+}
+
+void setup_schedule(Trainer *t) {
+    const Options *o = t->options;
+    t->schedule = (Schedule){.kind = schedule_of(o->schedule),
+                             .peak = o->lr,
+                             .minimum = o->min_lr,
+                             .warmup = o->warmup,
+                             .steps = o->steps,
+                             .decay_fraction = o->decay_fraction};
+    t->adamw = (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1.0};
+}
