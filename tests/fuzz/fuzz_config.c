@@ -8,21 +8,29 @@
 static const char *const names[] = {"config.json", "state.json", "MANIFEST.json"};
 static char folder[64];
 
+static void name_path(char path[128], int64_t i) { snprintf(path, 128, "%s/%s", folder, names[i]); }
+
 static void remove_folder(void) {
-    for (int64_t i = 0; chdir(folder) == 0 && i < COUNT_OF(names); i++) unlink(names[i]);
+    char path[128];
+    for (int64_t i = 0; i < COUNT_OF(names); i++) {
+        name_path(path, i);
+        unlink(path);
+    }
     rmdir(folder);
 }
 
 /* A folder whose files are all the same file in memory. */
 static int make_folder(void) {
-    char target[64];
+    char target[64], path[128];
     const int fd = memfd_create("fuzz", 0);
     snprintf(folder, sizeof folder, "/tmp/puck-fuzz-XXXXXX");
-    if (fd < 0 || !mkdtemp(folder) || chdir(folder) != 0) abort();
+    if (fd < 0 || !mkdtemp(folder)) abort();
     atexit(remove_folder);
     snprintf(target, sizeof target, "/proc/self/fd/%d", fd);
-    for (int64_t i = 0; i < COUNT_OF(names); i++)
-        if (symlink(target, names[i]) != 0) abort();
+    for (int64_t i = 0; i < COUNT_OF(names); i++) {
+        name_path(path, i);
+        if (symlink(target, path) != 0) abort();
+    }
     return fd;
 }
 
