@@ -128,16 +128,18 @@ static void mask_row(real *restrict dx, const real *restrict dres, int64_t C, co
     for (int64_t c = 0; c < C; c++) dx[c] *= dres[c];
 }
 
-/* sum[c] += the chunks' sums of column c; `partial` is the first chunk's. */
-static void add_chunks(Tensor sum, const real *partial, int64_t n_chunks, int64_t C) {
-    if (!sum.data) return;
+/* Adds every chunk's sums to dw, db and dbias_prev, as far as they are there. */
+static void add_chunks(const Tensor sums[SUMS], const real *partial, int64_t n_chunks, int64_t C) {
     enum { COLUMNS = 64 };
+    const int64_t n_blocks = i64_div_up(C, COLUMNS);
 #pragma omp parallel for schedule(static)
-    for (int64_t first = 0; first < C; first += COLUMNS) {
-        real total[COLUMNS] = {0}, *to = (real *)sum.data + first;
+    for (int64_t task = 0; task < SUMS * n_blocks; task++) {
+        const int64_t s = task / n_blocks, first = task % n_blocks * COLUMNS;
+        if (!sums[s].data) continue;
+        real total[COLUMNS] = {0}, *to = (real *)sums[s].data + first;
         const int64_t n = i64_min(COLUMNS, C - first);
         for (int64_t k = 0; k < n_chunks; k++) {
-            const real *from = partial + k * SUMS * C + first;
+            const real *from = partial + (k * SUMS + s) * C + first;
             for (int64_t i = 0; i < n; i++) total[i] += from[i];
         }
         for (int64_t i = 0; i < n; i++) to[i] += total[i];
@@ -188,7 +190,5 @@ void OP(cpu_residual_norm_backward)(const OpContext *cx, Tensor dres, Tensor dx,
                 for (int64_t c = 0; c < C; c++) sum_prev[c] += grad[c];
         }
     }
-    add_chunks(dw, partial, n_chunks, C);
-    add_chunks(db, partial + C, n_chunks, C);
-    add_chunks(dbias_prev, partial + 2 * C, n_chunks, C);
+    add_chunks((const Tensor[SUMS]){dw, db, dbias_prev}, partial, n_chunks, C);
 }

@@ -88,7 +88,7 @@ void OP(cpu_adamw)(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, Tensor
     if (cx->result->bad) return;
     const AdamWStep step = adamw_step(cx->params, cx->result, constants);
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n > ADAMW_BLOCK)
     for (int64_t first = 0; first < n; first += ADAMW_BLOCK) {
         const int64_t count = i64_min(ADAMW_BLOCK, n - first);
         real *to = (real *)w.data + first;
