@@ -16,8 +16,9 @@ KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
 # Only here may gcc fuse a*b + c by itself: attention's loops are never cut by thread, so a remainder loop
 # that gcc fused differently could not make the bits depend on the thread count.
 %/kernels/cpu/attention.o: KERNEL_CFLAGS += -ffp-contract=fast
-LDFLAGS  := -fopenmp -rdynamic $(EXTRA_LDFLAGS)
-LDLIBS   := -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
+# OpenMP's runtime is linked in, see wait_briefly in kernels/cpu/backend.c.
+LDFLAGS  := -rdynamic $(EXTRA_LDFLAGS)
+LDLIBS   := -l:libgomp.a -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
 
 HOST    := $(wildcard host/*/*.c)
 KERNELS := $(wildcard kernels/cpu/*.c)
@@ -103,8 +104,7 @@ clean: ## remove what was built
 # tests/FAMILY/test_NAME.c is a program; tests/FAMILY/test_NAME.sh a script that prints TAP.
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
 TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
-TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
-                 $(BUILD)/tests/io/shim.so
+TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so
 
 test: deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build
