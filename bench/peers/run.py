@@ -22,7 +22,7 @@ PEERS = Path(__file__).parent
 
 
 def run(command, log):
-    """Runs a command. Returns the last JSON line of its output (or {}) with wall_sec and peak_bytes."""
+    """Runs a command. Returns the first JSON line of its output (or {}) with wall_sec and peak_bytes."""
     print("+", shlex.join(command), file=log, flush=True)
     before = datetime.datetime.now()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -32,7 +32,7 @@ def run(command, log):
     if status:
         sys.exit(f"{shlex.join(command)} failed; its messages are in {log.name}")
     rows = [json.loads(line) for line in lines if line.startswith("{")]
-    return {**(rows[-1] if rows else {}), "wall_sec": wall, "peak_bytes": usage.ru_maxrss * 1024}
+    return {**(rows[0] if rows else {}), "wall_sec": wall, "peak_bytes": usage.ru_maxrss * 1024}
 
 
 def puck_step_sec(metrics):
