@@ -67,11 +67,6 @@ static bool rules_check(const Rule *rules, int64_t n, json_t *object, const char
                         const char *path, Error *e) {
     const char *key;
     json_t *value;
-    json_object_foreach(object, key, value) {
-        int64_t i = 0;
-        while (i < n && strcmp(rules[i].key, key) != 0) i++;
-        if (i == n) return error_set(e, name, only_own, "unknown field `%s%.40s`", path, key);
-    }
     for (int64_t i = 0; i < n; i++) {
         value = json_object_get(object, rules[i].key);
         if (rule_allows(&rules[i], value)) continue;
@@ -82,6 +77,11 @@ static bool rules_check(const Rule *rules, int64_t n, json_t *object, const char
                   rules[i].key, text ? text : "a value");
         free(text);
         return false;
+    }
+    json_object_foreach(object, key, value) {
+        int64_t i = 0;
+        while (i < n && strcmp(rules[i].key, key) != 0) i++;
+        if (i == n) return error_set(e, name, only_own, "unknown field `%s%.40s`", path, key);
     }
     return true;
 }

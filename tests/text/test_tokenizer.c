@@ -238,7 +238,8 @@ static void json_refuses(void **state) {
         {"\"a\":2", "\"\xED\xA0\x80\":2", "broken"},
         {"{\"a\":2,\"\\u00e9\":0,\"\\n\":1}", "{}", "0 tokens"},
         {"{\"a\":2,\"\\u00e9\":0,\"\\n\":1}", "[]", "`model.vocab`"},
-        {"\"model\":", "\"mode\":", "`mode`"},
+        {"\"model\":", "\"mode\":", "`model` is missing"},
+        {"\"model\":", "\"more\":0,\"model\":", "`more`"},
         {"{\"version\"", "\xEF\xBB\xBF{\"version\"", "broken"},
     };
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
