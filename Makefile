@@ -122,7 +122,7 @@ test-sanitized: tests-build
 tests-build: $(PUCK) $(TEST_PROGRAMS) $(TEST_EXTRAS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libpuck.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libpuck.a -lcmocka $(LDLIBS)
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/ops/test_*.c)): \
     $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/ops/test_%,$(wildcard tests/ops/*.c)))
 .SECONDARY:
