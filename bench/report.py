@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The README's results table, from bench/results/*.jsonl: the newest record of each work and device."""
+"""The README's results table from bench/results/*.jsonl: the newest record of a work and device."""
 import json
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def main():
     print("| work | figure | puck | PyTorch | PyTorch / puck | record |")
     print("|---|---|---|---|---|---|")
     for r in newest():
-        where = (f"{r['device']}, {r['threads']} threads, {r['repeats']} runs in turn, {r['peer']}, "
-                 f"{r['commit']}, {r['date']}")
+        where = (f"{r['device']}, {r['threads']} threads, {r['repeats']} runs in turn, "
+                 f"{r['peer']}, {r['commit']}, {r['date']}")
         for i, (name, f) in enumerate(r["figures"].items()):
             title, show = FIGURES[name]
             cells = [f"{show(f[side]['median'])} ({show(f[side]['min'])} to {show(f[side]['max'])})"

@@ -4,8 +4,8 @@
   bench/peers/run.py shakespeare [--steps 2000]   train, then `puck eval` scores both models
   bench/peers/run.py step124m [--steps 10]        training steps of GPT-2 124M at B 4, T 64
 
-Prints one table and appends one line to bench/results/peers.jsonl. Runs from the repository root with
-the Python that has bench/peers/requirements.txt; `make bench-peers` sees to both."""
+Prints one table and appends one line to bench/results/peers.jsonl. Runs from the repository root
+with the Python that has bench/peers/requirements.txt; `make bench-peers` sees to both."""
 import argparse
 import datetime
 import json
@@ -22,7 +22,7 @@ PEERS = Path(__file__).parent
 
 
 def run(command, log):
-    """Runs a command. Returns the first JSON line of its output (or {}) with wall_sec and peak_bytes."""
+    """Runs a command. Returns its first JSON line (or {}) with wall_sec and peak_bytes."""
     print("+", shlex.join(command), file=log, flush=True)
     before = datetime.datetime.now()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -36,7 +36,7 @@ def run(command, log):
 
 
 def puck_step_sec(metrics):
-    """Median seconds a step from a run's metrics.jsonl: between lines that no evaluation separates."""
+    """Median seconds a step of a run: most lines of metrics.jsonl have no evaluation between."""
     rows = [json.loads(line) for line in open(metrics)]
     rows = [row for row in rows if row.get("tokens_per_sec")]
     return statistics.median(12 * 64 / row["tokens_per_sec"] for row in rows)
@@ -66,7 +66,8 @@ def step124m(o, work, i, log):
     common = ["--threads", str(o.threads)]
     bench = [o.puck, "bench", "step", "--preset", "gpt2", "--batch-size", "4", "--micro-batch", "4",
              "--context", "64", "--repeats", str(o.steps), "--json", "--device", "cpu", *common]
-    peer = [sys.executable, str(PEERS / "step124m.py"), "--steps", str(o.steps), *common, *o.compiled]
+    peer = [sys.executable, str(PEERS / "step124m.py"), "--steps", str(o.steps), *common,
+            *o.compiled]
     ours, theirs = run(bench, log), run(peer, log)
     return bench, peer, ({"step_sec": ours["median_sec"], "peak_bytes": ours["peak_bytes"]},
                          {"step_sec": theirs["step_sec"], "peak_bytes": theirs["peak_bytes"]})
@@ -130,17 +131,18 @@ def main():
                 sys.stderr.write(open(log.name).read())
                 raise
             runs.append(figures)
-            print(f"{i + 1}/{o.repeats}", *(f"{k} {show(k, figures[0][k])} | {show(k, figures[1][k])}"
-                                            for k in figures[0]), sep="   ", file=sys.stderr)
+            pairs = [f"{k} {show(k, v)} | {show(k, figures[1][k])}" for k, v in figures[0].items()]
+            print(f"{i + 1}/{o.repeats}", *pairs, sep="   ", file=sys.stderr)
     figures = {name: [summary([pair[side][name] for pair in runs]) for side in (0, 1)]
                for name in runs[0][0]}
     print_table(figures)
     if o.no_record:
         return
     import torch
+    commit = ["git", "describe", "--always", "--dirty"]
     record = {
         "bench": f"peers/{o.work}", "date": datetime.date.today().isoformat(),
-        "commit": subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip(),
+        "commit": subprocess.check_output(commit, text=True).strip(),
         "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": o.threads,
         "repeats": o.repeats, "steps": o.steps,
         "command": shlex.join(ours).replace(folder, "TMP"),

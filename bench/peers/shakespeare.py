@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""nanoGPT's CPU recipe for a character model of Shakespeare, the twin of --preset shakespeare-cpu-gpt2.
+"""nanoGPT's CPU recipe for a character model of Shakespeare: twin of --preset shakespeare-cpu-gpt2.
 
-Same windows at random offsets, learning rate, clipping, and the same estimates on the way: every 250
-steps and at the end, 20 batches of each part. The last line on standard output is JSON."""
+Same windows at random offsets, learning rate and clipping, and nanoGPT's estimates on the way:
+every 250 steps and at the end, 20 batches of each part. The last line on standard output is JSON."""
 import argparse
 import json
 import math

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Training steps of GPT-2 124M at B 4, T 64, clipped at 1, on random tokens: the twin of
-`puck bench step --preset gpt2 --batch-size 4 --context 64`. The last line on standard output is JSON."""
+`puck bench step --preset gpt2 --batch-size 4 --context 64`. The last line it prints is JSON."""
 import argparse
 import json
 import resource

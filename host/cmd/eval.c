@@ -68,7 +68,8 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Options *o, con
                       Error *e) {
     struct stat status;
     if (stat(o->data, &status) != 0)
-        return error_set(e, o->data, "Check --data", "the data cannot be read: %s", strerror(errno));
+        return error_set(e, o->data, "Check --data", "the data cannot be read: %s",
+                         strerror(errno));
     const bool ok = S_ISDIR(status.st_mode) ? open_tokens(tokens, text_bytes, o->data, o, l, e)
                                             : open_text(tokens, text_bytes, o, l, e);
     if (!ok || enough(tokens->n_tokens, o, e)) return ok;
@@ -99,10 +100,10 @@ static void print_result(const EvalResult *r, const Options *o) {
         printf("tokens scored   %ld\n", (long)r->n_scored);
         return;
     }
-    json_t *line = json_pack("{s:o, s:o, s:o, s:I, s:s}", "loss", number(r->loss), "perplexity",
-                             number(r->perplexity), "bits_per_byte",
-                             bits > 0 ? number(bits) : json_null(), "tokens",
-                             (json_int_t)r->n_scored, "split", o->split);
+    json_t *line =
+        json_pack("{s:o, s:o, s:o, s:I, s:s}", "loss", number(r->loss), "perplexity",
+                  number(r->perplexity), "bits_per_byte", bits > 0 ? number(bits) : json_null(),
+                  "tokens", (json_int_t)r->n_scored, "split", o->split);
     CHECK(line, "the loss %g is no JSON", r->loss);
     json_dumpf(line, stdout, JSON_REAL_PRECISION(17));
     putchar('\n');

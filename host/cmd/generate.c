@@ -29,7 +29,8 @@ static bool read_stdin(char **text, int64_t *bytes, Error *e) {
     } while (n == room);
     *bytes = (int64_t)n;
     if (!ferror(stdin)) return true;
-    return error_set(e, "standard input", NULL, "the prompt could not be read: %s", strerror(errno));
+    return error_set(e, "standard input", NULL, "the prompt could not be read: %s",
+                     strerror(errno));
 }
 
 /* The prompt, which the caller frees. */
@@ -65,7 +66,8 @@ static bool generate_json(Loaded *l, const GenerateRequest *r, Error *e) {
 }
 
 static bool generate_samples(Loaded *l, const Options *o, GenerateRequest *r, Error *e) {
-    const ModelUse use = {.decode_batch = 1, .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
+    const ModelUse use = {.decode_batch = 1,
+                          .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
     bool ok = load_weights(l, &use, e);
     for (r->sample = 0; ok && r->sample < o->samples; r->sample++) {
         if (o->json) {

@@ -18,13 +18,14 @@ typedef struct Choice {
 
 /* Everything of one call. */
 typedef struct Fill {
-    int32_t *before, *after; /* the sentence around the blank; `before` begins with the start token */
+    int32_t *before,
+        *after; /* the sentence around the blank; `before` begins with the start token */
     int64_t n_before, n_after;
     Choice *choices;
     int64_t n;
-    int32_t *ids;        /* of all choices */
-    int32_t *rows;       /* (2,B,T): inputs, targets */
-    float *losses;       /* (B,T) */
+    int32_t *ids;  /* of all choices */
+    int32_t *rows; /* (2,B,T): inputs, targets */
+    float *losses; /* (B,T) */
 } Fill;
 
 static void fill_free(Fill *f) {
@@ -60,7 +61,8 @@ static bool read_choices(Fill *f, const Tokenizer *t, const char *list, Error *e
     const int64_t room = all ? t->n_vocab : (int64_t)strlen(list);
     f->choices = calloc((size_t)f->n, sizeof *f->choices);
     f->ids = malloc((size_t)room * sizeof *f->ids);
-    if (!f->choices || !f->ids) return error_set(e, NULL, NULL, "there is no memory for candidates");
+    if (!f->choices || !f->ids)
+        return error_set(e, NULL, NULL, "there is no memory for candidates");
     int32_t *ids = f->ids;
     for (int64_t i = 0; i < f->n; i++) {
         Choice *c = &f->choices[i];
@@ -87,7 +89,9 @@ static bool read_choices(Fill *f, const Tokenizer *t, const char *list, Error *e
 }
 
 /* Tokens of the sentence with a choice in it, the start token aside: what is scored. */
-static int64_t length(const Fill *f, const Choice *c) { return f->n_before - 1 + c->n + f->n_after; }
+static int64_t length(const Fill *f, const Choice *c) {
+    return f->n_before - 1 + c->n + f->n_after;
+}
 
 /* Writes a choice's sentence as one row of inputs and targets. */
 static void fill_row(const Fill *f, const Choice *c, int64_t T, int32_t *inputs, int32_t *targets) {

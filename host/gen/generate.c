@@ -20,8 +20,8 @@ typedef struct Text {
     int32_t *window; /* tokens first .. n-1; room for `context` */
     int32_t *seen;   /* the different tokens, n_seen of them */
     int64_t n_seen;
-    bool *is_seen;   /* (vocab) */
-    float *logits;   /* (vocab), after the last token */
+    bool *is_seen; /* (vocab) */
+    float *logits; /* (vocab), after the last token */
     Candidate *top;
 } Text;
 
@@ -90,7 +90,8 @@ static bool read_prompt(Text *text, int64_t context, const Tokenizer *t, const G
     return n >= 0;
 }
 
-/* How much of `stop` the text ends with after one more byte, if it ended with `matched` bytes of it. */
+/* How much of `stop` the text ends with after one more byte, if it ended with `matched` bytes of
+ * it. */
 static int64_t match_stop(const char *stop, int64_t matched, char byte) {
     for (int64_t k = matched; k >= 0; k--)
         if (stop[k] == byte && memcmp(stop, stop + matched - k, (size_t)k) == 0) return k + 1;

@@ -23,7 +23,7 @@ static int32_t likeliest(const float *logits, int64_t n) {
     return isfinite(logits[best]) ? (int32_t)best : -1;
 }
 
-/* Logits become weights exp((logit - max) / temperature); the largest is exactly 1. Returns their sum. */
+/* Logits to weights exp((logit - max) / temperature), the largest exactly 1. Returns their sum. */
 static double make_weights(float *logits, int64_t n, float max, double temperature) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -54,8 +54,8 @@ static uint32_t float_bits(float x) {
 /* Zeroes all but the fewest largest weights that together reach `target` > 0, each counting as 1
  * (by_count) or as itself. Among equal weights the lowest ids stay. Returns the sum of what stays.
  *
- * Weights are not negative, so their bits order as integers do: four passes find the smallest weight
- * that stays byte by byte, highest byte first. No sorting, and no memory but a histogram. */
+ * Weights are not negative, so their bits order as integers do: four passes find the smallest
+ * weight that stays byte by byte, highest byte first. No sorting, and no memory but a histogram. */
 static double keep_largest(float *weights, int64_t n, double target, bool by_count) {
     uint32_t threshold = 0; /* its bytes above `shift` are known */
     double reached = 0;     /* by the weights that are larger in those bytes */

@@ -1,7 +1,7 @@
 #include "show.h"
 #include <string.h>
 
-/* Length of the character that n > 0 bytes begin with; 0 if it is unfinished, -1 if they begin none. */
+/* Length of the character that n > 0 bytes begin with; 0 if unfinished, -1 if they begin none. */
 static int character_length(const unsigned char *p, int64_t n) {
     if (p[0] < 0x80) return 1;
     if (p[0] < 0xC2 || p[0] > 0xF4) return -1;

@@ -19,7 +19,7 @@ EvalWindow evaluate_window(int64_t n_tokens, int64_t T, int64_t k) {
                         .scored = k == 0 ? 0 : T - stride_of(T)};
 }
 
-/* Window k as one row of a batch. Inputs after its end do not reach back, as attention is causal. */
+/* Window k as a row of a batch. Attention is causal, so what fills the row after it is not seen. */
 static void fill_row(const Tokens *tokens, int64_t T, int64_t k, int32_t *inputs, int32_t *targets,
                      int32_t *window) {
     for (int64_t i = 0; i < T; i++) {

@@ -1,4 +1,5 @@
-/* The reported loss: its windows, its value against a sum worked out here, and what it must not touch. */
+/* The reported loss: its windows, its value against a sum worked out here, and what it must not
+ * touch. */
 #include "../model/lab.h"
 #include "train.h"
 
@@ -7,12 +8,14 @@ static const ModelConfig tiny = {11, 64, 2, 2, 12, 48, true, 1e-5, 0.1};
 /* Tokens in memory. */
 static Tokens make_tokens(int32_t *memory, struct TokenShard *shard, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        memory[i] = (int32_t)rng_below((uint64_t)tiny.vocab, 5, 0, rng_site(RNG_TEST, 0), (uint64_t)i);
+        memory[i] =
+            (int32_t)rng_below((uint64_t)tiny.vocab, 5, 0, rng_site(RNG_TEST, 0), (uint64_t)i);
     *shard = (struct TokenShard){.tokens = memory, .token_bytes = 4, .n = n};
     return (Tokens){.shards = shard, .n_shards = 1, .n_tokens = n};
 }
 
-/* Each token but the first once, after at least half a window or all there is; no window for nothing. */
+/* Each token but the first once, after at least half a window or all there is; no window for
+ * nothing. */
 static void test_windows(void **state) {
     (void)state;
     for (int64_t T = 1; T <= 17; T++)
@@ -164,9 +167,9 @@ static void test_no_trace(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_windows),           cmocka_unit_test(test_windows_by_hand),
-        cmocka_unit_test(test_value),             cmocka_unit_test(test_batch_and_threads),
-        cmocka_unit_test(test_too_short),         cmocka_unit_test(test_no_trace),
+        cmocka_unit_test(test_windows),   cmocka_unit_test(test_windows_by_hand),
+        cmocka_unit_test(test_value),     cmocka_unit_test(test_batch_and_threads),
+        cmocka_unit_test(test_too_short), cmocka_unit_test(test_no_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,12 +61,14 @@ static char *generate(Bench *b, const GenerateRequest *r) {
 
 /* ---- a random model ---- */
 
-/* The window begins at a multiple of the stride, moves only when it must, and keeps half and one. */
+/* The window begins at a multiple of the stride, moves only when it must, and keeps half and
+ * one. */
 static void test_window(void **state) {
     (void)state;
     for (int64_t context = 1; context <= 9; context++)
         for (int64_t n = 1; n <= 60; n++) {
-            const int64_t first = generate_window(n, context), before = generate_window(n - 1, context);
+            const int64_t first = generate_window(n, context),
+                          before = generate_window(n - 1, context);
             assert_true(first >= 0 && n - first >= 1 && n - first <= context);
             if (n <= context) assert_int_equal(first, 0);
             if (first == before) continue;
@@ -102,8 +104,8 @@ static void test_greedy_equals_passes(void **state) {
     const ModelUse use = {.B = 1, .T = tiny.context};
     open_bench(&whole, &tiny, &use, false);
     lab_randomise(&whole.model, 4);
-    static const char *const prompts[] = {"", "a", "abcdefg", "abcabcabca", "jihgfedcbaj",
-                                          "a b c d e f g h i j a b c d e"};
+    static const char *const prompts[] = {
+        "", "a", "abcdefg", "abcabcabca", "jihgfedcbaj", "a b c d e f g h i j a b c d e"};
     for (int64_t i = 0; i < COUNT_OF(prompts); i++) {
         const GenerateRequest r = request(prompts[i], 45, greedy);
         char *text = generate(&b, &r);
@@ -144,7 +146,8 @@ static void test_going_on(void **state) {
     close_bench(&b);
 }
 
-/* The same request, the same text; another seed or sample, another text; each without the prompt. */
+/* The same request, the same text; another seed or sample, another text; each without the
+ * prompt. */
 static void test_purity(void **state) {
     (void)state;
     Bench b;
@@ -201,8 +204,9 @@ static void test_errors(void **state) {
 
 enum { SCRIPT_MAX = 64 };
 
-/* One block that does nothing, embeddings of random signs, and positions that each hold the embedding
- * of the script's next token a thousandfold: so the likeliest token at position p is script[p]. */
+/* One block that does nothing, embeddings of random signs, and positions that each hold the
+ * embedding of the script's next token a thousandfold: so the likeliest token at position p is
+ * script[p]. */
 static void open_script(Bench *b, const char *script, bool bytes) {
     const int64_t n = (int64_t)strlen(script);
     const ModelConfig config = {bytes ? 256 : 12, SCRIPT_MAX, 1, 1, 128, 512, true, 1e-5, 0};
@@ -307,13 +311,15 @@ static void test_replacement(void **state) {
 #define R "\xEF\xBF\xBD"
     static const char *const cases[][2] = {
         {"a\xFFz", "a" R "z"},
-        {"\xC0\xAF", R R},                       /* overlong */
-        {"\xE2\x82" "A", R "A"},                 /* cut off by another character */
+        {"\xC0\xAF", R R}, /* overlong */
+        {"\xE2\x82"
+         "A",
+         R "A"}, /* cut off by another character */
         {"\xE2\x82\xE2\x82\xAC", R "\xE2\x82\xAC"},
-        {"\xED\xA0\x80", R R R},                 /* surrogate */
-        {"\xF0\x80\x80\x80", R R R R},           /* overlong */
-        {"\xF4\x90\x80\x80", R R R R},           /* beyond U+10FFFF */
-        {"\xF0\x9F\x98", R},                     /* the end comes too soon */
+        {"\xED\xA0\x80", R R R},       /* surrogate */
+        {"\xF0\x80\x80\x80", R R R R}, /* overlong */
+        {"\xF4\x90\x80\x80", R R R R}, /* beyond U+10FFFF */
+        {"\xF0\x9F\x98", R},           /* the end comes too soon */
         {"\xF4\x8F\xBF\xBF\xDF\xBF", "\xF4\x8F\xBF\xBF\xDF\xBF"},
     };
 #undef R
@@ -403,7 +409,8 @@ static double sentence_likelihood(Bench *b, const char *sentence) {
 /* Scores and probabilities of three candidates of different lengths, recomputed. */
 static void test_fill(void **state) {
     (void)state;
-    static const char *const words[] = {"j", "bcd", "e"}, *const whole[] = {"aj a", "abcd a", "ae a"};
+    static const char *const words[] = {"j", "bcd", "e"}, *const whole[] = {"aj a", "abcd a",
+                                                                            "ae a"};
     Bench b;
     open_fill(&b, 1);
     double mean[3], weight[3], sum = 0;
@@ -455,17 +462,22 @@ static void test_fill_vocabulary(void **state) {
 static void test_fill_errors(void **state) {
     (void)state;
     static const char *const cases[][3] = {
-        {"abc", "", "no blank"},           {"a__b", "", "no blank"},
-        {"a___b___c", "", "more than one"}, {"a___b", "c,,d", "candidate 2 is empty"},
-        {"a___b", "c,X", "U+0058"},        {"aX___b", "c", "U+0058"},
-        {"a___bX", "c", "U+0058"},         {"abcde___abcde", "c", "11 tokens, but 10"},
+        {"abc", "", "no blank"},
+        {"a__b", "", "no blank"},
+        {"a___b___c", "", "more than one"},
+        {"a___b", "c,,d", "candidate 2 is empty"},
+        {"a___b", "c,X", "U+0058"},
+        {"aX___b", "c", "U+0058"},
+        {"a___bX", "c", "U+0058"},
+        {"abcde___abcde", "c", "11 tokens, but 10"},
     };
     Bench b;
     open_fill(&b, 2);
     FILE *out = fopen("/dev/null", "w");
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         Error e = {0};
-        assert_false(generate_fill(&b.model, &b.tokenizer, cases[i][0], cases[i][1], 5, false, out, &e));
+        assert_false(
+            generate_fill(&b.model, &b.tokenizer, cases[i][0], cases[i][1], 5, false, out, &e));
         assert_non_null(strstr(e.text, cases[i][2]));
     }
     fclose(out);
@@ -474,12 +486,12 @@ static void test_fill_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_window),       cmocka_unit_test(test_greedy_equals_passes),
-        cmocka_unit_test(test_going_on),     cmocka_unit_test(test_purity),
-        cmocka_unit_test(test_errors),       cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_streaming),    cmocka_unit_test(test_replacement),
-        cmocka_unit_test(test_quoted),       cmocka_unit_test(test_candidates),
-        cmocka_unit_test(test_fill),         cmocka_unit_test(test_fill_vocabulary),
+        cmocka_unit_test(test_window),      cmocka_unit_test(test_greedy_equals_passes),
+        cmocka_unit_test(test_going_on),    cmocka_unit_test(test_purity),
+        cmocka_unit_test(test_errors),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_streaming),   cmocka_unit_test(test_replacement),
+        cmocka_unit_test(test_quoted),      cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_fill),        cmocka_unit_test(test_fill_vocabulary),
         cmocka_unit_test(test_fill_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

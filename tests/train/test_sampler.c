@@ -58,7 +58,8 @@ static void test_top_k(void **state) {
     const double two[] = {0, 8. / 12, 0, 4. / 12, 0};
     s.top_k = 2;
     assert_frequencies(&s, logits5, two, 5);
-    const double four[] = {2. / 15, 8. / 15, 1. / 15, 4. / 15, 0}; /* the lower id of equals stays */
+    const double four[] = {2. / 15, 8. / 15, 1. / 15, 4. / 15,
+                           0}; /* the lower id of equals stays */
     s.top_k = 4;
     assert_frequencies(&s, logits5, four, 5);
     for (s.top_k = 5; s.top_k < 8; s.top_k++) /* as many as there are, or more: all */
@@ -75,7 +76,7 @@ static void test_top_p(void **state) {
     const struct {
         double top_p;
         const double *p;
-    } cases[] = {{0, one},      {1e-12, one},  {0.49, one},   {0.51, two}, {0.74, two},
+    } cases[] = {{0, one},      {1e-12, one},  {0.49, one},  {0.51, two}, {0.74, two},
                  {0.76, three}, {0.87, three}, {0.88, four}, {0.93, four}};
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         s.top_p = cases[i].top_p;
@@ -222,11 +223,16 @@ static void test_random_cuts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distribution),       cmocka_unit_test(test_temperature),
-        cmocka_unit_test(test_top_k),              cmocka_unit_test(test_top_p),
-        cmocka_unit_test(test_greedy),             cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_repetition_penalty), cmocka_unit_test(test_candidates),
-        cmocka_unit_test(test_purity),             cmocka_unit_test(test_random_cuts),
+        cmocka_unit_test(test_distribution),
+        cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_top_k),
+        cmocka_unit_test(test_top_p),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_repetition_penalty),
+        cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_purity),
+        cmocka_unit_test(test_random_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
