@@ -2,7 +2,7 @@
 """nanoGPT's CPU recipe for a character model of Shakespeare: twin of --preset shakespeare-cpu-gpt2.
 
 Same windows at random offsets, learning rate and clipping, and nanoGPT's estimates on the way:
-every 250 steps and at the end, 20 batches of each part. The last line on standard output is JSON."""
+every 250 steps and at the end, 20 batches of each part. The last line it prints is JSON."""
 import argparse
 import json
 import math
