@@ -45,29 +45,32 @@ bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e) {
 bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e) {
     if (bytes == 0) return error_set(e, name, "Give a text with some characters.", "the text is empty");
     if (!utf8_check(name, text, bytes, e)) return false;
-    uint8_t *seen = calloc(CODE_POINTS, 1);
-    int32_t *code = malloc(CODE_POINTS * sizeof *code);
-    CHECK(seen && code, "no memory for a table of characters");
+    uint8_t *seen = calloc(CODE_POINTS / 8, 1); /* one bit each */
+    CHECK(seen, "no memory for a table of characters");
+    int32_t n = 0, largest = 0;
     for (int64_t i = 0; i < bytes;) {
         int32_t c = 0;
         i += utf8_next(text + i, bytes - i, &c);
-        seen[c] = 1;
+        n += !(seen[c / 8] >> c % 8 & 1);
+        seen[c / 8] |= (uint8_t)(1 << c % 8);
+        largest = c > largest ? c : largest;
     }
-    int32_t n = 0;
-    for (int32_t c = 0; c < CODE_POINTS; c++)
-        if (seen[c]) code[n++] = c;
-    bool ok;
-    if (seen[0]) { /* JSON libraries, the one used here among them, take no NUL in an object's key */
+    int32_t *code = malloc((size_t)n * sizeof *code);
+    CHECK(code, "no memory for %d characters", (int)n);
+    for (int32_t c = 0, k = 0; c <= largest; c++)
+        if (seen[c / 8] >> c % 8 & 1) code[k++] = c;
+    bool good;
+    if (code[0] == 0) { /* JSON libraries, the one used here among them, take no NUL in a key */
         char place[512];
         utf8_place(place, sizeof place, name, text, (const char *)memchr(text, 0, (size_t)bytes) - text);
-        ok = error_set(e, place, "Remove it, or use --tokenizer byte.",
-                       "the text holds the character U+0000, which a character tokenizer cannot have");
+        good = error_set(e, place, "Remove it, or use --tokenizer byte.",
+                         "the text holds the character U+0000, which a character tokenizer cannot have");
     } else {
-        ok = tokenizer_from_codes(t, code, n, e);
+        good = tokenizer_from_codes(t, code, n, e);
     }
     free(seen);
     free(code);
-    return ok;
+    return good;
 }
 
 void tokenizer_byte_codes(int32_t code[256]) {
