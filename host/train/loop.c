@@ -158,9 +158,8 @@ static bool evaluate(Trainer *t, Error *e) {
 
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
 
-static bool is_finished(const Trainer *t) {
-    return t->state.step >= t->options->steps ||
-           (t->options->patience > 0 && t->state.evals_since_best >= t->options->patience);
+bool trainer_is_finished(const Options *o, const TrainState *state) {
+    return state->step >= o->steps || (o->patience > 0 && state->evals_since_best >= o->patience);
 }
 
 /* What follows a step, in the order that makes a crash at any point resumable: sample, save, evaluate. */
@@ -188,7 +187,7 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
     if (t->state.eval_due && !evaluate(t, e)) return false;
     int64_t steps_here = 0;
     bool stopping = false;
-    while (!stopping && !is_finished(t)) {
+    while (!stopping && !trainer_is_finished(t->options, &t->state)) {
         const StepRecord before = t->pending;
         enqueue_step(t);
         if (before.step && !collect_step(t, &before, e)) return false;

@@ -94,8 +94,6 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
     const Model *m = &t->model;
     const double flops = model_flops_per_token(c, o->context);
     const double tokens = (double)o->steps * (double)(o->batch_size * o->context);
-    fprintf(out, "device      %s: %s, %d threads\n", t->backend.name, t->backend.properties.name,
-            t->backend.properties.n_units);
     fprintf(out, "model       GPT-2, %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
             (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
     fprintf(out, "parameters  %ld, without the position lookup %ld\n", (long)model_count_params(c),
@@ -218,7 +216,7 @@ static bool build_model(Trainer *t, const char *resume, const char *init, Error 
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
-    print_plan(t, &c, stderr);
+    if (!t->options->quiet) print_plan(t, &c, stderr);
     return model_commit(&t->model, e) && load_or_init(t, resume, init, e);
 }
 
@@ -245,6 +243,19 @@ static bool start_metrics(Trainer *t, Error *e) {
     return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
 }
 
+/* Says so if the run has nothing left to do. An unreadable state is found again when it is loaded. */
+static bool is_finished(const Trainer *t, const char *resume) {
+    TrainState state;
+    Error ignored;
+    if (!checkpoint_read_state(resume, &state, &ignored) || !state.finished ||
+        !trainer_is_finished(t->options, &state))
+        return false;
+    log_info("the run in %s is finished at step %ld; more --steps with --override go on, --fresh "
+             "starts anew",
+             t->run, (long)state.step);
+    return true;
+}
+
 /* The run folder is locked. */
 static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     char folder[1024], init_folder[1024];
@@ -259,13 +270,11 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
             return false;
         init = init_folder;
     }
-    if (!prepare_data(t, e) || !open_data(t, e) || !build_model(t, resume, init, e)) return false;
-    if (resume && t->state.step >= t->options->steps && t->state.finished) {
-        log_info("the run in %s is finished at step %ld; more --steps with --override, or --fresh",
-                 t->run, (long)t->state.step);
+    if (resume && is_finished(t, resume)) {
         *exit_code = EXIT_DONE;
         return true;
     }
+    if (!prepare_data(t, e) || !open_data(t, e) || !build_model(t, resume, init, e)) return false;
     if (resume) log_info("resuming %s at step %ld", folder, (long)t->state.step);
     t->state.finished = false;
     setup_schedule(t);

@@ -75,6 +75,8 @@ void setup_schedule(Trainer *t);
 
 /* loop.c: runs until the last step, an early stop or a signal. */
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);
+/* Whether all steps are done, or --patience has run out. */
+bool trainer_is_finished(const Options *o, const TrainState *state);
 bool trainer_save(Trainer *t, bool eval_due, Error *e);
 
 /* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it by
