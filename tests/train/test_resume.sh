@@ -28,10 +28,19 @@ for ((k = 1; k < 30; k++)); do
     cp -r "$work/each-step" "$work/at-$k"
     run_in "at-$k"
     resumed+=("$work/at-$k")
+    case $k in 22 | 24 | 28) cp -r "$work/each-step" "$work/older-$k" ;; esac
 done
 run_in each-step
 same_run "stopped at every k of 30 steps and resumed" "${resumed[@]}"
 same_run "stopped after every step" "$work/each-step"
+
+# With the newest checkpoint gone it starts from the one before; the sample of step 22, the metrics of 24
+# and the evaluation of 28 are written again, not twice.
+for k in 22 24 28; do
+    rm -r "$work/older-$k/run/ckpt/step-000000$k"
+    run_in "older-$k"
+done
+same_run "resumed from the checkpoint before the last" "$work"/older-*
 
 for n in 2 3 4; do threads=$n run_in "threads-$n"; done
 same_run "threads 1 to 4" "$work"/threads-[2-4]

@@ -57,6 +57,21 @@ for signal in TERM USR1 INT; do
     done
 done
 
+# Stopped in the middle, the metrics are read at rest: they are one step late, and the step that is in
+# work is finished before the save.
+begin within
+small_exec 1000000 --eval-every 0 --save-every 0 --log-every 1 >log 2>&1 &
+wait_for_steps $!
+sleep 0.1
+kill -s STOP $!
+shown=$(sed -nE '$s/^\{"step": *([0-9]+).*/\1/p' run/metrics.jsonl)
+kill -s TERM $!
+kill -s CONT $!
+wait $!
+saved=$(readlink run/ckpt/latest | tr -dc 0-9 | sed 's/^0*//')
+check "a signal is obeyed within a step" awk -v shown="$shown" -v saved="$saved" 'BEGIN {
+    print "step " shown " was shown, " saved " saved"; exit !(saved > shown && saved <= shown + 2) }'
+
 # Every fsync takes half a second here, so the second signal finds the save unfinished.
 name="a second Ctrl-C ends at once"
 slow=(strace -D -f -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=500000)
