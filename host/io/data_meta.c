@@ -1,68 +1,38 @@
-/* meta.json of a data folder. Hashes are hexadecimal text: JSON numbers lose bits beyond 2^53. */
+/* meta.json of a data folder. */
 #include "io.h"
 #include "loader.h"
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-typedef struct MetaField {
-    const char *key;
-    size_t offset;
-    bool is_hash;
-} MetaField;
-
-static const MetaField fields[] = {
-    {"n_vocab", offsetof(DataMeta, n_vocab), false},
-    {"n_train", offsetof(DataMeta, n_train), false},
-    {"n_val", offsetof(DataMeta, n_val), false},
-    {"train_bytes", offsetof(DataMeta, train_bytes), false},
-    {"val_bytes", offsetof(DataMeta, val_bytes), false},
-    {"tokenizer_hash", offsetof(DataMeta, tokenizer_hash), true},
-    {"data_hash", offsetof(DataMeta, data_hash), true},
+static const struct { const char *key; size_t offset; } counts[] = {
+    {"n_vocab", offsetof(DataMeta, n_vocab)},
+    {"n_train", offsetof(DataMeta, n_train)},
+    {"n_val", offsetof(DataMeta, n_val)},
+    {"train_bytes", offsetof(DataMeta, train_bytes)},
+    {"val_bytes", offsetof(DataMeta, val_bytes)},
 };
-
-static bool hash_read(const char *text, uint64_t *hash) {
-    if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16) return false;
-    *hash = strtoull(text, NULL, 16);
-    return true;
-}
 
 bool data_meta_read(const char *dir, DataMeta *meta, Error *e) {
     char path[IO_PATH_MAX];
-    if (!path_join(path, dir, "meta.json", e)) return false;
-    json_t *root = json_read_file(path, e);
+    json_t *root = path_join(path, dir, "meta.json", e) ? json_read_file(path, e) : NULL;
     bool good = root != NULL;
-    for (int64_t i = 0; good && i < COUNT_OF(fields); i++) {
-        const json_t *value = json_object_get(root, fields[i].key);
-        void *at = (char *)meta + fields[i].offset;
-        if (fields[i].is_hash) {
-            good = hash_read(json_string_value(value), at);
-        } else {
-            const int64_t number = json_integer_value(value);
-            good = json_is_integer(value) && number >= 0;
-            memcpy(at, &number, sizeof number);
-        }
-        if (!good)
-            error_set(e, path, "Make the folder again with `puck tokenize`.",
-                      "`%s` should be %s", fields[i].key,
-                      fields[i].is_hash ? "16 hexadecimal digits" : "a count");
-    }
+    for (int64_t i = 0; good && i < COUNT_OF(counts); i++)
+        good = json_get_int(root, path, counts[i].key, 0, INT64_MAX,
+                            (int64_t *)((char *)meta + counts[i].offset), e);
+    good = good && json_get_hash(root, path, "tokenizer_hash", &meta->tokenizer_hash, e) &&
+           json_get_hash(root, path, "data_hash", &meta->data_hash, e);
     json_decref(root);
     return good;
 }
 
 bool data_meta_write(const char *dir, const DataMeta *meta, Error *e) {
     char path[IO_PATH_MAX], text[512];
-    if (!path_join(path, dir, "meta.json", e)) return false;
-    int n = 0;
-    for (int64_t i = 0; i < COUNT_OF(fields); i++) {
-        uint64_t value;
-        memcpy(&value, (const char *)meta + fields[i].offset, sizeof value);
-        n += snprintf(text + n, sizeof text - (size_t)n,
-                      fields[i].is_hash ? "%s  \"%s\": \"%016" PRIx64 "\"" : "%s  \"%s\": %" PRIu64,
-                      i ? ",\n" : "{\n", fields[i].key, value);
-    }
-    n += snprintf(text + n, sizeof text - (size_t)n, "\n}\n");
-    return file_write_atomic(path, text, n, e);
+    int n = snprintf(text, sizeof text, "{\n");
+    for (int64_t i = 0; i < COUNT_OF(counts); i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "  \"%s\": %" PRId64 ",\n", counts[i].key,
+                      *(const int64_t *)((const char *)meta + counts[i].offset));
+    n += snprintf(text + n, sizeof text - (size_t)n,
+                  "  \"tokenizer_hash\": \"%016" PRIx64 "\",\n  \"data_hash\": \"%016" PRIx64 "\"\n}\n",
+                  meta->tokenizer_hash, meta->data_hash);
+    return path_join(path, dir, "meta.json", e) && file_write_atomic(path, text, n, e);
 }

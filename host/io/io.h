@@ -29,6 +29,8 @@ bool json_get_int(json_t *object, const char *path, const char *key, int64_t low
                   int64_t highest, int64_t *value, Error *e);
 bool json_get_real(json_t *object, const char *path, const char *key, double *value, Error *e);
 bool json_get_bool(json_t *object, const char *path, const char *key, bool *value, Error *e);
+/* 16 hexadecimal digits of text: JSON numbers lose bits beyond 2^53. */
+bool json_get_hash(json_t *object, const char *path, const char *key, uint64_t *value, Error *e);
 
 /* Parts of a checkpoint's folder, see checkpoint.h for what reads them. The manifest comes last: it
  * makes every file that is in the folder durable, and lists it. */

@@ -85,3 +85,11 @@ bool json_get_bool(json_t *object, const char *path, const char *key, bool *valu
     if (json_is_boolean(field)) return true;
     return error_set(e, path, NULL, "\"%s\" must be true or false", key);
 }
+
+bool json_get_hash(json_t *object, const char *path, const char *key, uint64_t *value, Error *e) {
+    const char *text = json_string_value(json_object_get(object, key));
+    if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+        return error_set(e, path, NULL, "\"%s\" must be 16 hexadecimal digits", key);
+    *value = strtoull(text, NULL, 16);
+    return true;
+}

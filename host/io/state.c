@@ -43,15 +43,6 @@ bool state_write(const char *folder, const TrainState *s, Error *e) {
     return good;
 }
 
-static bool read_hash(json_t *root, const char *path, const char *key, uint64_t *hash, Error *e) {
-    const char *text = json_string_value(json_object_get(root, key));
-    if (text && strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16) {
-        *hash = strtoull(text, NULL, 16);
-        return true;
-    }
-    return error_set(e, path, NULL, "\"%s\" must be 16 hexadecimal digits", key);
-}
-
 static bool read_fields(json_t *root, const char *path, TrainState *s, Error *e) {
     for (int64_t i = 0; i < COUNT_OF(integers); i++)
         if (!json_get_int(root, path, integers[i].key, 0, INT64_MAX,
@@ -63,8 +54,8 @@ static bool read_fields(json_t *root, const char *path, TrainState *s, Error *e)
         return false;
     return json_get_bool(root, path, "eval_due", &s->eval_due, e) &&
            json_get_bool(root, path, "finished", &s->finished, e) &&
-           read_hash(root, path, "tokenizer_hash", &s->tokenizer_hash, e) &&
-           read_hash(root, path, "data_hash", &s->data_hash, e) &&
+           json_get_hash(root, path, "tokenizer_hash", &s->tokenizer_hash, e) &&
+           json_get_hash(root, path, "data_hash", &s->data_hash, e) &&
            json_get_real(root, path, "elapsed_sec", &s->elapsed_sec, e);
 }
 
