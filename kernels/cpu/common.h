@@ -36,10 +36,12 @@ static inline real real_max(real a, real b) { return a > b ? a : b; }
 #ifdef PUCK_REAL_F64
 static inline real real_sqrt(real x) { return sqrt(x); }
 static inline real real_log(real x) { return log(x); }
+static inline real real_fma(real a, real b, real c) { return fma(a, b, c); }
 static inline real real_exp(real x) { return exp(x); }
 #else
 static inline real real_sqrt(real x) { return sqrtf(x); }
 static inline real real_log(real x) { return logf(x); }
+static inline real real_fma(real a, real b, real c) { return fmaf(a, b, c); }
 
 /* e^x without branches, so that gcc vectorises loops that call it; error below 2 ulp, NaN stays NaN.
  * Below e^-86.98, the last result that is safely a normal number, it is 0.
@@ -49,18 +51,17 @@ static inline real real_log(real x) { return logf(x); }
  * as 2 * 2^(n-1), because n reaches 128. */
 static inline real real_exp(real x) {
     const float rounder = 0x1.8p23f, lowest = -86.98f;
-    const float at_most = x > 89.0f ? 89.0f : x;
-    const float c = at_most < lowest ? lowest : at_most;
-    const float shifted = __builtin_fmaf(c, 0x1.715476p0f, rounder);
+    const float c = x > 89.0f ? 89.0f : x;
+    const float shifted = fmaf(c, 0x1.715476p0f, rounder);
     const float n = shifted - rounder;
-    float r = __builtin_fmaf(n, -0x1.62e400p-1f, c); /* ln 2 in two parts: n * the first is exact */
-    r = __builtin_fmaf(n, -0x1.7f7d1cp-20f, r);
+    float r = fmaf(n, -0x1.62e400p-1f, c); /* ln 2 in two parts: n * the first is exact */
+    r = fmaf(n, -0x1.7f7d1cp-20f, r);
     float q = 0x1.6a23d0p-10f;
-    q = __builtin_fmaf(q, r, 0x1.123a20p-7f);
-    q = __builtin_fmaf(q, r, 0x1.5558f2p-5f);
-    q = __builtin_fmaf(q, r, 0x1.555492p-3f);
-    q = __builtin_fmaf(q, r, 0x1.fffffcp-2f);
-    const float p = __builtin_fmaf(r * r, q, r) + 1.0f;
+    q = fmaf(q, r, 0x1.123a20p-7f);
+    q = fmaf(q, r, 0x1.5558f2p-5f);
+    q = fmaf(q, r, 0x1.555492p-3f);
+    q = fmaf(q, r, 0x1.fffffcp-2f);
+    const float p = fmaf(r * r, q, r) + 1.0f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 126u) << 23; /* the low bits of `rounder` are 0: they hold n */

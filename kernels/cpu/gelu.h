@@ -8,8 +8,8 @@
 #define GELU_CUBIC ((real)0.044715)
 
 static inline real gelu(real u) {
-    const real z2 = GELU_LINEAR * (u + GELU_CUBIC * u * u * u);
-    return u / (1 + real_exp(-z2));
+    const real slope = real_fma(u * u, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR);
+    return u / (1 + real_exp(u * slope));
 }
 
 /* Beyond |u| = 10 the derivative is 0 or 1 in any precision; there exp(-2z) would leave float's range.
@@ -17,7 +17,9 @@ static inline real gelu(real u) {
 static inline real gelu_derivative(real u) {
     const real at_most = u > 10 ? 10 : u;
     const real c = at_most < -10 ? -10 : at_most;
-    const real e = real_exp(-GELU_LINEAR * (c + GELU_CUBIC * c * c * c));
+    const real square = c * c;
+    const real e = real_exp(c * real_fma(square, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR));
     const real s = 1 / (1 + e);
-    return s + c * (e * s) * s * GELU_LINEAR * (1 + 3 * GELU_CUBIC * c * c);
+    const real inner = real_fma(square, 3 * GELU_LINEAR * GELU_CUBIC, GELU_LINEAR);
+    return real_fma(c * inner * (e * s), s, s);
 }

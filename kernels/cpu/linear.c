@@ -17,7 +17,7 @@
 enum {
     /* Largest tile. OpenBLAS packs its operands anew for every tile: larger tiles repack less, smaller
      * ones keep the epilogue in cache and feed more threads. */
-    TILE_ROWS = 192, TILE_COLS = 512,
+    TILE_ROWS = 256, TILE_COLS = 384,
     TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
     TILE_SIDE = 64,
     TILE_ALIGN = 16 /* of a halved side: OpenBLAS' micro-kernels */

@@ -35,7 +35,7 @@ check "bench ops has every op that the model calls" has_ops embed_forward embed_
     residual_norm_forward residual_norm_backward linear_forward linear_backward_input \
     linear_backward_weight attention_forward attention_backward attention_decode \
     activation_forward dropout_forward dropout_backward classifier loss_sum grad_norm adamw
-check "bench step prints a table" bash -c "$puck bench step $small | grep -q '^step .*tok/s\|^step '"
+check "bench step prints a table" bash -c "$puck bench step $small | grep -q '^step '"
 check "bench alone is refused" refused
 check "bench of an unknown thing is refused" refused speed
 check "bench of two things is refused" refused ops step
