@@ -33,7 +33,7 @@ TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
 .PHONY: all help info deps demo test test-all test-asan test-peers test-kill lint format fuzz \
-        bench bench-peers install clean
+        bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 
 $(PUCK): $(OBJECTS)
@@ -93,6 +93,16 @@ demo: deps ## a minute of training, then Shakespeare
 	./puck eval --from runs/demo --data runs/demo/data; \
 	./puck generate --from runs/demo --tokens 500
 
+bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
+	.venv/bin/python bench/peers/run.py shakespeare
+	.venv/bin/python bench/peers/run.py step124m
+
+# Python's packages are oracles of tests and peers of benches; puck itself needs none.
+.venv/ok: bench/peers/requirements.txt
+	@python3 -m venv .venv || { echo "As root, run: apt-get install -y python3-venv"; exit 1; }
+	.venv/bin/pip install -q -r $<
+	@touch $@
+
 install: puck ## PREFIX=/usr/local
 	install -D puck $(DESTDIR)$(PREFIX)/bin/puck
 
@@ -118,6 +128,27 @@ test-asan: deps ## the suite under AddressSanitizer and UBSan
 	    EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)" test-sanitized
 test-sanitized: tests-build
 	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh $(TEST_PROGRAMS) $(ASAN_SCRIPTS)
+
+test-peers: deps $(PUCK) $(BUILD)/tests/peers/logits .venv/ok ## against transformers and tokenizers
+	.venv/bin/python tests/peers/check_tokenizers.py $(PUCK)
+	.venv/bin/python tests/peers/check_checkpoints.py $(PUCK)
+
+test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
+	@PUCK=$(PUCK) KILLS=200 bash tests/run.sh tests/kill/kill.sh
+
+# Each harness for FUZZ_SECONDS, with clang's fuzzer and sanitizers (clang, libclang-rt-14-dev).
+FUZZ_SECONDS ?= 60
+FUZZ_SOURCES := $(filter-out host/core/plugin.c,$(wildcard host/core/*.c host/io/*.c host/text/*.c host/model/*.c))
+fuzz: ## every parser fed hostile input
+	@mkdir -p $(BUILD)/fuzz
+	@set -e; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \
+	    clang -g -O1 -std=c11 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined \
+	        -fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name $$harness $(FUZZ_SOURCES) \
+	        -ljansson -lxxhash -lm; \
+	    mkdir -p $(BUILD)/fuzz/corpus/$$name; \
+	    $(BUILD)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	        -print_final_stats=1 $(BUILD)/fuzz/corpus/$$name 2>&1 | grep -E '^(stat::number|Done|==|SUMMARY)'; \
+	done
 
 tests-build: $(PUCK) $(TEST_PROGRAMS) $(TEST_EXTRAS)
 
