@@ -167,7 +167,7 @@ static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
     const int n = scandir(ckpt, &names, is_step, newest_first);
     if (n <= 0) {
         if (n == 0) free(names);
-        return error_set(e, ckpt, "Train first: the run has not been saved yet.",
+        return error_set(e, ckpt, "Train first: the run has not been saved yet",
                          "there is no checkpoint");
     }
     char path[IO_PATH_MAX];
@@ -184,7 +184,7 @@ static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
     }
     free_names(names, n);
     if (!found)
-        return error_set(e, ckpt, "Restore a copy, or start anew with --fresh.",
+        return error_set(e, ckpt, "Restore a copy, or start anew with --fresh",
                          "none of the %d checkpoints is whole", n);
     snprintf(folder, size, "%s", path);
     return true;
@@ -194,7 +194,7 @@ bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
     char inner[IO_PATH_MAX];
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder.",
+        return error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder",
                          "there is no such folder");
     if (!path_join(inner, path, "ckpt", e)) return false;
     if (access(inner, F_OK) == 0) return find_newest(inner, folder, size, e);
@@ -203,7 +203,7 @@ bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
     if (access(inner, F_OK) == 0) return checkpoint_verify(path, e);
     if (!path_join(inner, path, "config.json", e)) return false;
     return access(inner, F_OK) == 0 ||
-           error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder.",
+           error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder",
                      "there is no checkpoint: neither ckpt nor config.json");
 }
 

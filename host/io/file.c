@@ -14,7 +14,7 @@ enum { STREAM_BYTES_MAX = 1 << 30 };
 
 bool path_join(char path[IO_PATH_MAX], const char *folder, const char *name, Error *e) {
     if (snprintf(path, IO_PATH_MAX, "%s/%s", folder, name) < IO_PATH_MAX) return true;
-    return error_set(e, folder, "Use a shorter path.", "the path is longer than %d bytes",
+    return error_set(e, folder, "Use a shorter path", "the path is longer than %d bytes",
                      IO_PATH_MAX - 1);
 }
 
@@ -42,7 +42,7 @@ static char *read_to_end(int fd, int64_t guess, const char *path, int64_t *bytes
         n += got;
         if (n + 1 < capacity) continue;
         if (capacity > i64_max(guess + 2, STREAM_BYTES_MAX)) {
-            error_set(e, path, "Give a regular file.", "the input has no end within 1 GiB");
+            error_set(e, path, "Give a regular file", "the input has no end within 1 GiB");
             free(text);
             return NULL;
         }
@@ -60,7 +60,7 @@ char *file_read(const char *path, int64_t *bytes, Error *e) {
     struct stat info;
     char *text = NULL;
     if (fd < 0 || fstat(fd, &info) != 0)
-        error_set(e, path, "Check the name and the permissions.", "cannot open: %s",
+        error_set(e, path, "Check the name and the permissions", "cannot open: %s",
                   strerror(errno));
     else
         text = read_to_end(fd, S_ISREG(info.st_mode) ? info.st_size : 0, path, bytes, e);
@@ -74,7 +74,7 @@ bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Err
         const ssize_t n = write(fd, at, (size_t)bytes);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
-            return error_set(e, path, errno == ENOSPC ? "Free some space on the disk." : NULL,
+            return error_set(e, path, errno == ENOSPC ? "Free some space on the disk" : NULL,
                              "cannot write: %s", strerror(errno));
         at += n;
         bytes -= n;
@@ -85,7 +85,7 @@ bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Err
 bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e) {
     char temporary[IO_PATH_MAX];
     if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
-        return error_set(e, path, "Use a shorter path.", "the path is too long");
+        return error_set(e, path, "Use a shorter path", "the path is too long");
     const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return error_set(e, path, NULL, "cannot create: %s", strerror(errno));
 
@@ -102,21 +102,21 @@ bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error 
 bool path_make_folder(const char *path, Error *e) {
     char part[IO_PATH_MAX];
     if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
-        return error_set(e, path, "Use a shorter path.", "the path is too long");
-    if (!path[0]) return error_misuse(e, NULL, "Give a name.", "the name of a folder is empty");
+        return error_set(e, path, "Use a shorter path", "the path is too long");
+    if (!path[0]) return error_misuse(e, NULL, "Give a name", "the name of a folder is empty");
     for (char *at = part + 1;; at++) {
         if (*at && *at != '/') continue;
         const char end = *at;
         *at = 0;
         if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return error_set(e, part, "Check the permissions, or choose another folder.",
+            return error_set(e, part, "Check the permissions, or choose another folder",
                              "cannot make the folder: %s", strerror(errno));
         if (!end) break;
         *at = end;
     }
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return true;
-    return error_set(e, path, "Move it away, or choose another name.",
+    return error_set(e, path, "Move it away, or choose another name",
                      "a folder is needed here, but this is a file");
 }
 
@@ -138,7 +138,7 @@ bool path_remove(const char *path, Error *e) {
             good = path_join(inner, path, d->d_name, e) && path_remove(inner, e);
     }
     if (good && (!dir || rmdir(path) != 0))
-        good = error_set(e, path, "Delete it by hand.", "cannot delete: %s", strerror(errno));
+        good = error_set(e, path, "Delete it by hand", "cannot delete: %s", strerror(errno));
     if (dir) closedir(dir);
     return good;
 }

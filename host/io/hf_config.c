@@ -10,11 +10,17 @@ enum {
     CHANNELS_MAX = 65536, HIDDEN_MAX = 4 * CHANNELS_MAX
 };
 
+static bool write_text(const char *folder, const char *name, const char *text, Error *e) {
+    char path[IO_PATH_MAX];
+    return path_join(path, folder, name, e) &&
+           file_write_atomic(path, text, (int64_t)strlen(text), e);
+}
+
 bool config_write(const char *folder, const ModelConfig *c, Error *e) {
-    char path[IO_PATH_MAX], text[2048], eps[32], dropout[32], inner[32];
+    char text[2048], eps[32], dropout[32], inner[32] = "null";
     json_real_text(eps, c->norm_eps);
     json_real_text(dropout, c->dropout);
-    snprintf(inner, sizeof inner, c->hidden == 4 * c->channels ? "null" : "%ld", (long)c->hidden);
+    if (c->hidden != 4 * c->channels) snprintf(inner, sizeof inner, "%ld", (long)c->hidden);
     /* n_ctx is for older readers. The token ids are null, because GPT-2's own would be assumed. */
     const int n = snprintf(text, sizeof text,
         "{\n"
@@ -46,12 +52,14 @@ bool config_write(const char *folder, const ModelConfig *c, Error *e) {
         (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels, (long)c->layers,
         (long)c->heads, inner, eps, dropout, dropout, dropout, c->bias ? "true" : "false");
     CHECK(n < (int)sizeof text, "config.json of %d bytes", n);
-    if (!path_join(path, folder, "config.json", e) || !file_write_atomic(path, text, n, e))
-        return false;
-    static const char generation[] = "{\"bos_token_id\": null, \"eos_token_id\": null, "
-                                     "\"pad_token_id\": null, \"do_sample\": true}\n";
-    return path_join(path, folder, "generation_config.json", e) &&
-           file_write_atomic(path, generation, sizeof generation - 1, e);
+    return write_text(folder, "config.json", text, e) &&
+           write_text(folder, "generation_config.json",
+                      "{\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": null, "
+                      "\"do_sample\": true}\n", e) &&
+           /* Else transformers takes GPT-2's own split and merges instead of tokenizer.json. */
+           write_text(folder, "tokenizer_config.json",
+                      "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", "
+                      "\"clean_up_tokenization_spaces\": false}\n", e);
 }
 
 static bool refuse(const char *path, const char *key, const char *why, Error *e) {
@@ -62,7 +70,7 @@ static bool refuse(const char *path, const char *key, const char *why, Error *e)
 static bool check_architecture(json_t *root, const char *path, Error *e) {
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (!type || strcmp(type, "gpt2") != 0)
-        return error_set(e, path, "Give a folder of a GPT-2.",
+        return error_set(e, path, "Give a folder of a GPT-2",
                          "model_type is \"%.40s\", and puck reads \"gpt2\" alone",
                          type ? type : "(missing)");
     const json_t *gelu = json_object_get(root, "activation_function");
@@ -111,7 +119,7 @@ static bool read_rates(json_t *root, const char *path, ModelConfig *c, Error *e)
             return false;
         if (rate < 0 || rate >= 1) return refuse(path, keys[i], "must be in [0, 1)", e);
         if (i > 0 && rate != c->dropout)
-            return error_set(e, path, "Make them equal: they only matter in training.",
+            return error_set(e, path, "Make them equal: they only matter in training",
                              "attn_pdrop, embd_pdrop and resid_pdrop differ, and puck has one rate");
         c->dropout = rate;
     }

@@ -12,7 +12,7 @@ bool run_lock(const char *run, int *lock, Error *e) {
     if (!path_make_folder(run, e) || !path_join(path, run, "lock", e)) return false;
     const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
-        return error_set(e, path, "Choose a run folder that you may write to.",
+        return error_set(e, path, "Choose a run folder that you may write to",
                          "cannot write to the run folder: %s", strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         const int reason = errno;
@@ -20,7 +20,7 @@ bool run_lock(const char *run, int *lock, Error *e) {
         close(fd);
         if (reason != EWOULDBLOCK)
             return error_set(e, path, NULL, "cannot lock the run folder: %s", strerror(reason));
-        return error_set(e, run, "Wait until it ends, stop it, or choose another --run.",
+        return error_set(e, run, "Wait until it ends, stop it, or choose another --run",
                          "process %s is already writing to this run", pid);
     }
     const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());

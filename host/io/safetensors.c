@@ -64,7 +64,7 @@ static bool read_entry(SafetensorsEntry *entry, const json_t *object, Data data,
         begin < 0 || end < begin)
         return error_set(e, path, NULL, "tensor %.100s has impossible data_offsets", name);
     if (end > data.bytes)
-        return error_set(e, path, "The file is cut off: fetch it again.",
+        return error_set(e, path, "The file is cut off: fetch it again",
                          "tensor %.100s ends beyond the file", name);
     if (__builtin_mul_overflow(entry->count, item, &entry->bytes) || entry->bytes != end - begin)
         return error_set(e, path, NULL, "tensor %.100s: shape and data_offsets do not agree", name);

@@ -263,7 +263,7 @@ static bool check_shape(const SafetensorsEntry *entry, const DiskTensor *t, cons
     for (int i = 0; i < t->rank; i++)
         snprintf(want + strlen(want), sizeof want - strlen(want), i ? ", %ld" : "%ld",
                  (long)t->dim[i]);
-    return error_set(e, path, "Does config.json belong to this file?",
+    return error_set(e, path, "Check that config.json belongs to this file",
                      "tensor %s has shape [%s], where the model needs [%s]", t->name, have, want);
 }
 
@@ -311,7 +311,7 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
             return error_set(e, folder, NULL, "tensor %s is missing", list[i].name);
     for (int i = 0; head && i < n; i++)
         if (has_token_rows(list[i].spec, c) && !same_values(head, list[i].found))
-            return error_set(e, folder, "puck computes GPT-2 with tied embeddings.",
+            return error_set(e, folder, "puck computes GPT-2 with tied embeddings",
                              "lm_head.weight differs from %s", list[i].name);
     return true;
 }

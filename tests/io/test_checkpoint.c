@@ -275,7 +275,8 @@ static void test_flipped_bits(void **state) {
     save(run, 1, 2);
     save(run, 2, 2);
     static const struct { const char *name; int64_t stride; } files[] = {
-        {"MANIFEST.json", 1},         {"config.json", 3}, {"generation_config.json", 3},
+        {"MANIFEST.json", 1},        {"config.json", 3}, {"generation_config.json", 3},
+        {"tokenizer_config.json", 3},
         {"state.json", 3},            {"config.toml", 7}, {"tokenizer.json", 7},
         {"model.safetensors", 1009},  {"optim.safetensors", 1009},
     };

@@ -1,0 +1,223 @@
+"""Compares puck's checkpoints with transformers: folders that puck saved must load there to the same
+logits, folders that transformers saved must load in puck to the same logits, and `puck eval` must report
+the loss of the same windows.
+
+    check_checkpoints.py PUCK [WORKDIR]     prints "N passed, N failed"
+
+The logits of puck come from tests/peers/logits.c, built beside it.
+"""
+
+import json
+import logging
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import torch
+import torch.nn.functional as F
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config,
+                          GPT2LMHeadModel, GPT2Model)
+
+PUCK = os.path.abspath(sys.argv[1])
+LOGITS = "build/tests/peers/logits"
+passed = failed = 0
+
+
+def check(name, good, detail=""):
+    global passed, failed
+    passed += bool(good)
+    failed += not good
+    print(("ok     " if good else "FAILED ") + name, detail)
+
+
+class Warnings(logging.Handler):
+    """What transformers says at its usual level while it loads."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+warnings = Warnings()
+logging.getLogger("transformers").addHandler(warnings)
+transformers.utils.logging.disable_progress_bar()
+
+
+def run(*command):
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True)
+
+
+def puck_logits(folder, tokens):
+    result = run(LOGITS, folder, *tokens)
+    if result.returncode != 0:
+        return result.stderr
+    return torch.tensor([[float(x) for x in line.split()] for line in result.stdout.splitlines()])
+
+
+def compare(name, folder, model, bound):
+    """Logits of puck against the model's in double, over a whole context of random tokens."""
+    config = model.config
+    tokens = [random.randrange(config.vocab_size) for _ in range(config.n_positions)]
+    with torch.no_grad():
+        want = model.double().eval()(torch.tensor([tokens])).logits[0]
+    have = puck_logits(folder, tokens)
+    if isinstance(have, str):
+        check(name, False, have)
+        return
+    error = ((have - want).norm() / want.norm()).item()
+    check(name, error < bound, f"relative error {error:.1e}")
+
+
+# ---- folders that puck saved ----
+
+def train(work, name, *options):
+    words = "the cat sat on a mat and the dog ran off to be or not to be".split()
+    text = work / "text.txt"
+    text.write_text("\n".join(" ".join(random.choices(words, k=9)) for _ in range(300)))
+    result = run(PUCK, "train", "--data", text, "--run", work / name, "--device", "cpu", "--steps", 8,
+                 "--batch-size", 4, "--lr", "0.05", "--seed", 3, *options)
+    assert result.returncode == 0, result.stderr
+    return work / name / "ckpt" / "latest"
+
+
+def check_saved(name, folder):
+    warnings.lines.clear()
+    model, info = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    check(f"{name}: every key, and no other", not any(info.values()), info)
+    assert isinstance(AutoModelForCausalLM.from_pretrained(folder), GPT2LMHeadModel)
+    GenerationConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    check(f"{name}: without a warning", not warnings.lines, warnings.lines)
+    text = "the cat\n\n  or  not"
+    ids = tokenizer(text)["input_ids"]
+    check(f"{name}: tokenizer", len(ids) == len(text) and tokenizer.decode(ids) == text, ids)
+    check(f"{name}: no token ids of GPT-2's own",
+          (model.config.bos_token_id, model.config.eos_token_id) == (None, None))
+    with torch.no_grad():
+        out = model.generate(torch.tensor([ids[:5]]), max_new_tokens=4)
+    check(f"{name}: generates", out.shape == (1, 9))
+    compare(f"{name}: logits", folder, model, 1e-5)
+
+
+def tokens_of(shard):
+    data = shard.read_bytes()
+    magic, version, n = struct.unpack("<3i", data[:12])
+    assert (magic, version) == (20240520, 1)
+    return torch.tensor(struct.unpack(f"<{n}H", data[1024:]))
+
+
+def check_eval(name, work):
+    """FORMATS' definition: windows of T with stride T/2, the second half scored, the first whole."""
+    folder = work / name / "ckpt" / "latest"
+    result = run(PUCK, "eval", "--from", folder, "--data", work / name / "data", "--json")
+    have = json.loads(result.stdout)["loss"]
+    model = GPT2LMHeadModel.from_pretrained(folder).double().eval()
+    tokens, T = tokens_of(work / name / "data" / "val_000000.bin"), model.config.n_positions
+    total, scored = 0.0, 0  # `scored` targets are done: those of inputs 0 .. scored-1
+    for first in range(0, len(tokens), T // 2):
+        if scored >= len(tokens) - 1:
+            break
+        window = tokens[first:first + T + 1]
+        with torch.no_grad():
+            logits = model(window[None, :-1]).logits[0]
+        losses = F.cross_entropy(logits, window[1:], reduction="none")
+        total += losses[scored - first:].sum().item()
+        scored = first + len(window) - 1
+    want = total / scored
+    check(f"{name}: eval's loss", abs(have - want) < 1e-5 * want, f"{have:.8f} {want:.8f}")
+
+
+# ---- folders that transformers saved ----
+
+def random_model(kind=GPT2LMHeadModel, **changes):
+    settings = dict(vocab_size=131, n_positions=24, n_embd=48, n_layer=3, n_head=4,
+                    bos_token_id=None, eos_token_id=None)
+    model = kind(GPT2Config(**settings | changes))
+    with torch.no_grad():
+        for name, w in model.named_parameters():
+            w.normal_(1.0 if ".ln_" in name or name.startswith("ln_") else 0.0, 0.2)
+    return model
+
+
+def check_loads(work):
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        for shards in ("10GB", "60KB"):
+            name = f"{str(dtype)[6:]}, {'shards' if shards == '60KB' else 'one file'}"
+            folder = work / name.replace(", ", "-")
+            model = random_model().to(dtype)
+            model.save_pretrained(folder, max_shard_size=shards)
+            assert (len(list(folder.glob("*.safetensors"))) > 2) == (shards == "60KB")
+            compare(name, folder, model, 1e-4)
+
+    folder = work / "base"
+    base = random_model(GPT2Model)
+    base.save_pretrained(folder)
+    assert "wte.weight" in load_file(folder / "model.safetensors")
+    head = GPT2LMHeadModel(base.config)
+    head.transformer.load_state_dict(base.state_dict())
+    compare("without prefix", folder, head, 1e-4)
+
+    folder = work / "old"  # as files of 2019: masks, a head beside the embedding, no prefix
+    model = random_model(n_inner=80, activation_function="gelu_pytorch_tanh")
+    model.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights = {n.removeprefix("transformer."): w for n, w in weights.items()}
+    for layer in range(3):
+        weights[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 24, 24).tril().bool()
+        weights[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    weights["lm_head.weight"] = weights["wte.weight"].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    compare("masks, head, n_inner", folder, model, 1e-4)
+
+
+def check_refused(work):
+    def refused(name, folder, word):
+        result = run(LOGITS, folder, 1, 2)
+        check(f"refused: {name}", result.returncode == 1 and word in result.stderr,
+              result.stderr.strip())
+
+    for key, value in [("activation_function", "gelu"), ("scale_attn_by_inverse_layer_idx", True),
+                       ("scale_attn_weights", False), ("tie_word_embeddings", False),
+                       ("add_cross_attention", True)]:
+        random_model(**{key: value}).save_pretrained(work / key)
+        refused(key, work / key, key)
+    folder = work / "untied"
+    random_model().save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["transformer.wte.weight"] + 1
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    refused("another head", folder, "lm_head.weight")
+
+
+def main():
+    random.seed(1)
+    torch.manual_seed(1)
+    work = Path(tempfile.mkdtemp(dir=sys.argv[2] if len(sys.argv) > 2 else None))
+    try:
+        subprocess.run(["make", "-s", LOGITS], check=True)
+        shape = ["--layers", 2, "--heads", 3, "--channels", 36, "--context", 16]
+        check_saved("plain", train(work, "plain", *shape))
+        check_saved("no biases", train(work, "bare", "--no-bias", "--dropout", "0.1", *shape))
+        check_eval("plain", work)
+        check_eval("bare", work)
+        check_loads(work)
+        check_refused(work)
+    finally:
+        shutil.rmtree(work)
+    print(f"{passed} passed, {failed} failed")
+    return failed != 0 or passed == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
