@@ -12,14 +12,14 @@ static inline real gelu(real u) {
     return u / (1 + real_exp(u * slope));
 }
 
-/* Beyond |u| = 10 the derivative is 0 or 1 in any precision; there exp(-2z) would leave float's range.
- * With e = exp(-2z), s = 1/(1+e), so 1 - s = e s:  gelu' = s + u e s^2 (2z)'. */
+/* With e = exp(-2z), s = 1/(1+e), so 1 - s = e s:  gelu' = s + u e s^2 (2z)'. Beyond |u| = 10 that is 0
+ * or 1 in any precision, but e may have left float's range. */
 static inline real gelu_derivative(real u) {
-    const real at_most = u > 10 ? 10 : u;
-    const real c = at_most < -10 ? -10 : at_most;
-    const real square = c * c;
-    const real e = real_exp(c * real_fma(square, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR));
+    const real square = u * u;
+    const real e = real_exp(u * real_fma(square, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR));
     const real s = 1 / (1 + e);
     const real inner = real_fma(square, 3 * GELU_LINEAR * GELU_CUBIC, GELU_LINEAR);
-    return real_fma(c * inner * (e * s), s, s);
+    const real derivative = real_fma(u * inner * (e * s), s, s);
+    const real above = u < -10 ? 0 : derivative;
+    return u > 10 ? 1 : above;
 }
