@@ -212,6 +212,7 @@ static bool build_model(Trainer *t, const char *resume, const char *init, Error 
     if (resume && (!checkpoint_read_config(resume, &recorded, e) ||
                    !setup_same_config(&c, &recorded, resume, e)))
         return false;
+    if (resume) c.norm_eps = recorded.norm_eps; /* no option: --init-from may have set it */
     if (!train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;

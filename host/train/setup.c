@@ -98,7 +98,13 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
                                 field[i].name, text);
         *s = wanted;
     }
-    if (options_source(&t->settings, "dropout") != FROM_DEFAULT) c->dropout = t->options->dropout;
+    /* Dropout may be chosen; either way it is recorded, for the resumed run reads the record. */
+    if (options_source(&t->settings, "dropout") == FROM_DEFAULT) {
+        char text[32];
+        snprintf(text, sizeof text, "%.17g", c->dropout);
+        if (!options_set(&t->settings, "dropout", text, FROM_FILE, folder, e)) return false;
+    }
+    c->dropout = t->options->dropout;
     if (t->tokenizer.n_vocab > c->vocab)
         return error_misuse(e, "--data", "Use the tokenizer that the weights were trained with",
                             "the data's vocabulary of %d does not fit the %ld tokens of %s",

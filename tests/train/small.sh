@@ -48,11 +48,11 @@ traces() {
     without_times "$1/run/metrics.jsonl"
 }
 
-# same_run NAME FOLDER...: each left the traces of $work/whole.
+# same_run NAME FOLDER...: each left the traces of $whole, if that is set, or of $work/whole.
 same_run() {
     local name=$1 folder
     shift
-    traces "$work/whole" >"$work/expected"
+    traces "${whole:-$work/whole}" >"$work/expected"
     for folder in "$@"; do
         traces "$folder" >"$work/traces" 2>&1
         if ! diff "$work/expected" "$work/traces" >"$work/diff"; then

@@ -58,6 +58,17 @@ make_text >"$work/a/much/deeper/folder/text.txt"
         "${model[@]}" "${recipe[@]}" "${often[@]}") >>"$work/log" 2>&1
 same_run "another folder and environment" "$work/a/much/deeper/folder"
 
+# interrupted NAME ARGUMENTS...: 30 steps in one go, and stopped at step 13.
+interrupted() {
+    local name=$1
+    shift
+    run_in "$name" "$@"
+    run_in "$name-resumed" "$@" --stop-after 13
+    run_in "$name-resumed"
+    whole=$work/$name same_run "$name" "$work/$name-resumed"
+}
+interrupted no-bias --no-bias --order random --schedule wsd
+
 # Smaller parts of a batch change the order of sums only: 30 steps grow 1e-7 to less than 1e-5.
 for n in 2 1; do
     run_in "micro-$n" --micro-batch $n
@@ -66,5 +77,12 @@ for n in 2 1; do
         { d = ($1 - $2) / $1; if (!(d < 1e-5 && d > -1e-5)) { print; exit bad = 1 } n++ }
         END { exit bad || n != 10 }' "$work/pairs"
 done
+
+# What a foreign folder says about dropout and the norms' epsilon holds after a resume too.
+cp -r data/golden/gpt2-tiny "$work/foreign"
+sed -i -E 's/("[a-z]+_pdrop": )[0-9.]+/\10.2/; s/("layer_norm_epsilon": )[0-9.e-]+/\10.001/' \
+    "$work/foreign/config.json"
+model=()
+interrupted finetuned --init-from ../foreign
 
 finish
