@@ -1,42 +1,48 @@
 /* Token files on disk, and batches made from them.
  *
  * A data folder holds train_000000.bin ... val_000000.bin ... in llm.c's shard format (256 int32:
- * {20240520, 1, n} then uint16 tokens, or {20240801, 7, n} then uint32), tokenizer.json and meta.json.
- * The order of samples is a pure function of (seed, sample index): nothing to save but the index. */
+ * {20240520, 1, n} then uint16 tokens, or {20240801, 7, n} then uint32), tokenizer.json and
+ * meta.json. The order of samples is a pure function of (seed, sample index): nothing to save but
+ * the index. */
 #pragma once
 #include "tensor.h"
 #include "tokenizer.h"
 
 enum {
     TOKENS_HEADER_BYTES = 1024,
-    TOKENS_MAGIC_16 = 20240520, TOKENS_VERSION_16 = 1,
-    TOKENS_MAGIC_32 = 20240801, TOKENS_VERSION_32 = 7
+    TOKENS_MAGIC_16 = 20240520,
+    TOKENS_VERSION_16 = 1,
+    TOKENS_MAGIC_32 = 20240801,
+    TOKENS_VERSION_32 = 7
 };
+
+typedef struct TokenShard {
+    const void *tokens; /* first token, inside the mapping */
+    int token_bytes;    /* 2 or 4 */
+    int64_t first, n;   /* position in the stream, count */
+    void *map;
+    int64_t map_bytes;
+    char path[1024];
+} TokenShard;
 
 /* All shards of one split, mapped; one logical stream of n_tokens. */
 typedef struct Tokens {
-    struct TokenShard {
-        const void *tokens; /* first token, inside the mapping */
-        int token_bytes;    /* 2 or 4 */
-        int64_t first, n;   /* position in the stream, count */
-        void *map;
-        int64_t map_bytes;
-        char path[1024];
-    } *shards;
+    TokenShard *shards;
     int n_shards;
     int64_t n_tokens;
 } Tokens;
 
-/* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that is
- * off, a count that is not meta.json's (where there is one), and on a token >= n_vocab (shard and offset
- * named; every token is read once). */
+/* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that
+ * is off, a count that is not meta.json's (where there is one), and on a token >= n_vocab (shard
+ * and offset named; every token is read once). */
 bool tokens_open(Tokens *t, const char *dir, const char *split, int64_t n_vocab, Error *e);
 void tokens_close(Tokens *t);
 /* Copies tokens [first, first + n) as int32. The range must exist. */
 void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
 
-/* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded up,
- * is for validation. Plain texts are joined as they are; each text of JSON lines gets a newline. */
+/* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded
+ * up, is for validation. Plain texts are joined as they are; each text of JSON lines gets a
+ * newline. */
 typedef struct TokenizeRequest {
     const char *const *inputs; /* files, folders (every regular file, by name), or "-" */
     int n_inputs;
@@ -61,8 +67,9 @@ typedef struct DataMeta {
 bool data_meta_read(const char *dir, DataMeta *meta, Error *e);
 bool data_meta_write(const char *dir, const DataMeta *meta, Error *e);
 
-/* Writes a data folder beside its place, as OUTPUT.tmp, and swaps it in when it is whole: a failure or
- * crash leaves what was there. An output folder that holds anything else than token data is refused. */
+/* Writes a data folder beside its place, as OUTPUT.tmp, and swaps it in when it is whole: a failure
+ * or crash leaves what was there. An output folder that holds anything else than token data is
+ * refused. */
 typedef struct DataWriter DataWriter;
 DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e);
 /* Tokens go to the split begun last. */
@@ -75,9 +82,9 @@ void data_writer_end(DataWriter *w);
 
 typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
 
-/* What makes batches. ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T inputs; an epoch
- * visits each once, in an order that a keyed permutation of (seed, epoch) gives; the last window's
- * missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). */
+/* What makes batches. ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T inputs; an
+ * epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives; the last
+ * window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). */
 typedef struct LoaderConfig {
     const Tokens *tokens;
     int64_t B, T; /* of one micro-batch */
@@ -85,8 +92,8 @@ typedef struct LoaderConfig {
     DataOrder order;
 } LoaderConfig;
 
-/* One micro-batch in pinned host memory. From loader_next it is valid until the call after the next, so
- * that its copy to a device may still be under way when the next one is asked for. */
+/* One micro-batch in pinned host memory. From loader_next it is valid until the call after the
+ * next, so that its copy to a device may still be under way when the next one is asked for. */
 typedef struct Batch {
     int32_t *tokens;  /* (B,T) */
     int32_t *targets; /* (B,T), -1 is ignored */
@@ -105,8 +112,8 @@ int64_t loader_epoch_samples(const LoaderConfig *c);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 
-/* A thread that prepares batch i+1 while i is used. `memory` holds loader_bytes(B, T) bytes (pinned).
- * Batches come in order of sample: first, first+stride, first+2*stride ... */
+/* A thread that prepares batch i+1 while i is used. `memory` holds loader_bytes(B, T) bytes
+ * (pinned). Batches come in order of sample: first, first+stride, first+2*stride ... */
 typedef struct Loader Loader;
 int64_t loader_bytes(int64_t B, int64_t T);
 Loader *loader_start(const LoaderConfig *c, int64_t first, int64_t stride, void *memory);

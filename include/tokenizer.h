@@ -1,11 +1,13 @@
-/* Text <-> token ids. One tokenizer.json holds everything; Hugging Face's `tokenizers` reads it to the
- * same ids (FORMATS: model BPE without merges for characters and bytes). */
+/* Text <-> token ids. One tokenizer.json holds everything; Hugging Face's `tokenizers` reads it to
+ * the same ids (FORMATS: model BPE without merges for characters and bytes). */
 #pragma once
 #include "base.h"
 
 typedef enum TokenizerKind { TOKENIZER_CHAR, TOKENIZER_BYTE } TokenizerKind;
 
-typedef struct TokenizerChar { int32_t code, id; } TokenizerChar;
+typedef struct TokenizerChar {
+    int32_t code, id;
+} TokenizerChar;
 
 typedef struct Tokenizer {
     TokenizerKind kind;
@@ -26,7 +28,7 @@ bool tokenizer_make_byte(Tokenizer *t, Error *e);
 bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e);
 /* Token i is byte[i], a permutation of 0..255. */
 bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e);
-/* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 and on. */
+/* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 on. */
 void tokenizer_byte_codes(int32_t code[256]);
 /* Reads a tokenizer.json, or refuses by name what it cannot represent exactly. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
@@ -34,8 +36,8 @@ bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t b
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e);
 void tokenizer_free(Tokenizer *t);
 
-/* Writes the ids of `text`; `ids` has room for `bytes` of them. Returns the count, or -1 with an Error
- * that names the character (as U+XXXX) and its line and column in `name`. */
+/* Writes the ids of `text`; `ids` has room for `bytes` of them. Returns the count, or -1 with an
+ * Error that names the character (as U+XXXX) and its line and column in `name`. */
 int64_t tokenizer_encode(const Tokenizer *t, const char *name, const char *text, int64_t bytes,
                          int32_t *ids, Error *e);
 /* Raw bytes of one token; not NUL-terminated. */

@@ -7,9 +7,9 @@
 
 enum { FEISTEL_ROUNDS = 8 };
 
-/* A keyed bijection of [0, n): a Feistel network over the next even number of bits, walked along its
- * cycle until it is back inside n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
- * The power of two is below 4n (or 64), so four steps are expected at most. */
+/* A keyed bijection of [0, n): a Feistel network over the next even number of bits, walked along
+ * its cycle until it is back inside n (Black and Rogaway, "Ciphers with arbitrary finite domains",
+ * 2002). The power of two is below 4n (or 64), so four steps are expected at most. */
 static int64_t shuffle_index(int64_t n, int64_t index, uint64_t seed, int64_t epoch) {
     int half = 3; /* networks of fewer bits favour some orders by several per cent */
     while ((int64_t)1 << (2 * half) < n) half++;

@@ -4,7 +4,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-/* The batch handed out, the one before (its copy to a device may be under way), the one being filled. */
+/* The batch handed out, the one before (its copy to a device may be under way), the one being
+ * filled. */
 enum { SLOTS = 3, SLOT_ALIGNMENT = 64 };
 
 struct Loader {

@@ -4,11 +4,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const struct { const char *key; size_t offset; } counts[] = {
-    {"n_vocab", offsetof(DataMeta, n_vocab)},
-    {"n_train", offsetof(DataMeta, n_train)},
-    {"n_val", offsetof(DataMeta, n_val)},
-    {"train_bytes", offsetof(DataMeta, train_bytes)},
+static const struct {
+    const char *key;
+    size_t offset;
+} counts[] = {
+    {"n_vocab", offsetof(DataMeta, n_vocab)},     {"n_train", offsetof(DataMeta, n_train)},
+    {"n_val", offsetof(DataMeta, n_val)},         {"train_bytes", offsetof(DataMeta, train_bytes)},
     {"val_bytes", offsetof(DataMeta, val_bytes)},
 };
 
@@ -32,7 +33,8 @@ bool data_meta_write(const char *dir, const DataMeta *meta, Error *e) {
         n += snprintf(text + n, sizeof text - (size_t)n, "  \"%s\": %" PRId64 ",\n", counts[i].key,
                       *(const int64_t *)((const char *)meta + counts[i].offset));
     n += snprintf(text + n, sizeof text - (size_t)n,
-                  "  \"tokenizer_hash\": \"%016" PRIx64 "\",\n  \"data_hash\": \"%016" PRIx64 "\"\n}\n",
+                  "  \"tokenizer_hash\": \"%016" PRIx64 "\",\n  \"data_hash\": \"%016" PRIx64
+                  "\"\n}\n",
                   meta->tokenizer_hash, meta->data_hash);
     return path_join(path, dir, "meta.json", e) && file_write_atomic(path, text, n, e);
 }

@@ -22,9 +22,9 @@ struct DataWriter {
     int lock;        /* the temporary folder, flocked; -1 until then */
     int token_bytes; /* 2 or 4 */
     char split[16];
-    int n_shards;      /* of this split, the open one included */
-    int file;          /* the open shard, or -1 */
-    int64_t in_shard;  /* tokens in it */
+    int n_shards;     /* of this split, the open one included */
+    int file;         /* the open shard, or -1 */
+    int64_t in_shard; /* tokens in it */
     int64_t in_split;
     char path[IO_PATH_MAX]; /* of the open shard */
     XXH3_state_t *hash;     /* of ids as int32, and each split's count after its ids */
@@ -45,7 +45,9 @@ static bool is_data_file(const char *name) {
 /* Fails if the folder holds anything but token data, which replacing it would delete. */
 static bool folder_is_data(const char *path, Error *e) {
     DIR *d = opendir(path);
-    if (!d) return error_set(e, path, "Choose another --output.", "cannot open the folder: %s", strerror(errno));
+    if (!d)
+        return error_set(e, path, "Choose another --output.", "cannot open the folder: %s",
+                         strerror(errno));
     bool good = true;
     for (struct dirent *entry; good && (entry = readdir(d));)
         if (path_is_plain_name(entry->d_name) && !is_data_file(entry->d_name))
@@ -69,7 +71,8 @@ static bool paths_set(DataWriter *w, const char *output, Error *e) {
         memcpy(w->temporary + n, ".tmp", sizeof ".tmp");
     }
     free(real);
-    if (n == 0) return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
+    if (n == 0)
+        return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
     return fits || error_set(e, output, "Use a shorter path.", "the path is too long");
 }
 
@@ -78,7 +81,8 @@ static bool temporary_make(DataWriter *w, Error *e) {
     if (!path_make_folder(w->temporary, e)) return false;
     const int fd = open(w->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(e, w->temporary, "Check the permissions.", "cannot open: %s", strerror(errno));
+        return error_set(e, w->temporary, "Check the permissions.", "cannot open: %s",
+                         strerror(errno));
     struct stat locked, there; /* the other may have moved the folder since it was opened */
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &locked) != 0 ||
         stat(w->temporary, &there) != 0 || locked.st_ino != there.st_ino) {
@@ -107,8 +111,8 @@ DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e) {
     CHECK(w->hash, "no memory for a hash");
     XXH3_64bits_reset(w->hash);
     struct stat info;
-    if (paths_set(w, output, e) &&
-        (stat(w->output, &info) != 0 || folder_is_data(w->output, e)) && temporary_make(w, e))
+    if (paths_set(w, output, e) && (stat(w->output, &info) != 0 || folder_is_data(w->output, e)) &&
+        temporary_make(w, e))
         return w;
     data_writer_end(w);
     return NULL;
@@ -166,8 +170,10 @@ bool data_writer_tokens(DataWriter *w, const int32_t *ids, int64_t n, Error *e) 
         if ((w->file < 0 || w->in_shard == SHARD_TOKENS) && !shard_next(w, e)) return false;
         const int64_t count = i64_min(i64_min(n, CHUNK), SHARD_TOKENS - w->in_shard);
         for (int64_t i = 0; i < count; i++)
-            if (w->token_bytes == 2) w->chunk.narrow[i] = (uint16_t)ids[i];
-            else w->chunk.wide[i] = (uint32_t)ids[i];
+            if (w->token_bytes == 2)
+                w->chunk.narrow[i] = (uint16_t)ids[i];
+            else
+                w->chunk.wide[i] = (uint32_t)ids[i];
         if (!fd_write_all(w->file, &w->chunk, count * w->token_bytes, w->path, e)) return false;
         ids += count;
         n -= count;

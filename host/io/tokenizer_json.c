@@ -1,16 +1,16 @@
-/* tokenizer.json as Hugging Face's `tokenizers` has it: both kinds are a byte-pair model without merges,
- * so every character (or byte, in GPT-2's alphabet) is a token of its own.
+/* tokenizer.json as Hugging Face's `tokenizers` has it: both kinds are a byte-pair model without
+ * merges, so every character (or byte, in GPT-2's alphabet) is a token of its own.
  *
- * A reader that ignored a field would encode another way than the file says, so every field must have
- * one of the values listed here. */
+ * A reader that ignored a field would encode another way than the file says, so every field must
+ * have one of the values listed here. */
 #include "io.h"
 #include "utf8.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The model's unk_token, absent from its vocabulary: without one `tokenizers` drops unknown characters
- * silently, with this one it raises an error, as puck does. */
+/* The model's unk_token, absent from its vocabulary: without one `tokenizers` drops unknown
+ * characters silently, with this one it raises an error, as puck does. */
 #define UNKNOWN "<unk>"
 
 static const char *const only_own = "Use a character or byte tokenizer made by puck.";
@@ -22,8 +22,8 @@ typedef struct Rule {
 } Rule;
 
 static const Rule top_rules[] = {
-    {"version", "-s", "1.0"},      {"truncation", "-0", NULL}, {"padding", "-0", NULL},
-    {"added_tokens", "-e", NULL},  {"normalizer", "-0", NULL}, {"pre_tokenizer", "-0o", NULL},
+    {"version", "-s", "1.0"},       {"truncation", "-0", NULL}, {"padding", "-0", NULL},
+    {"added_tokens", "-e", NULL},   {"normalizer", "-0", NULL}, {"pre_tokenizer", "-0o", NULL},
     {"post_processor", "-0", NULL}, {"decoder", "o", NULL},     {"model", "o", NULL},
 };
 /* Without merges, fuse_unk and ignore_merges change nothing. */
@@ -40,7 +40,7 @@ static const Rule model_rules[] = {
     {"merges", "e", NULL},
 };
 static const Rule fuse_rules[] = {{"type", "s", "Fuse"}};
-/* use_regex says where merges must stop, and trim_offsets what offsets are: neither changes ids here. */
+/* use_regex says where merges must stop, trim_offsets what offsets are: neither changes ids. */
 static const Rule split_rules[] = {{"type", "s", "ByteLevel"},
                                    {"add_prefix_space", "f", NULL},
                                    {"trim_offsets", "-ft", NULL},
@@ -54,15 +54,15 @@ static bool rule_allows(const Rule *r, const json_t *v) {
     const char *text = json_string_value(v);
     const bool empty = (text && !*text) || (json_is_array(v) && json_array_size(v) == 0);
     for (const char *a = r->allowed; *a; a++)
-        if ((*a == '-' && !v) || (*a == '0' && json_is_null(v)) || (*a == 'f' && json_is_false(v)) ||
-            (*a == 't' && json_is_true(v)) || (*a == 'e' && empty) ||
-            (*a == 'o' && json_is_object(v)) || (*a == 'S' && text) ||
+        if ((*a == '-' && !v) || (*a == '0' && json_is_null(v)) ||
+            (*a == 'f' && json_is_false(v)) || (*a == 't' && json_is_true(v)) ||
+            (*a == 'e' && empty) || (*a == 'o' && json_is_object(v)) || (*a == 'S' && text) ||
             (*a == 's' && text && !strcmp(text, r->text)))
             return true;
     return false;
 }
 
-/* Checks every rule of an object, and that it has no other key. `path` is "" or "model." and so on. */
+/* Checks every rule of an object, and that it has no other key. `path` is "" or "model." etc. */
 static bool rules_check(const Rule *rules, int64_t n, json_t *object, const char *name,
                         const char *path, Error *e) {
     const char *key;
@@ -114,7 +114,8 @@ static bool bytes_from_codes(Tokenizer *t, const int32_t *code, int64_t n, const
     uint8_t byte[256];
     tokenizer_byte_codes(code_of);
     if (n != 256)
-        return error_set(e, name, only_own, "a byte tokenizer has 256 tokens, this one %ld", (long)n);
+        return error_set(e, name, only_own, "a byte tokenizer has 256 tokens, this one %ld",
+                         (long)n);
     for (int i = 0; i < 256; i++) {
         int b = 0;
         while (b < 256 && code_of[b] != code[i]) b++;
@@ -142,7 +143,8 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
     const int64_t n = (int64_t)json_object_size(vocab);
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
     if (unknown && json_object_get(vocab, unknown))
-        return error_set(e, name, only_own, "`model.unk_token` is a token, so unknown characters would become it");
+        return error_set(e, name, only_own,
+                         "`model.unk_token` is a token, so unknown characters would become it");
     if (n == 0 || n > 0x110000) return error_set(e, name, only_own, "it has %ld tokens", (long)n);
     int32_t *code = malloc((size_t)n * sizeof *code);
     if (!code) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
@@ -176,8 +178,10 @@ static json_t *vocab_write(const Tokenizer *t) {
         int32_t bytes;
         const char *text = tokenizer_text(t, id, &bytes);
         char key[5] = {0};
-        if (t->kind == TOKENIZER_BYTE) utf8_write(key, code_of[(uint8_t)text[0]]);
-        else memcpy(key, text, (size_t)bytes);
+        if (t->kind == TOKENIZER_BYTE)
+            utf8_write(key, code_of[(uint8_t)text[0]]);
+        else
+            memcpy(key, text, (size_t)bytes);
         json_object_set_new_nocheck(vocab, key, json_integer(id));
     }
     return vocab;
@@ -190,15 +194,15 @@ static json_t *byte_level(void) {
 
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
     const bool is_byte = t->kind == TOKENIZER_BYTE;
-    json_t *model = json_pack("{s:s,s:n,s:s,s:n,s:n,s:b,s:b,s:b,s:o,s:[]}", "type", "BPE", "dropout",
-                              "unk_token", UNKNOWN, "continuing_subword_prefix",
+    json_t *model = json_pack("{s:s,s:n,s:s,s:n,s:n,s:b,s:b,s:b,s:o,s:[]}", "type", "BPE",
+                              "dropout", "unk_token", UNKNOWN, "continuing_subword_prefix",
                               "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
                               "ignore_merges", 0, "vocab", vocab_write(t), "merges");
-    json_t *root = json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
-                             "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                             is_byte ? byte_level() : json_null(), "post_processor", "decoder",
-                             is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model",
-                             model);
+    json_t *root =
+        json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
+                  "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                  is_byte ? byte_level() : json_null(), "post_processor", "decoder",
+                  is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model", model);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     const bool good = text ? file_write_atomic(path, text, (int64_t)strlen(text), e)
                            : error_set(e, path, NULL, "no memory to write the tokenizer");

@@ -16,7 +16,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "shards are mapped as 
 
 static const char *const make_again = "Make the folder again with `puck tokenize`.";
 
-static bool shard_map(struct TokenShard *s, Error *e) {
+static bool shard_map(TokenShard *s, Error *e) {
     const int fd = open(s->path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     bool good = fd >= 0 && fstat(fd, &info) == 0;
@@ -36,7 +36,7 @@ static bool shard_map(struct TokenShard *s, Error *e) {
 }
 
 /* The first token that is not below n_vocab, or n. */
-static int64_t shard_first_bad(const struct TokenShard *s, int64_t n_vocab) {
+static int64_t shard_first_bad(const TokenShard *s, int64_t n_vocab) {
     int64_t i = 0;
     if (s->token_bytes == 2)
         while (i < s->n && ((const uint16_t *)s->tokens)[i] < n_vocab) i++;
@@ -45,17 +45,20 @@ static int64_t shard_first_bad(const struct TokenShard *s, int64_t n_vocab) {
     return i;
 }
 
-static bool shard_open(struct TokenShard *s, int64_t n_vocab, Error *e) {
+static bool shard_open(TokenShard *s, int64_t n_vocab, Error *e) {
     if (!shard_map(s, e)) return false;
     const int32_t *header = s->map;
-    if (header[0] == TOKENS_MAGIC_16 && header[1] == TOKENS_VERSION_16) s->token_bytes = 2;
-    else if (header[0] == TOKENS_MAGIC_32 && header[1] == TOKENS_VERSION_32) s->token_bytes = 4;
+    if (header[0] == TOKENS_MAGIC_16 && header[1] == TOKENS_VERSION_16)
+        s->token_bytes = 2;
+    else if (header[0] == TOKENS_MAGIC_32 && header[1] == TOKENS_VERSION_32)
+        s->token_bytes = 4;
     else
         return error_set(e, s->path, make_again, "not a token shard: its header begins %d, %d",
                          (int)header[0], (int)header[1]);
     s->n = header[2];
     s->tokens = header + TOKENS_HEADER_BYTES / 4;
-    if (s->n <= 0) return error_set(e, s->path, make_again, "the shard says it has %" PRId64 " tokens", s->n);
+    if (s->n <= 0)
+        return error_set(e, s->path, make_again, "the shard says it has %" PRId64 " tokens", s->n);
     const int64_t expected = TOKENS_HEADER_BYTES + s->n * s->token_bytes;
     if (s->map_bytes != expected)
         return error_set(e, s->path, make_again,
@@ -72,15 +75,15 @@ static bool shard_open(struct TokenShard *s, int64_t n_vocab, Error *e) {
 }
 
 static int compare_shards(const void *a, const void *b) {
-    return strcmp(((const struct TokenShard *)a)->path, ((const struct TokenShard *)b)->path);
+    return strcmp(((const TokenShard *)a)->path, ((const TokenShard *)b)->path);
 }
 
 /* Paths of all DIR/SPLIT_*.bin, sorted. */
 static bool shards_list(Tokens *t, const char *dir, const char *split, Error *e) {
     DIR *d = opendir(dir);
     if (!d)
-        return error_set(e, dir, "Give a folder made by `puck tokenize`.", "cannot open the folder: %s",
-                         strerror(errno));
+        return error_set(e, dir, "Give a folder made by `puck tokenize`.",
+                         "cannot open the folder: %s", strerror(errno));
     const size_t length = strlen(split);
     bool good = true;
     for (struct dirent *entry; good && (entry = readdir(d));) {
@@ -89,11 +92,10 @@ static bool shards_list(Tokens *t, const char *dir, const char *split, Error *e)
         if (n < length + 5 || strncmp(name, split, length) != 0 || name[length] != '_' ||
             strcmp(name + n - 4, ".bin") != 0)
             continue;
-        struct TokenShard *shards =
-            realloc(t->shards, ((size_t)t->n_shards + 1) * sizeof *t->shards);
+        TokenShard *shards = realloc(t->shards, ((size_t)t->n_shards + 1) * sizeof *t->shards);
         CHECK(shards, "no memory for %d shards", t->n_shards + 1);
         t->shards = shards;
-        t->shards[t->n_shards] = (struct TokenShard){0};
+        t->shards[t->n_shards] = (TokenShard){0};
         good = path_join(t->shards[t->n_shards++].path, dir, name, e);
     }
     closedir(d);
@@ -141,15 +143,17 @@ void tokens_close(Tokens *t) {
 }
 
 void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out) {
-    CHECK(first >= 0 && n >= 0 && first <= t->n_tokens - n, "tokens %" PRId64 "..%" PRId64 " of %" PRId64,
-          first, first + n, t->n_tokens);
+    CHECK(first >= 0 && n >= 0 && first <= t->n_tokens - n,
+          "tokens %" PRId64 "..%" PRId64 " of %" PRId64, first, first + n, t->n_tokens);
     int low = 0; /* the shard that holds `first`: the last one that begins at or before it */
     for (int high = t->n_shards; high - low > 1;) {
         const int middle = (low + high) / 2;
-        if (t->shards[middle].first <= first) low = middle;
-        else high = middle;
+        if (t->shards[middle].first <= first)
+            low = middle;
+        else
+            high = middle;
     }
-    for (const struct TokenShard *s = t->shards + low; n > 0; s++) {
+    for (const TokenShard *s = t->shards + low; n > 0; s++) {
         const int64_t from = first - s->first, count = i64_min(n, s->n - from);
         const uint16_t *narrow = (const uint16_t *)s->tokens + from;
         if (s->token_bytes == 2)

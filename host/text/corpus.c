@@ -42,8 +42,7 @@ static bool bytes_read(Bytes *b, int fd, const char *name, Error *e) {
 static void document_add(Corpus *c, int64_t line) {
     if (c->n_documents + 1 >= c->document_capacity) {
         c->document_capacity = 2 * c->document_capacity + 16;
-        c->documents =
-            realloc(c->documents, (size_t)c->document_capacity * sizeof *c->documents);
+        c->documents = realloc(c->documents, (size_t)c->document_capacity * sizeof *c->documents);
         CHECK(c->documents, "no memory for %" PRId64 " documents", c->document_capacity);
     }
     c->documents[c->n_documents++] = (Document){c->text.n, c->n_sources - 1, line};
@@ -56,7 +55,8 @@ static bool line_add(Corpus *c, const char *line, int64_t bytes, int64_t number,
     char place[512];
     corpus_name(c, &c->documents[c->n_documents - 1], place, sizeof place);
     json_error_t fault;
-    json_t *object = json_loadb(line, (size_t)bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+    json_t *object =
+        json_loadb(line, (size_t)bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
     const json_t *text = json_object_get(object, field);
     bool good = json_is_string(text);
     if (!object)
@@ -132,7 +132,8 @@ static bool entry_add(Corpus *c, const FTSENT *entry, const char *field, const s
                              "the output folder lies within the input");
         return true;
     case FTS_DC:
-        return error_set(e, entry->fts_path, "Remove the link.", "the folder holds itself by a link");
+        return error_set(e, entry->fts_path, "Remove the link.",
+                         "the folder holds itself by a link");
     case FTS_DNR:
     case FTS_ERR:
     case FTS_NS:
@@ -190,6 +191,8 @@ void corpus_free(Corpus *c) {
 }
 
 void corpus_name(const Corpus *c, const Document *d, char *name, size_t size) {
-    if (d->line) snprintf(name, size, "%s:%" PRId64, c->sources[d->source], d->line);
-    else snprintf(name, size, "%s", c->sources[d->source]);
+    if (d->line)
+        snprintf(name, size, "%s:%" PRId64, c->sources[d->source], d->line);
+    else
+        snprintf(name, size, "%s", c->sources[d->source]);
 }

@@ -22,8 +22,9 @@ typedef struct Corpus {
     int n_sources;
 } Corpus;
 
-/* Reads files, folders (every regular file in and below them, by name) and "-", standard input. With a
- * field, inputs are JSON lines, and each text ends with a newline. A folder must not hold `output`. */
+/* Reads files, folders (every regular file in and below them, by name) and "-", standard input.
+ * With a field, inputs are JSON lines, and each text ends with a newline. A folder must not hold
+ * `output`. */
 bool corpus_read(Corpus *c, const char *const *inputs, int n_inputs, const char *field,
                  const char *output, Error *e);
 void corpus_free(Corpus *c);

@@ -60,8 +60,8 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
     return total;
 }
 
-static bool write_data(const Corpus *c, const Tokenizer *t, int64_t cut, int32_t *ids, DataWriter *w,
-                       TokenizeResult *result, Error *e) {
+static bool write_data(const Corpus *c, const Tokenizer *t, int64_t cut, int32_t *ids,
+                       DataWriter *w, TokenizeResult *result, Error *e) {
     DataMeta meta = {.n_vocab = t->n_vocab,
                      .train_bytes = cut,
                      .val_bytes = c->text.n - cut,

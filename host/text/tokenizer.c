@@ -42,8 +42,10 @@ bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e) {
     return true;
 }
 
-bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e) {
-    if (bytes == 0) return error_set(e, name, "Give a text with some characters.", "the text is empty");
+bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes,
+                         Error *e) {
+    if (bytes == 0)
+        return error_set(e, name, "Give a text with some characters.", "the text is empty");
     if (!utf8_check(name, text, bytes, e)) return false;
     uint8_t *seen = calloc(CODE_POINTS / 8, 1); /* one bit each */
     CHECK(seen, "no memory for a table of characters");
@@ -62,9 +64,11 @@ bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64
     bool good;
     if (code[0] == 0) { /* JSON libraries, the one used here among them, take no NUL in a key */
         char place[512];
-        utf8_place(place, sizeof place, name, text, (const char *)memchr(text, 0, (size_t)bytes) - text);
-        good = error_set(e, place, "Remove it, or use --tokenizer byte.",
-                         "the text holds the character U+0000, which a character tokenizer cannot have");
+        utf8_place(place, sizeof place, name, text,
+                   (const char *)memchr(text, 0, (size_t)bytes) - text);
+        good = error_set(
+            e, place, "Remove it, or use --tokenizer byte.",
+            "the text holds the character U+0000, which a character tokenizer cannot have");
     } else {
         good = tokenizer_from_codes(t, code, n, e);
     }

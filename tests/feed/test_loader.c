@@ -1,4 +1,5 @@
-/* Batches: coverage, order, purity, the row order for the embedding's gradient, the prefetch thread. */
+/* Batches: coverage, order, purity, the row order for the embedding's gradient, the prefetch
+ * thread. */
 #include "loader.h"
 #include "rng.h"
 
@@ -12,7 +13,7 @@
 /* n tokens in memory, as two shards: token i is i modulo n_vocab. */
 typedef struct Data {
     Tokens tokens;
-    struct TokenShard shards[2];
+    TokenShard shards[2];
     int32_t *ids;
 } Data;
 
@@ -20,9 +21,9 @@ static void data_make(Data *d, int64_t n, int64_t n_vocab) {
     d->ids = malloc((size_t)n * sizeof *d->ids);
     for (int64_t i = 0; i < n; i++) d->ids[i] = (int32_t)(i % n_vocab);
     const int64_t half = n / 2;
-    d->shards[0] = (struct TokenShard){.tokens = d->ids, .token_bytes = 4, .first = 0, .n = half};
-    d->shards[1] = (struct TokenShard){
-        .tokens = d->ids + half, .token_bytes = 4, .first = half, .n = n - half};
+    d->shards[0] = (TokenShard){.tokens = d->ids, .token_bytes = 4, .first = 0, .n = half};
+    d->shards[1] =
+        (TokenShard){.tokens = d->ids + half, .token_bytes = 4, .first = half, .n = n - half};
     d->tokens = (Tokens){.shards = d->shards, .n_shards = 2, .n_tokens = n};
 }
 
@@ -38,7 +39,8 @@ static void batch_make(Batch *b, int64_t rows) {
 
 static void every_window_once_an_epoch(void **state) {
     (void)state;
-    static const int64_t sizes[] = {2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 100, 1000, 1023, 4097};
+    static const int64_t sizes[] = {2,  3,  4,  5,  7,   8,    9,    15,  16,
+                                    17, 63, 64, 65, 100, 1000, 1023, 4097};
     static const int64_t contexts[] = {1, 2, 3, 8, 64};
     for (int64_t s = 0; s < COUNT_OF(sizes); s++)
         for (int64_t c = 0; c < COUNT_OF(contexts); c++) {
@@ -67,8 +69,8 @@ static void every_window_once_an_epoch(void **state) {
         }
 }
 
-/* Each of the 120 orders of 5 windows about equally often: the chi-square statistic of 119 degrees of
- * freedom has mean 119 and standard deviation 15.4; 200 is more than five of them away. */
+/* Each of the 120 orders of 5 windows about equally often: the chi-square statistic of 119 degrees
+ * of freedom has mean 119 and standard deviation 15.4; 200 is more than five of them away. */
 static void orders_are_equally_likely(void **state) {
     (void)state;
     const Tokens tokens = {.n_tokens = 6};
@@ -99,7 +101,8 @@ static void order_is_pinned(void **state) {
     const Tokens tokens = {.n_tokens = 1000};
     int64_t n;
     for (int64_t i = 0; i < COUNT_OF(shuffled); i++) {
-        const LoaderConfig a = {&tokens, 1, 100, 1, ORDER_SHUFFLE}, b = {&tokens, 1, 100, 1, ORDER_RANDOM};
+        const LoaderConfig a = {&tokens, 1, 100, 1, ORDER_SHUFFLE},
+                           b = {&tokens, 1, 100, 1, ORDER_RANDOM};
         assert_int_equal(loader_window(&a, i, &n), shuffled[i]);
         assert_int_equal(loader_window(&b, i, &n), random[i]);
     }
@@ -125,7 +128,8 @@ static void seeds_differ(void **state) {
     const Tokens tokens = {.n_tokens = 100001};
     for (int order = ORDER_SHUFFLE; order <= ORDER_RANDOM; order++) {
         int64_t same_seed = 0, same_epoch = 0, n;
-        const LoaderConfig a = {&tokens, 1, 100, 1, (DataOrder)order}, b = {&tokens, 1, 100, 2, (DataOrder)order};
+        const LoaderConfig a = {&tokens, 1, 100, 1, (DataOrder)order},
+                           b = {&tokens, 1, 100, 2, (DataOrder)order};
         for (int64_t i = 0; i < 1000; i++) {
             same_seed += loader_window(&a, i, &n) == loader_window(&b, i, &n);
             same_epoch += loader_window(&a, i, &n) == loader_window(&a, i + 1000, &n);
@@ -163,7 +167,8 @@ static void fill_shifts_targets(void **state) {
     free(d.ids);
 }
 
-/* A sequence depends on its sample index only: not on B, the batch's first sample or the epoch's end. */
+/* A sequence depends on its sample index only: not on B, the batch's first sample or the epoch's
+ * end. */
 static void fill_is_pure(void **state) {
     (void)state;
     Data d;
@@ -326,11 +331,16 @@ static void prefetch_stops_at_any_time(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_window_once_an_epoch), cmocka_unit_test(orders_are_equally_likely),
-        cmocka_unit_test(order_is_pinned),            cmocka_unit_test(random_offsets),
-        cmocka_unit_test(seeds_differ),               cmocka_unit_test(fill_shifts_targets),
-        cmocka_unit_test(fill_is_pure),               cmocka_unit_test(rows_sorted_by_token),
-        cmocka_unit_test(check_names_both),           cmocka_unit_test(prefetch_equals_fill),
+        cmocka_unit_test(every_window_once_an_epoch),
+        cmocka_unit_test(orders_are_equally_likely),
+        cmocka_unit_test(order_is_pinned),
+        cmocka_unit_test(random_offsets),
+        cmocka_unit_test(seeds_differ),
+        cmocka_unit_test(fill_shifts_targets),
+        cmocka_unit_test(fill_is_pure),
+        cmocka_unit_test(rows_sorted_by_token),
+        cmocka_unit_test(check_names_both),
+        cmocka_unit_test(prefetch_equals_fill),
         cmocka_unit_test(prefetch_stops_at_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens, with
- * memory bounded by the file; and as text: refused as no UTF-8, or encoded and decoded to itself. */
+/* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens,
+ * with memory bounded by the file; and as text: refused as no UTF-8, or encoded and decoded to
+ * itself. */
 #include "tokenizer.h"
 #include "utf8.h"
 #include <sanitizer/allocator_interface.h>
@@ -28,7 +29,8 @@ static void assert_round_trip(const Tokenizer *t, const char *text, int64_t byte
     for (int64_t i = 0; i < n; i++) {
         int32_t length;
         const char *token = tokenizer_text(t, ids[i], &length);
-        CHECK(at + length <= bytes && !memcmp(text + at, token, (size_t)length), "token %ld", (long)i);
+        CHECK(at + length <= bytes && !memcmp(text + at, token, (size_t)length), "token %ld",
+              (long)i);
         at += length;
     }
     CHECK(at == bytes, "%ld of %ld bytes", (long)at, (long)bytes);
@@ -49,7 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (int32_t i = 0; i < t.n_vocab; i++) {
             int32_t length, id;
             const char *token = tokenizer_text(&t, i, &length);
-            CHECK(tokenizer_encode(&t, "fuzz", token, length, &id, &e) == 1 && id == i, "token %d", (int)i);
+            CHECK(tokenizer_encode(&t, "fuzz", token, length, &id, &e) == 1 && id == i, "token %d",
+                  (int)i);
         }
         tokenizer_free(&t);
     } else {

@@ -1,4 +1,5 @@
-/* Any bytes as a token shard, and as meta.json: refused with a place, or tokens within the vocabulary. */
+/* Any bytes as a token shard, and as meta.json: refused with a place, or tokens within the
+ * vocabulary. */
 #include "loader.h"
 #include <stdio.h>
 #include <stdlib.h>

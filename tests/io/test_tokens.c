@@ -12,7 +12,7 @@
 
 /* A shard with this magic, version and count in its header, and `data` behind it. */
 static void write_shard(const char *name, int32_t magic, int32_t version, int32_t n,
-                               const void *data, int64_t bytes) {
+                        const void *data, int64_t bytes) {
     int32_t header[TOKENS_HEADER_BYTES / 4] = {magic, version, n};
     char *all = malloc(sizeof header + (size_t)bytes);
     memcpy(all, header, sizeof header);
@@ -100,8 +100,8 @@ static void refuses(void **state) {
     ASSERT_ERROR(&e, EXIT_FAILED, "none", "No such file");
 }
 
-/* Every cut is an error. A flipped bit is an error, or the token that it stands in changes, or (in the
- * unused part of the header) nothing does. */
+/* Every cut is an error. A flipped bit is an error, or the token that it stands in changes, or (in
+ * the unused part of the header) nothing does. */
 static void damaged_shard(void **state) {
     (void)state;
     const uint16_t data[] = {3, 1, 4, 1, 5};
@@ -173,8 +173,13 @@ static void meta_damaged(void **state) {
         whole[bit / 8] ^= (char)(1 << bit % 8);
     }
     free(whole);
-    static const char *const bad[] = {"[]", "{}", "{\"n_vocab\":-1}", "{\"n_vocab\":1e400}",
-                                      "{\"n_vocab\":65,\"n_train\":1.5}", "null", "{\"a\":1,\"a\":1}"};
+    static const char *const bad[] = {"[]",
+                                      "{}",
+                                      "{\"n_vocab\":-1}",
+                                      "{\"n_vocab\":1e400}",
+                                      "{\"n_vocab\":65,\"n_train\":1.5}",
+                                      "null",
+                                      "{\"a\":1,\"a\":1}"};
     for (int64_t i = 0; i < COUNT_OF(bad); i++) {
         scratch_text("meta.json", bad[i]);
         assert_false(data_meta_read(".", &meta, &e));
@@ -194,8 +199,9 @@ static bool write_folder(const char *output, int64_t n_vocab, int32_t step, int6
     int32_t *ids = malloc((size_t)n * sizeof *ids);
     for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(i * step % n_vocab);
     DataWriter *w = data_writer_begin(output, n_vocab, e);
-    const bool good = w && data_writer_split(w, "train", e) && data_writer_tokens(w, ids, n_train, e) &&
-                      data_writer_split(w, "val", e) && data_writer_tokens(w, ids + n_train, n_val, e) &&
+    const bool good = w && data_writer_split(w, "train", e) &&
+                      data_writer_tokens(w, ids, n_train, e) && data_writer_split(w, "val", e) &&
+                      data_writer_tokens(w, ids + n_train, n_val, e) &&
                       data_writer_finish(w, &tokenizer, meta, e);
     if (w) data_writer_end(w);
     free(ids);
@@ -227,7 +233,8 @@ static void write_and_read(void **state) {
     DataMeta meta;
     Error e;
     for (int i = 0; i < COUNT_OF(vocabs); i++) { /* each replaces the one before */
-        if (!write_folder("data/deep", vocabs[i], 7919, 150000, 70000, &meta, &e)) fail_msg("%s", e.text);
+        if (!write_folder("data/deep", vocabs[i], 7919, 150000, 70000, &meta, &e))
+            fail_msg("%s", e.text);
         assert_folder("data/deep", vocabs[i], 7919, 150000, 70000);
         assert_int_equal(count_files("data/deep"), 4);
         assert_int_equal(count_files("data/deep.tmp"), -1);
@@ -249,7 +256,8 @@ static void hash_tells_apart(void **state) {
     DataMeta meta[COUNT_OF(cases)], again;
     Error e;
     for (int i = 0; i < COUNT_OF(cases); i++) {
-        assert_true(write_folder("data", 65, cases[i].step, cases[i].n_train, cases[i].n_val, &meta[i], &e));
+        assert_true(write_folder("data", 65, cases[i].step, cases[i].n_train, cases[i].n_val,
+                                 &meta[i], &e));
         for (int j = 0; j < i; j++) assert_true(meta[i].data_hash != meta[j].data_hash);
     }
     assert_true(write_folder("data", 65, 7, 90, 10, &again, &e));
@@ -325,10 +333,10 @@ static void foreign_folders_stay(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        SCRATCH_TEST(read_across_shards),           SCRATCH_TEST(refuses),
-        SCRATCH_TEST(damaged_shard),                SCRATCH_TEST(meta_round_trip),
-        SCRATCH_TEST(meta_damaged),                 SCRATCH_TEST(write_and_read),
-        SCRATCH_TEST(hash_tells_apart),             SCRATCH_TEST(failed_write_changes_nothing),
+        SCRATCH_TEST(read_across_shards),   SCRATCH_TEST(refuses),
+        SCRATCH_TEST(damaged_shard),        SCRATCH_TEST(meta_round_trip),
+        SCRATCH_TEST(meta_damaged),         SCRATCH_TEST(write_and_read),
+        SCRATCH_TEST(hash_tells_apart),     SCRATCH_TEST(failed_write_changes_nothing),
         SCRATCH_TEST(foreign_folders_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

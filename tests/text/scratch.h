@@ -22,8 +22,8 @@ typedef struct Scratch {
     char folder[256], before[1024];
 } Scratch;
 
-/* Makes an empty temporary folder the working folder, so that tests name their files in short. A pair of
- * set-up and tear-down for cmocka. */
+/* Makes an empty temporary folder the working folder, so that tests name their files in short. A
+ * pair of set-up and tear-down for cmocka. */
 static inline int scratch_enter(void **state) {
     Scratch *s = malloc(sizeof *s);
     const char *root = getenv("TMPDIR");

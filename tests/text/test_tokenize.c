@@ -1,4 +1,5 @@
-/* Texts to data folders: counts, the split, joined inputs, JSON lines, errors that change nothing. */
+/* Texts to data folders: counts, the split, joined inputs, JSON lines, errors that change nothing.
+ */
 #include "scratch.h"
 #include "checkpoint.h"
 #include "loader.h"
@@ -30,7 +31,8 @@ static bool run(const Run *r, TokenizeResult *result, Error *e) {
 
 static bool exists(const char *path) { return access(path, F_OK) == 0; }
 
-/* The text of a split, from its tokens; NUL-terminated, the caller frees it. "" if there is no shard. */
+/* The text of a split, from its tokens; NUL-terminated, the caller frees it. "" if there is no
+ * shard. */
 static char *text_of(const char *split, int64_t *bytes) {
     Tokenizer tokenizer;
     Tokens t;
@@ -87,8 +89,9 @@ static void split_rounds_up(void **state) {
         int64_t n;
         double val_fraction;
         int64_t n_val;
-    } cases[] = {{10, 0.1, 1},  {11, 0.1, 2}, {30, 0.1, 3},  {3, 0.1, 1},  {100, 0.3, 30}, {70, 0.7, 49},
-                 {10, 0.9, 9},  {10, 0, 0},   {1, 0, 0},     {20, 0.15, 3}, {100, 0.07, 7}, {7, 0.5, 4}};
+    } cases[] = {{10, 0.1, 1},   {11, 0.1, 2},  {30, 0.1, 3},   {3, 0.1, 1},
+                 {100, 0.3, 30}, {70, 0.7, 49}, {10, 0.9, 9},   {10, 0, 0},
+                 {1, 0, 0},      {20, 0.15, 3}, {100, 0.07, 7}, {7, 0.5, 4}};
     char text[1000];
     memset(text, 'x', sizeof text);
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
@@ -105,7 +108,8 @@ static void split_rounds_up(void **state) {
 
 static void split_is_between_characters(void **state) {
     (void)state;
-    scratch_text("in.txt", "\xE2\x82\xAC\xC3\xA9 x\xF0\x9F\x98\x80"); /* euro, e-acute, space, x, smile */
+    scratch_text("in.txt",
+                 "\xE2\x82\xAC\xC3\xA9 x\xF0\x9F\x98\x80"); /* euro, e-acute, space, x, smile */
     assert_texts(&(Run){.inputs = {"in.txt"}, .val_fraction = 0.5}, "\xE2\x82\xAC\xC3\xA9",
                  " x\xF0\x9F\x98\x80");
     assert_texts(&(Run){.inputs = {"in.txt"}, .val_fraction = 0.2, .tokenizer = "byte"},
@@ -118,7 +122,8 @@ static void shakespeare_counts(void **state) {
     TokenizeResult result;
     Error e;
     int64_t bytes, n;
-    if (!run(&(Run){.inputs = {shakespeare}, .val_fraction = 0.1}, &result, &e)) fail_msg("%s", e.text);
+    if (!run(&(Run){.inputs = {shakespeare}, .val_fraction = 0.1}, &result, &e))
+        fail_msg("%s", e.text);
     assert_int_equal(result.n_train, 1003854);
     assert_int_equal(result.n_val, 111540);
     assert_int_equal(result.n_vocab, 65);
@@ -142,8 +147,9 @@ static void chunks_join(void **state) {
         int64_t bytes = 0, got;
         for (int i = 0; i < shift; i++) text[bytes++] = 'a';
         for (int64_t i = 0; i < n; i++)
-            bytes += utf8_write(text + bytes, 0x1F600 + (int32_t)rng_below(50, 1, 0, rng_site(RNG_TEST, 0),
-                                                                            (uint64_t)i));
+            bytes += utf8_write(
+                text + bytes,
+                0x1F600 + (int32_t)rng_below(50, 1, 0, rng_site(RNG_TEST, 0), (uint64_t)i));
         scratch_write("in.txt", text, bytes);
         TokenizeResult result;
         Error e;
@@ -188,8 +194,9 @@ static void standard_input(void **state) {
 
 static void json_lines(void **state) {
     (void)state;
-    scratch_text("in.jsonl", "{\"text\": \"h\\u00e9\", \"id\": 1}\n\n  \r\n{\"id\": 2, \"text\": \"\"}\n"
-                             "{\"text\": \"a\\nb\"}");
+    scratch_text("in.jsonl",
+                 "{\"text\": \"h\\u00e9\", \"id\": 1}\n\n  \r\n{\"id\": 2, \"text\": \"\"}\n"
+                 "{\"text\": \"a\\nb\"}");
     assert_texts(&(Run){.inputs = {"in.jsonl"}, .field = "text"}, "h\xC3\xA9\n\na\nb\n", "");
     scratch_text("b.jsonl", "{\"text\": \"z\"}\n");
     assert_texts(&(Run){.inputs = {"b.jsonl", "in.jsonl"}, .field = "text", .val_fraction = 0.4},
@@ -260,7 +267,9 @@ static void errors(void **state) {
         {{.inputs = {"latin1"}, .tokenizer = "t.json"}, 1, {"latin1:1:4", "0xe9"}},
         {{.inputs = {"nul"}}, 1, {"nul:1:2", "U+0000"}},
         {{.inputs = {"good", "euro"}, .tokenizer = "t.json"}, 1, {"euro:2:2", "U+20AC"}},
-        {{.inputs = {"euro"}, .tokenizer = "t.json", .val_fraction = 0.2}, 1, {"euro:2:2", "U+20AC"}},
+        {{.inputs = {"euro"}, .tokenizer = "t.json", .val_fraction = 0.2},
+         1,
+         {"euro:2:2", "U+20AC"}},
         {{.inputs = {"good"}, .tokenizer = "bpe"}, 2, {"--tokenizer", "\"bpe\"", "char, byte"}},
         {{.inputs = {"good"}, .tokenizer = "words.json"}, 1, {"words.json", "WordLevel"}},
         {{.inputs = {"good"}, .tokenizer = "good"}, 1, {"good", "JSON"}},
@@ -269,15 +278,18 @@ static void errors(void **state) {
         {{.inputs = {"number.jsonl"}, .field = "u"}, 1, {"number.jsonl:1", "\"u\""}},
         {{.inputs = {"twice.jsonl"}, .field = "t"}, 1, {"twice.jsonl:1", "duplicate"}},
         {{.inputs = {"list.jsonl"}, .field = "t"}, 1, {"list.jsonl:1"}},
-        {{.inputs = {"euro.jsonl"}, .field = "t", .tokenizer = "t.json"}, 1, {"euro.jsonl:2:1:2", "U+20AC"}},
+        {{.inputs = {"euro.jsonl"}, .field = "t", .tokenizer = "t.json"},
+         1,
+         {"euro.jsonl:2:1:2", "U+20AC"}},
         {{.inputs = {"."}}, 1, {"output folder lies within"}},
     };
     int64_t before, after;
     char *meta = scratch_read("data/meta.json", &before);
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         if (run(&cases[i].run, &result, &e)) fail_msg("case %d passed", (int)i);
-        scratch_error(&e, cases[i].code, (const char *const[]){cases[i].words[0], cases[i].words[1],
-                                                                cases[i].words[2], NULL});
+        scratch_error(
+            &e, cases[i].code,
+            (const char *const[]){cases[i].words[0], cases[i].words[1], cases[i].words[2], NULL});
         char *now = scratch_read("data/meta.json", &after);
         assert_int_equal(after, before);
         assert_memory_equal(now, meta, (size_t)before);
@@ -289,7 +301,8 @@ static void errors(void **state) {
 }
 
 int main(void) {
-    const char *path = getenv("PUCK_TEXT") ? getenv("PUCK_TEXT") : "../shared/data/tinyshakespeare.txt";
+    const char *path =
+        getenv("PUCK_TEXT") ? getenv("PUCK_TEXT") : "../shared/data/tinyshakespeare.txt";
     struct stat info;
     char real[4096];
     /* Only the text itself has the counts that the test expects. */
@@ -297,10 +310,14 @@ int main(void) {
         strlen(real) < sizeof shakespeare)
         strcpy(shakespeare, real);
     const struct CMUnitTest tests[] = {
-        SCRATCH_TEST(split_rounds_up), SCRATCH_TEST(split_is_between_characters),
-        SCRATCH_TEST(shakespeare_counts), SCRATCH_TEST(chunks_join),
-        SCRATCH_TEST(files_and_folders), SCRATCH_TEST(standard_input),
-        SCRATCH_TEST(json_lines), SCRATCH_TEST(given_tokenizer),
+        SCRATCH_TEST(split_rounds_up),
+        SCRATCH_TEST(split_is_between_characters),
+        SCRATCH_TEST(shakespeare_counts),
+        SCRATCH_TEST(chunks_join),
+        SCRATCH_TEST(files_and_folders),
+        SCRATCH_TEST(standard_input),
+        SCRATCH_TEST(json_lines),
+        SCRATCH_TEST(given_tokenizer),
         SCRATCH_TEST(errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

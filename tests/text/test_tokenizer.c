@@ -22,11 +22,26 @@ static void utf8_every_code_point(void **state) {
 static void utf8_refuses(void **state) {
     (void)state;
     static const char *const bad[] = {
-        "\x80",             "\xBF",         "\xC0\x80",         "\xC1\xBF",     /* stray, overlong */
-        "\xE0\x80\x80",     "\xE0\x9F\xBF", "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF",
-        "\xED\xA0\x80",     "\xED\xBF\xBF",                                     /* surrogates */
-        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xF8\x88\x80\x80\x80", "\xFF", /* too large */
-        "\xC3" "A",         "\xE2\x82" "A",     "\xF0\x9F\x98" "A",             /* cut short */
+        "\x80",
+        "\xBF",
+        "\xC0\x80",
+        "\xC1\xBF", /* stray, overlong */
+        "\xE0\x80\x80",
+        "\xE0\x9F\xBF",
+        "\xF0\x80\x80\x80",
+        "\xF0\x8F\xBF\xBF",
+        "\xED\xA0\x80",
+        "\xED\xBF\xBF", /* surrogates */
+        "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80",
+        "\xF8\x88\x80\x80\x80",
+        "\xFF", /* too large */
+        "\xC3"
+        "A",
+        "\xE2\x82"
+        "A",
+        "\xF0\x9F\x98"
+        "A", /* cut short */
     };
     for (int64_t i = 0; i < COUNT_OF(bad); i++) {
         Error e;
@@ -41,7 +56,9 @@ static void utf8_refuses(void **state) {
 
 static void char_exact(void **state) {
     (void)state;
-    const char text[] = "b\xC3\xA9" "b\n\xE2\x82\xAC" "a\xF0\x9F\x98\x80"; /* b e-acute b newline euro a smile */
+    const char text[] = "b\xC3\xA9"
+                        "b\n\xE2\x82\xAC"
+                        "a\xF0\x9F\x98\x80"; /* b e-acute b newline euro a smile */
     const int32_t expected[] = {2, 3, 2, 0, 4, 1, 5};
     Tokenizer t;
     Error e;
@@ -82,17 +99,18 @@ static void char_errors(void **state) {
 
 /* A text of `n` characters with all kinds of code points, every one of which JSON can hold. */
 static int64_t random_text(char *text, int64_t n, uint64_t seed) {
-    static const int32_t awkward[] = {1,      '\t',   '\n',   '\r',   0x1B,   '"',     '\\',    '/',
-                                      0x7F,   0x85,   0xA0,   0xAD,   0x301,  0x2028,  0x2029,  0xFEFF,
-                                      0xFFFD, 0xFFFE, 0xFFFF, 0xD7FF, 0xE000, 0x10000, 0x1F600, 0x10FFFF};
+    static const int32_t awkward[] = {1,      '\t',   '\n',   '\r',    0x1B,    '"',
+                                      '\\',   '/',    0x7F,   0x85,    0xA0,    0xAD,
+                                      0x301,  0x2028, 0x2029, 0xFEFF,  0xFFFD,  0xFFFE,
+                                      0xFFFF, 0xD7FF, 0xE000, 0x10000, 0x1F600, 0x10FFFF};
     static const int64_t ranges[] = {128, 0x800, 0xD800, 0x110000};
     char *at = text;
     for (int64_t i = 0; i < n; i++) {
         const uint64_t range = rng_below(5, seed, 0, rng_site(RNG_TEST, 0), (uint64_t)i);
         int32_t code = awkward[i % COUNT_OF(awkward)];
         if (range < 4)
-            code = 1 + (int32_t)rng_below((uint64_t)ranges[range] - 1, seed, 1, rng_site(RNG_TEST, 0),
-                                          (uint64_t)i);
+            code = 1 + (int32_t)rng_below((uint64_t)ranges[range] - 1, seed, 1,
+                                          rng_site(RNG_TEST, 0), (uint64_t)i);
         if (code >= 0xD800 && code <= 0xDFFF) code -= 0x800;
         at += utf8_write(at, code);
     }
@@ -169,10 +187,12 @@ static void byte_exact(void **state) {
 /* ---- tokenizer.json ---- */
 
 static const char sample[] =
-    "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":null,"
+    "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":"
+    "null,"
     "\"pre_tokenizer\":null,\"post_processor\":null,\"decoder\":{\"type\":\"Fuse\"},\"model\":{"
     "\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
-    "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":false,"
+    "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":"
+    "false,"
     "\"vocab\":{\"a\":2,\"\\u00e9\":0,\"\\n\":1},\"merges\":[]}}";
 
 /* The sample with the first `from` replaced by `to`. */
@@ -203,13 +223,17 @@ static void json_refuses(void **state) {
         {"\"1.0\"", "\"2.0\"", "`version` is \"2.0\""},
         {"\"truncation\":null", "\"truncation\":{\"max_length\":5}", "`truncation`"},
         {"\"padding\":null", "\"padding\":{}", "`padding`"},
-        {"\"added_tokens\":[]", "\"added_tokens\":[{\"id\":3,\"content\":\"<s>\"}]", "`added_tokens`"},
+        {"\"added_tokens\":[]", "\"added_tokens\":[{\"id\":3,\"content\":\"<s>\"}]",
+         "`added_tokens`"},
         {"\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}", "Lowercase"},
-        {"\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"Whitespace\"}", "`pre_tokenizer.type`"},
+        {"\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"Whitespace\"}",
+         "`pre_tokenizer.type`"},
         {"\"pre_tokenizer\":null", "\"pre_tokenizer\":7", "`pre_tokenizer` is 7"},
-        {"\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}", "add_prefix_space"},
+        {"\"pre_tokenizer\":null", "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}",
+         "add_prefix_space"},
         {"\"pre_tokenizer\":null",
-         "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "add_prefix_space"},
+         "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}",
+         "add_prefix_space"},
         {"\"pre_tokenizer\":null",
          "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", "`decoder.type`"},
         {"\"post_processor\":null", "\"post_processor\":{}", "`post_processor`"},
@@ -220,7 +244,8 @@ static void json_refuses(void **state) {
         {"\"dropout\":null", "\"dropout\":0.1", "`model.dropout` is 0.1"},
         {"\"unk_token\":null", "\"unk_token\":\"a\"", "`model.unk_token`"},
         {"\"unk_token\":null", "\"unk_token\":5", "`model.unk_token`"},
-        {"\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"", "subword_prefix"},
+        {"\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"",
+         "subword_prefix"},
         {"\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "end_of_word_suffix"},
         {"\"byte_fallback\":false", "\"byte_fallback\":true", "byte_fallback"},
         {"\"merges\":[]", "\"merges\":[\"a a\"]", "`model.merges`"},
@@ -277,7 +302,8 @@ static void json_accepts(void **state) {
     tokenizer_free(&plain);
 }
 
-/* Damage gives a clear error or a tokenizer that is whole: it encodes its own tokens to their ids. */
+/* Damage gives a clear error or a tokenizer that is whole: it encodes its own tokens to their ids.
+ */
 static bool parse_damaged(const char *json, int64_t bytes) {
     Tokenizer t;
     Error e = {0};
@@ -342,12 +368,18 @@ static void hash_tells_apart(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(utf8_every_code_point), cmocka_unit_test(utf8_refuses),
-        cmocka_unit_test(char_exact),            cmocka_unit_test(char_errors),
-        SCRATCH_TEST(char_random),           SCRATCH_TEST(byte_exact),
-        SCRATCH_TEST(json_order_of_ids),     cmocka_unit_test(json_refuses),
-        cmocka_unit_test(json_accepts),          cmocka_unit_test(json_damaged),
-        SCRATCH_TEST(json_missing_file),     cmocka_unit_test(hash_tells_apart),
+        cmocka_unit_test(utf8_every_code_point),
+        cmocka_unit_test(utf8_refuses),
+        cmocka_unit_test(char_exact),
+        cmocka_unit_test(char_errors),
+        SCRATCH_TEST(char_random),
+        SCRATCH_TEST(byte_exact),
+        SCRATCH_TEST(json_order_of_ids),
+        cmocka_unit_test(json_refuses),
+        cmocka_unit_test(json_accepts),
+        cmocka_unit_test(json_damaged),
+        SCRATCH_TEST(json_missing_file),
+        cmocka_unit_test(hash_tells_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
