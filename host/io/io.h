@@ -32,8 +32,8 @@ bool json_get_bool(json_t *object, const char *path, const char *key, bool *valu
 /* 16 hexadecimal digits of text: JSON numbers lose bits beyond 2^53. */
 bool json_get_hash(json_t *object, const char *path, const char *key, uint64_t *value, Error *e);
 
-/* Parts of a checkpoint's folder, see checkpoint.h for what reads them. The manifest comes last: it
- * makes every file that is in the folder durable, and lists it. */
+/* Parts of a checkpoint's folder, see checkpoint.h for what reads them. Each file is durable when its
+ * function returns; the manifest comes last, and makes the folder durable too. */
 bool weights_write(const char *folder, Model *m, Error *e);
 bool optim_write(const char *folder, Model *m, Error *e);
 bool config_write(const char *folder, const ModelConfig *c, Error *e);

@@ -17,8 +17,7 @@ typedef struct Digest {
     char hash[17]; /* hexadecimal, compared as text */
 } Digest;
 
-/* With `sync`, also makes the file durable. */
-static bool digest_file(const char *path, bool sync, Digest *d, Error *e) {
+static bool digest_file(const char *path, Digest *d, Error *e) {
     enum { BLOCK = 1 << 20 };
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *block = malloc(BLOCK);
@@ -32,9 +31,8 @@ static bool digest_file(const char *path, bool sync, Digest *d, Error *e) {
         XXH3_64bits_update(hash, block, (size_t)n);
         d->bytes += n;
     }
-    if (n == 0 && sync && fsync(fd) != 0) n = -1;
     snprintf(d->hash, sizeof d->hash, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(hash));
-    if (n < 0) error_set(e, path, NULL, "cannot %s: %s", sync ? "save" : "read", strerror(errno));
+    if (n < 0) error_set(e, path, NULL, "cannot read: %s", strerror(errno));
     if (fd >= 0) close(fd);
     XXH3_freeState(hash);
     free(block);
@@ -57,8 +55,7 @@ bool manifest_write(const char *folder, Error *e) {
     fputs("{\"files\": {\n", out);
     for (int i = 0; i < n; i++) {
         Digest d = {0};
-        good = good && path_join(path, folder, names[i]->d_name, e) &&
-               digest_file(path, true, &d, e);
+        good = good && path_join(path, folder, names[i]->d_name, e) && digest_file(path, &d, e);
         fprintf(out, "  \"%s\": {\"bytes\": %ld, \"xxh3\": \"%s\"}%s\n", names[i]->d_name,
                 (long)d.bytes, d.hash, i + 1 < n ? "," : "");
         free(names[i]);
@@ -81,7 +78,7 @@ static bool verify_file(const char *folder, const char *name, json_t *entry, con
         return error_set(e, manifest, NULL, "the manifest's entry %.100s is broken", name);
     Digest d;
     if (!json_get_int(entry, manifest, "bytes", 0, INT64_MAX, &bytes, e) ||
-        !path_join(path, folder, name, e) || !digest_file(path, false, &d, e))
+        !path_join(path, folder, name, e) || !digest_file(path, &d, e))
         return false;
     if (d.bytes != bytes)
         return error_set(e, path, NULL, "the file has %ld bytes, where the manifest has %ld",

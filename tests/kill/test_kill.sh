@@ -1,0 +1,3 @@
+#!/bin/bash
+# The everyday sample of `make test-kill`.
+exec bash tests/kill/kill.sh "${KILLS:-5}"
