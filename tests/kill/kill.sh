@@ -6,7 +6,7 @@
 set -u
 . tests/tap.sh
 . tests/train/small.sh
-kills=${1:-200}
+kills=${1:-${KILLS:-200}}
 seed=${SEED:-$$}
 RANDOM=$seed
 steps=60
