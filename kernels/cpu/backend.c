@@ -68,9 +68,9 @@ static int64_t memory_info(const char *field) {
     return (int64_t)kib * 1024;
 }
 
-/* Large blocks are asked for against what is free now: Linux would promise more, and kill the program
- * at first touch. Their pages are touched first by the threads, so that each node's memory serves its
- * own, and are huge ones, which spares most misses in the address translation. */
+/* Large blocks are asked for against what is free now: Linux would promise more, and kill the
+ * program at first touch. Their pages are touched first by the threads, so that each node's memory
+ * serves its own, and are huge ones, which spares most misses in the address translation. */
 static void *memory_alloc(Backend *b, int64_t bytes) {
     (void)b;
     const bool large = bytes >= HUGE_PAGE;
@@ -185,9 +185,9 @@ static bool cpu_suffices(Error *e) {
                      "this CPU lacks %s, which this build of puck needs", missing);
 }
 
-/* Results and operands too small to be normal count as zero, on every thread: an operation on such a
- * number costs about a hundred cycles, and Adam's moments of rarely seen tokens decay into that range
- * and stay there. Threads that are started later inherit the setting. */
+/* Results and operands too small to be normal count as zero, on every thread: an operation on such
+ * a number costs about a hundred cycles, and Adam's moments of rarely seen tokens decay into that
+ * range and stay there. Threads that are started later inherit the setting. */
 static void flush_denormals(void) {
 #pragma omp parallel
     {

@@ -1,4 +1,4 @@
-/* Residual add + LayerNorm or RMSNorm (ops.h), a row at a time. RMSNorm is LayerNorm with mean 0. */
+/* Residual add + LayerNorm or RMSNorm (ops.h), a row at a time. RMSNorm is LayerNorm of mean 0. */
 #include "mask.h"
 
 /* Columns masked at once; the mask stays in the first-level cache. */
@@ -44,9 +44,9 @@ static void scale_row(real *restrict y, const real *restrict x, int64_t C, real 
         y[c] = (x[c] - mean) * rstd * (w ? w[c] : 1) + (b ? b[c] : 0);
 }
 
-void OP(cpu_residual_norm_forward)(const OpContext *cx, Tensor res, Tensor y, Tensor mean, Tensor rstd,
-                                   Tensor res_in, Tensor x, Tensor w, Tensor b, NormKind kind,
-                                   double eps, Dropout drop) {
+void OP(cpu_residual_norm_forward)(const OpContext *cx, Tensor res, Tensor y, Tensor mean,
+                                   Tensor rstd, Tensor res_in, Tensor x, Tensor w, Tensor b,
+                                   NormKind kind, double eps, Dropout drop) {
     const int64_t N = res_in.dim[0], C = res_in.dim[1];
     CHECK_TENSOR(res_in, REAL_DTYPE, N, C);
     CHECK_TENSOR(y, REAL_DTYPE, N, C);
@@ -78,8 +78,9 @@ void OP(cpu_residual_norm_forward)(const OpContext *cx, Tensor res, Tensor y, Te
 
 /* ---- backward ---- */
 
-/* Column sums in a fixed order: the rows are cut into at most MOST_CHUNKS chunks of LEAST_ROWS rows or
- * more, by N alone; each chunk leaves its sums in scratch, then every column adds its chunks in order. */
+/* Column sums in a fixed order: the rows are cut into at most MOST_CHUNKS chunks of LEAST_ROWS rows
+ * or more, by N alone; each chunk leaves its sums in scratch, then every column adds its chunks in
+ * order. */
 enum { LEAST_ROWS = 32, MOST_CHUNKS = 64, SUMS = 3 }; /* of dw, db, dbias_prev */
 
 static int64_t rows_per_chunk(int64_t N) {
@@ -146,9 +147,10 @@ static void add_chunks(const Tensor sums[SUMS], const real *partial, int64_t n_c
     }
 }
 
-void OP(cpu_residual_norm_backward)(const OpContext *cx, Tensor dres, Tensor dx, Tensor dw, Tensor db,
-                                    Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
-                                    Tensor rstd, Tensor w, NormKind kind, Dropout drop) {
+void OP(cpu_residual_norm_backward)(const OpContext *cx, Tensor dres, Tensor dx, Tensor dw,
+                                    Tensor db, Tensor dbias_prev, Tensor dy, Tensor res,
+                                    Tensor mean, Tensor rstd, Tensor w, NormKind kind,
+                                    Dropout drop) {
     const int64_t N = dres.dim[0], C = dres.dim[1];
     const bool centred = kind == NORM_LAYER;
     CHECK_TENSOR(dres, REAL_DTYPE, N, C);

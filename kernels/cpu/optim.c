@@ -1,8 +1,8 @@
 /* Gradient norm with the check for non-finite values, and AdamW (ops.h). */
 #include "common.h"
 
-/* A tensor's squares are summed in at most MOST_PIECES pieces, cut by its length alone, each in double,
- * then added in order. In double the squares of finite floats cannot overflow. */
+/* A tensor's squares are summed in at most MOST_PIECES pieces, cut by its length alone, each in
+ * double, then added in order. In double the squares of finite floats cannot overflow. */
 enum { MOST_PIECES = 256, LEAST_PIECE = 16384 };
 
 static double sum_squares(const real *x, int64_t n) {
@@ -62,8 +62,8 @@ static AdamWStep adamw_step(const StepParams *p, const StepResult *result, AdamW
                        .weight_decay = (real)c.weight_decay};
 }
 
-/* Elements of one task. Fixed, so that each element is in the same vector lane or loop tail whatever
- * the number of threads. */
+/* Elements of one task. Fixed, so that each element is in the same vector lane or loop tail
+ * whatever the number of threads. */
 enum { ADAMW_BLOCK = 4096 };
 
 static void adamw_block(real *restrict w, real *restrict m, real *restrict v,

@@ -1,8 +1,8 @@
 /* The case table of the ops: every suite of tests/ops walks it, and so does `puck bench ops` (hot).
  *
- * Besides everyday shapes it holds the awkward ones: one row, one position, sizes that divide no vector
- * or tile, one token in every row, rows of a micro-batch in the middle of a batch. A new kernel adds
- * rows for each of its branches. */
+ * Besides everyday shapes it holds the awkward ones: one row, one position, sizes that divide no
+ * vector or tile, one token in every row, rows of a micro-batch in the middle of a batch. A new
+ * kernel adds rows for each of its branches. */
 #pragma once
 #include "ops.h"
 

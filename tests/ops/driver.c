@@ -18,7 +18,7 @@ static void encode(void *to, const double *from, int64_t n, DType type) {
         if (type == DTYPE_F64) ((double *)to)[i] = from[i];
         else if (type == DTYPE_F32) ((float *)to)[i] = f;
         else if (type == DTYPE_I32) ((int32_t *)to)[i] = (int32_t)from[i];
-        else if (type == DTYPE_BF16) ((uint16_t *)to)[i] = (uint16_t)(bits >> 16); /* rounded before */
+        else if (type == DTYPE_BF16) ((uint16_t *)to)[i] = (uint16_t)(bits >> 16); /* is rounded */
         else CHECK(false, "dtype %s", dtype_name(type));
     }
 }
@@ -245,8 +245,9 @@ static double roundoff(DType t) {
     return t == DTYPE_F64 ? 0x1p-53 : t == DTYPE_F32 ? 0x1p-24 : 0x1p-9;
 }
 
-/* The longest sum of an op: after n additions of numbers of random sign, both the sum and its rounding
- * error grow like sqrt(n) times the summands, the error with one more factor sqrt(n) * roundoff. */
+/* The longest sum of an op: after n additions of numbers of random sign, both the sum and its
+ * rounding error grow like sqrt(n) times the summands, the error with one more factor sqrt(n) *
+ * roundoff. */
 static int64_t longest_sum(const OpCase *c) {
     const OpShape *s = &c->shape;
     const int64_t N = s->B * s->T, context = i64_max(s->T, c->context);
@@ -267,9 +268,10 @@ static int64_t longest_sum(const OpCase *c) {
     }
 }
 
-/* ROUNDINGS: an act value is rounded when it is stored, and about once more on the way (probabilities
- * that enter a product, say). SUMS: the constant of the argument above, and the few operations that
- * follow a sum. On cpu the errors seen are at most two thirds of the bound, most a tenth. */
+/* ROUNDINGS: an act value is rounded when it is stored, and about once more on the way
+ * (probabilities that enter a product, say). SUMS: the constant of the argument above, and the few
+ * operations that follow a sum. On cpu the errors seen are at most two thirds of the bound, most a
+ * tenth. */
 double call_tolerance(const Call *call) {
     const double ROUNDINGS = 2, SUMS = 2;
     return ROUNDINGS * roundoff(call->act) +

@@ -1,5 +1,5 @@
-/* One call of one op, its operands in host memory as doubles: made from a case, run on any back end or
- * by the plain loops of reference.c, and compared. */
+/* One call of one op, its operands in host memory as doubles: made from a case, run on any back end
+ * or by the plain loops of reference.c, and compared. */
 #pragma once
 #include "cases.h"
 
@@ -50,8 +50,8 @@ int64_t call_random(const Call *call, const char *use, int64_t i, int64_t n);
 
 /* ---- exact.c ---- */
 
-/* The same with small integers whose results have one right answer in any order of summation; false if
- * the shape has none. May change rates and constants of the case. */
+/* The same with small integers whose results have one right answer in any order of summation; false
+ * if the shape has none. May change rates and constants of the case. */
 bool call_make_exact(Call *call, const OpCase *c, DType act, DType master);
 
 /* ---- reference.c ---- */

@@ -1,5 +1,5 @@
-/* Inputs whose results are exact: small integers and powers of two, with saturated softmaxes and GELUs,
- * so that any correct order of operations gives the same bits. */
+/* Inputs whose results are exact: small integers and powers of two, with saturated softmaxes and
+ * GELUs, so that any correct order of operations gives the same bits. */
 #include "driver.h"
 #include <math.h>
 #include <string.h>
@@ -14,8 +14,8 @@ static void integers(Call *call, const char *name, int64_t most, double unit) {
 /* GELU of this is itself and of its negative is 0, even in a double. */
 static const double SATURATED = 64;
 
-/* 0 or SATURATED: the slope of GELU is 1/2 and 1. (Far below 0 an implementation may stop at the last
- * value that it can represent, so the slope there has no one right answer.) */
+/* 0 or SATURATED: the slope of GELU is 1/2 and 1. (Far below 0 an implementation may stop at the
+ * last value that it can represent, so the slope there has no one right answer.) */
 static void half_saturated(Call *call, const char *name) {
     const Operand *o = call_find(call, name);
     for (int64_t i = 0; o && o->value && i < operand_count(o); i++)
@@ -33,7 +33,7 @@ static void exact_linear(Call *call) {
     if (!forward) half_saturated(call, "aux");
 }
 
-/* ---- norm: every row is m + s * (+1 or -1), as many of each, so its mean is m and its deviation s ---- */
+/* ---- norm: a row is m + s * (+1 or -1), as many of each: its mean is m, its deviation s ---- */
 
 typedef struct NormRow {
     double mean, deviation; /* the deviation is a power of two */
@@ -65,8 +65,8 @@ static bool exact_norm_forward(Call *call, int64_t N, int64_t C) {
     return C % 4 == 0;
 }
 
-/* g = a + m + k * xhat with a = (z, z, -z, -z) on each four columns, which is orthogonal to 1 and to
- * xhat: so mean(g) = m and mean(g * xhat) = k. */
+/* g = a + m + k * xhat with a = (z, z, -z, -z) on each four columns, which is orthogonal to 1 and
+ * to xhat: so mean(g) = m and mean(g * xhat) = k. */
 static bool exact_norm_backward(Call *call, int64_t N, int64_t C) {
     double *dy = call_value(call, "dy"), *w = call_value(call, "w"), *res = call_value(call, "res");
     double *mean = call_value(call, "mean"), *rstd = call_value(call, "rstd");
@@ -87,8 +87,8 @@ static bool exact_norm_backward(Call *call, int64_t N, int64_t C) {
 
 /* ---- attention: row i attends to one row j, all other probabilities are 0 in a double ---- */
 
-/* Keys are 2048 times the bits of j as +1 and -1, each bit repeated, and a query is the code of its j:
- * a wrong key scores at least 1024 less. Scores are integers where sqrt(D) is a power of two. */
+/* Keys are 2048 times the bits of j as +1 and -1, each bit repeated, and a query is the code of its
+ * j: a wrong key scores at least 1024 less. Scores are integers where sqrt(D) is a power of two. */
 enum { CODE_BITS = 9, KEY = 2048 };
 
 static double code(int64_t j, int64_t d, int64_t D) {

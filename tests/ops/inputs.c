@@ -240,12 +240,13 @@ int64_t call_random(const Call *call, const char *use, int64_t i, int64_t n) {
 
 static void fill_random(Call *call) {
     for (int k = 0; k < call->n_operands; k++) {
-        Operand *o = &call->operand[k];
+        const Operand *o = &call->operand[k];
         const uint32_t site = site_of(o->name);
-        for (int64_t i = 0; o->value && i < operand_count(o); i++)
-            o->value[i] = o->type == OPERAND_INT ? -77
-                          : o->use == USE_OUT    ? NAN
-                                                 : rng_normal(call->params.seed, 0, site, (uint64_t)i);
+        for (int64_t i = 0; o->value && i < operand_count(o); i++) {
+            if (o->type == OPERAND_INT) o->value[i] = -77;
+            else if (o->use == USE_OUT) o->value[i] = NAN;
+            else o->value[i] = rng_normal(call->params.seed, 0, site, (uint64_t)i);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-/* Every op by the formula in ops.h, in double, one plain loop after the other. Slow and short: nothing
- * here is shared with the kernels that it checks. */
+/* Every op by the formula in ops.h, in double, one plain loop after the other. Slow and short:
+ * nothing here is shared with the kernels that it checks. */
 #include "driver.h"
 #include "rng.h"
 #include <math.h>
@@ -242,8 +242,8 @@ static void attention_decode(Call *call, OpShape s) {
                 memset(out, 0, (size_t)D * sizeof *out);
                 for (int pass = 0; pass < 3; pass++)
                     for (int64_t j = 0; j <= before + t; j++) {
-                        const double u =
-                            dot(qkv + at.q + t * at.R, k_cache + cache + j * D, D) / sqrt((double)D);
+                        const double *q = qkv + at.q + t * at.R;
+                        const double u = dot(q, k_cache + cache + j * D, D) / sqrt((double)D);
                         if (pass == 0) most = fmax(most, u);
                         if (pass == 1) sum += exp(u - most);
                         for (int64_t d = 0; pass == 2 && d < D; d++)

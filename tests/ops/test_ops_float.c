@@ -1,5 +1,5 @@
-/* The float build of the cpu ops against the double build, on every case, on inputs that both can hold.
- * The bound grows with the square root of the longest sum: driver.c, call_tolerance. */
+/* The float build of the cpu ops against the double build, on every case, on inputs that both can
+ * hold. The bound grows with the square root of the longest sum: driver.c, call_tolerance. */
 #include "driver.h"
 #include <math.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
-/* Gradients of the double build against differences of its own forward ops. For f(x) = sum(outputs * u)
- * with random u, and one random direction d over all inputs at once:
+/* Gradients of the double build against differences of its own forward ops. For
+ * f(x) = sum(outputs * u) with random u, and one random direction d over all inputs at once:
  *   g . d = (f(x + h d) - f(x - h d)) / 2h
- * As d is N(0, 1), g . d is of the size |g|, by which the difference is judged: a fault in any gradient,
- * of any input, shows as its share of |g|. */
+ * As d is N(0, 1), g . d is of the size |g|, by which the difference is judged: a fault in any
+ * gradient, of any input, shows as its share of |g|. */
 #include "driver.h"
 #include "rng.h"
 #include <math.h>
@@ -12,9 +12,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-/* With h = 1e-5 the third derivative (1 to 100 times the first, here) costs h^2 / 6 times that, 2e-9 at
- * most. The rounding of f, 1e-16 |f|, is divided by 2h |g|: 1e-8 where f is a mean of 768 losses and |g|
- * therefore 1/30, a tenth of that elsewhere. */
+/* With h = 1e-5 the third derivative (1 to 100 times the first, here) costs h^2 / 6 times that,
+ * 2e-9 at most. The rounding of f, 1e-16 |f|, is divided by 2h |g|: 1e-8 where f is a mean of 768
+ * losses and |g| therefore 1/30, a tenth of that elsewhere. */
 static const double STEP = 1e-5, BOUND = 5e-8;
 
 typedef enum WireKind {
@@ -72,7 +72,7 @@ typedef struct Check {
     Call forward, backward;
 } Check;
 
-/* Of a wire: u of a SEED, d of a GRAD or BIAS. The classifier's u is what its gradient has built in. */
+/* Of a wire: u of a SEED, d of a GRAD or BIAS. The classifier's gradient has its u built in. */
 static double random_of(const Check *check, int64_t wire, int64_t i) {
     if (check->pair->forward == OP_CLASSIFIER && check->pair->wire[wire].kind == SEED)
         return check->forward.params.loss_scale;
@@ -90,7 +90,7 @@ static Operand *backward_operand(Check *check, int64_t wire) {
     return o && o->value ? o : NULL;
 }
 
-/* x = activation(x), by the op: linear_backward_input goes through the activation before its layer. */
+/* x = activation(x), by the op: linear_backward_input also passes the one before its layer. */
 static void activate(Check *check, Call *call) {
     OpCase c = check->backward.c;
     c.op = OP_ACTIVATION_FORWARD;

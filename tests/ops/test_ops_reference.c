@@ -1,5 +1,5 @@
-/* The double build of the cpu ops against plain loops over the formulas of ops.h, on every case. So the
- * oracle of all other back ends is itself held to the formulas. */
+/* The double build of the cpu ops against plain loops over the formulas of ops.h, on every case. So
+ * the oracle of all other back ends is itself held to the formulas. */
 #include "driver.h"
 #include <math.h>
 #include <setjmp.h>

@@ -38,8 +38,9 @@ static void test_threads(void **state) {
     assert_true(driver_covers(counts, NULL, NULL));
 }
 
-/* Operands with half the elements in a call of half the batch are cut; others (weights, sums over all
- * rows) are whole. Elements of operand k's part in the first or second half; 0: it is not cut. */
+/* Operands with half the elements in a call of half the batch are cut; others (weights, sums over
+ * all rows) are whole. Elements of operand k's part in the first or second half; 0: it is
+ * not cut. */
 static int64_t cut(const Call *half, const Call *whole, int k) {
     const int64_t n = operand_count(&half->operand[k]);
     return whole->operand[k].value && 2 * n == operand_count(&whole->operand[k]) ? n : 0;
@@ -64,7 +65,7 @@ static void check_half(const OpCase *c, const Call *inputs, const Call *outputs,
         const int64_t n = cut(&half, inputs, k);
         if (n && o->use & USE_OUT &&
             memcmp(o->value, outputs->operand[k].value + part * n, (size_t)n * sizeof *o->value))
-            fail_msg("%s, %s, half %d differs from the whole batch", op_names[c->op], o->name, part);
+            fail_msg("%s, %s, half %d differs from the whole", op_names[c->op], o->name, part);
     }
     call_free(&half);
 }
