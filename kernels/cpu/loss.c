@@ -1,7 +1,7 @@
 /* Softmax + cross-entropy, fused, and the sum of losses (ops.h). */
 #include "common.h"
 
-/* Exponentials of a run are summed in `real`, runs in double: 50000 of them keep their last bits. */
+/* Exponentials of a run are summed in `real`, runs in double: 50000 keep their last bits. */
 enum { RUN = 1024 };
 
 /* Sum of exp(x - shift); kept in `keep` if that is not NULL. keep may be x. */
