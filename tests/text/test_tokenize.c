@@ -142,7 +142,7 @@ static void shakespeare_counts(void **state) {
 static void chunks_join(void **state) {
     (void)state;
     const int64_t n = 800000;
-    char *text = malloc((size_t)n * 4);
+    char *text = malloc((size_t)n * 4 + 4);
     for (int shift = 0; shift < 4; shift++) {
         int64_t bytes = 0, got;
         for (int i = 0; i < shift; i++) text[bytes++] = 'a';
