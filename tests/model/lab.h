@@ -94,8 +94,8 @@ static inline int64_t lab_live(const Model *m, const Param *p) {
     return tensor_count(p->w) / p->w.dim[0] * (vocab ? m->config.vocab : p->w.dim[0]);
 }
 
-/* Weights far from their usual start, so that every term shows: matrices and biases N(0, 0.2^2), norm
- * weights around 1. */
+/* Weights far from their usual start, so that every term shows: matrices and biases N(0, 0.2^2),
+ * norm weights around 1. */
 static inline void lab_randomise(Model *m, uint64_t seed) {
     for (int i = 0; i < m->n_params; i++) {
         Param *p = &m->params[i];
@@ -126,7 +126,8 @@ static inline int64_t lab_valid(const int32_t *targets, int64_t n) {
     return valid;
 }
 
-/* Puts a batch of use.B x use.T on the device, with the embedding's order: rows by token, stable. */
+/* Puts a batch of use.B x use.T on the device, with the embedding's order: rows by token,
+ * stable. */
 static inline void lab_batch(Model *m, const int32_t *tokens, const int32_t *targets) {
     const int64_t n = m->use.B * m->use.T;
     model_write(m, m->tokens, tokens);
@@ -147,7 +148,8 @@ static inline void lab_batch(Model *m, const int32_t *tokens, const int32_t *tar
     free(starts);
 }
 
-/* A step number `step` (from 1) over one batch whose first sequence has the global number `sample`. */
+/* A step number `step` (from 1) over one batch whose first sequence has the global number
+ * `sample`. */
 static inline StepParams lab_params(const Model *m, uint32_t step, int64_t sample, int64_t valid) {
     return (StepParams){.seed = 7,
                         .row_base = sample * m->use.T,
@@ -172,7 +174,8 @@ static inline StepResult lab_gradients(Model *m, uint32_t step, const int32_t *t
     return model_result(m);
 }
 
-/* Every bit of training's state: weights and moments of all parameters, in order; freed by the caller. */
+/* Every bit of training's state: weights and moments of all parameters, in order; freed by the
+ * caller. */
 static inline char *lab_state(const Model *m, int64_t *bytes) {
     *bytes = 0;
     for (int i = 0; i < m->n_params; i++) *bytes += 3 * tensor_bytes(m->params[i].w);

@@ -1,5 +1,5 @@
-/* Two tiny GPT-2s against PyTorch: data/golden holds their weights as transformers saves them, and the
- * logits, gradients, losses and final weights that make_golden.py computed in double. */
+/* Two tiny GPT-2s against PyTorch: data/golden holds their weights as transformers saves them, and
+ * the logits, gradients, losses and final weights that make_golden.py computed in double. */
 #include "lab.h"
 
 #include "checkpoint.h"
@@ -9,8 +9,8 @@ typedef struct Golden {
     Backend backend;
     Model m;
     SafetensorsFile file;
-    /* Largest relative error of a tensor: after one pass 64 roundings of the type (20 are seen: about ten
-     * a layer each way), after ten steps ten times that. */
+    /* Largest relative error of a tensor: after one pass 64 roundings of the type (20 are seen:
+     * about ten a layer each way), after ten steps ten times that. */
     double pass_bound, train_bound;
 } Golden;
 
@@ -134,8 +134,8 @@ static void check_gradients(Golden *g) {
     }
 }
 
-/* A softmax does not change when all its scores do, so the gradient of the keys' bias is zero but for
- * rounding, and Adam makes steps of that rounding: that third is left out. */
+/* A softmax does not change when all its scores do, so the gradient of the keys' bias is zero but
+ * for rounding, and Adam makes steps of that rounding: that third is left out. */
 static void check_final(Golden *g) {
     for (int i = 0; i < g->m.n_params; i++) {
         const Param *p = &g->m.params[i];

@@ -16,7 +16,8 @@ static ModelConfig gpt2_of(int64_t layers, int64_t heads, int64_t channels) {
     return c;
 }
 
-/* The sizes of Radford et al. 2019 as transformers counts them, and nanoGPT's two recipes by hand. */
+/* The sizes of Radford et al. 2019 as transformers counts them, and nanoGPT's two recipes by
+ * hand. */
 static void test_counts(void **state) {
     (void)state;
     const ModelConfig medium = gpt2_of(24, 16, 1024), large = gpt2_of(36, 20, 1280),
@@ -91,9 +92,9 @@ static void *no_alloc(Backend *b, int64_t bytes) {
     return NULL;
 }
 
-/* Every planned slot lies in its category's memory, none overlaps another, and the sizes are the plan's;
- * then neither the device nor the C library hands out memory in a step. On one thread: what the library
- * keeps for a second is made when that first has work, which may be in any step. */
+/* Every planned slot lies in its category's memory, none overlaps another, and the sizes are the
+ * plan's; then neither the device nor the C library hands out memory in a step. On one thread: what
+ * the library keeps for a second is made when that first has work, which may be in any step. */
 static void test_plan_is_all(void **state) {
     (void)state;
     Backend b;
@@ -126,7 +127,8 @@ static void test_plan_is_all(void **state) {
     lab_close(&m);
 }
 
-/* GPT-2 124M at B 4, T 64: 16 bytes a parameter (weight, gradient, two moments) and half a gigabyte. */
+/* GPT-2 124M at B 4, T 64: 16 bytes a parameter (weight, gradient, two moments) and half a
+ * gigabyte. */
 static void test_plan_size(void **state) {
     (void)state;
     int64_t total[3];
@@ -202,7 +204,8 @@ static char *state_after_init(uint64_t seed, int threads, int64_t B, bool used, 
 static void test_init_is_pure(void **state) {
     (void)state;
     int64_t bytes;
-    char *a = state_after_init(5, 1, 1, false, &bytes), *c = state_after_init(5, 3, 2, true, &bytes);
+    char *a = state_after_init(5, 1, 1, false, &bytes);
+    char *c = state_after_init(5, 3, 2, true, &bytes);
     char *d = state_after_init(6, 1, 1, false, &bytes);
     assert_memory_equal(a, c, (size_t)bytes);
     assert_memory_not_equal(a, d, (size_t)bytes);
@@ -276,7 +279,8 @@ static void check_refused(Model *m, int first_bad) {
     free(after);
 }
 
-/* One value that is not finite, in each parameter's gradient in turn: first, last or some element. */
+/* One value that is not finite, in each parameter's gradient in turn: first, last or some
+ * element. */
 static void test_bad_gradient(void **state) {
     (void)state;
     Backend b;

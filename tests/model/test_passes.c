@@ -1,5 +1,5 @@
-/* The model's passes against each other: backward against forward, parts of a batch against the whole,
- * recomputed against kept, decoding against the whole forward pass. */
+/* The model's passes against each other: backward against forward, parts of a batch against the
+ * whole, recomputed against kept, decoding against the whole forward pass. */
 #include "lab.h"
 
 static const ModelConfig small = {65, 24, 2, 3, 24, 96, true, 1e-5, 0};
@@ -64,9 +64,9 @@ static double move_weights(Model *m, double h, double *typical) {
     return slope;
 }
 
-/* Along one random direction d: g.d against (8(f(h)-f(-h)) - (f(2h)-f(-2h))) / 12h. The formula's error
- * h^4 f'''''/30 and the rounding's, 1e-15 f/h, are each below 1e-10 of a slope at h = 5e-3. One wrong
- * gradient of 24 values among 16,000 passes that by far. */
+/* Along one random direction d: g.d against (8(f(h)-f(-h)) - (f(2h)-f(-2h))) / 12h. The formula's
+ * error h^4 f'''''/30 and the rounding's, 1e-15 f/h, are each below 1e-10 of a slope at h = 5e-3.
+ * One wrong gradient of 24 values among 16,000 passes that by far. */
 static void check_gradient(const ModelConfig *c, int64_t T, Recompute recompute) {
     Backend b;
     Model m;
@@ -126,8 +126,8 @@ static double *gradients_in_parts(const ModelConfig *c, int64_t B, int64_t *n, d
     return g;
 }
 
-/* The mean is over the whole batch, and masks belong to global positions: parts change only the order
- * of sums, a few roundings of 1e-16. */
+/* The mean is over the whole batch, and masks belong to global positions: parts change only the
+ * order of sums, a few roundings of 1e-16. */
 static void test_accumulation(void **state) {
     (void)state;
     for (int dropout = 0; dropout < 2; dropout++) {
@@ -176,7 +176,8 @@ static void test_recompute(void **state) {
 
 enum { SEQUENCES = 2, CONTEXT = 24 };
 
-/* Feeds rows [at[s], at[s] + n) of each sequence and compares the last row's logits with forward's. */
+/* Feeds rows [at[s], at[s] + n) of each sequence and compares the last row's logits with
+ * forward's. */
 static void check_decode(Model *m, const int32_t *tokens, const double *ref, int64_t n,
                          const int32_t at[SEQUENCES], double bound) {
     int32_t block[SEQUENCES * CONTEXT];
@@ -192,9 +193,10 @@ static void check_decode(Model *m, const int32_t *tokens, const double *ref, int
     }
 }
 
-/* Prompt blocks of several lengths, single tokens, and rows read again at other places, each sequence
- * its own. Logits come out as float, so 2^-24 is the least that f64 can reach; f32 makes another order
- * of sums, 64 roundings. Dropout is off in decoding even if the step says training. */
+/* Prompt blocks of several lengths, single tokens, and rows read again at other places, each
+ * sequence its own. Logits come out as float, so 2^-24 is the least that f64 can reach; f32
+ * makes another order of sums, 64 roundings. Dropout is off in decoding even if the step says
+ * training. */
 static void check_decoding(bool f64, bool training, double bound) {
     Backend b;
     Model m;
@@ -237,7 +239,8 @@ static void test_decode_f32(void **state) {
 
 /* ---- targets and switches ---- */
 
-/* An ignored sequence is as good as none, whatever its tokens; with nothing to predict all is zero. */
+/* An ignored sequence is as good as none, whatever its tokens; with nothing to predict all is
+ * zero. */
 static void test_ignored_targets(void **state) {
     (void)state;
     enum { T = 24 };
@@ -308,7 +311,8 @@ static double loss_with(double rate, uint32_t training, bool plan_training) {
     return loss;
 }
 
-/* Off means off: a model planned for evaluation alone, sharing its buffers, has the same bits too. */
+/* Off means off: a model planned for evaluation alone, sharing its buffers, has the same bits
+ * too. */
 static void test_dropout_switch(void **state) {
     (void)state;
     const double plain = loss_with(0, 1, true);
