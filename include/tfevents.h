@@ -4,11 +4,11 @@
 
 typedef struct TfEvents TfEvents;
 
-/* Makes FOLDER/events.out.tfevents.TIME.HOST.PID.N, a new file for every call. NULL with an Error if it
- * cannot. */
+/* Makes FOLDER/events.out.tfevents.TIME.HOST.PID.N, a new file for every call. NULL with an Error
+ * if it cannot. */
 TfEvents *tfevents_open(const char *folder, Error *e);
-/* Appends one value, whole or not at all; it is in the file when this returns. `wall_time` is in seconds
- * since 1970. */
+/* Appends one value, whole or not at all; it is in the file when this returns. `wall_time` is in
+ * seconds since 1970. */
 bool tfevents_scalar(TfEvents *t, int64_t step, const char *tag, double value, double wall_time,
                      Error *e);
 /* `t` may be NULL. */

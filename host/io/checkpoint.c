@@ -1,4 +1,4 @@
-/* Saving, rotating and finding checkpoints. See checkpoint.h for the order that makes a save safe. */
+/* Saving, rotating and finding checkpoints. checkpoint.h has the order that makes a save safe. */
 #include "io.h"
 #include "log.h"
 #include <dirent.h>
@@ -50,7 +50,7 @@ static bool remove_leftovers(const char *ckpt, Error *e) {
     return good;
 }
 
-/* Swings a link to a folder beside it: at every moment it is there and points at the old or the new. */
+/* Swings a link to a folder beside it: at every moment it points at the old or the new one. */
 static bool point_link(const char *ckpt, const char *link, const char *target, Error *e) {
     char path[IO_PATH_MAX], temporary[IO_PATH_MAX + 4];
     if (!path_join(path, ckpt, link, e)) return false;
@@ -86,9 +86,9 @@ static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer
            (!options || write_options(folder, options, e)) && manifest_write(folder, e);
 }
 
-/* Puts the new folder in place. One that is there already is exchanged with it in one move, and then
- * stands under the temporary name. NFS cannot exchange: a crash between two renames costs this step
- * there, not the older ones. */
+/* Puts the new folder in place. One that is there already is exchanged with it in one move, and
+ * then stands under the temporary name. NFS cannot exchange: a crash between two renames costs this
+ * step there, not the older ones. */
 static bool put_in_place(const char *temporary, const char *folder, Error *e) {
     char aside[IO_PATH_MAX + 8];
     snprintf(aside, sizeof aside, "%s.old.tmp", folder);
@@ -106,9 +106,9 @@ static bool put_in_place(const char *temporary, const char *folder, Error *e) {
                              strerror(errno));
 }
 
-/* Takes the names of steps that are not needed any more; remove_leftovers deletes what they held, so
- * that no step-N is ever half deleted. Steps after the one just saved stay: they are damaged, or the
- * run would have gone on from them, and count for nothing. */
+/* Takes the names of steps that are not needed any more; remove_leftovers deletes what they held,
+ * so that no step-N is ever half deleted. Steps after the one just saved stay: they are damaged, or
+ * the run would have gone on from them, and count for nothing. */
 static bool rotate(const char *ckpt, int64_t step, int64_t keep, Error *e) {
     char path[IO_PATH_MAX], aside[IO_PATH_MAX + 4], best[64] = "";
     if (!path_join(path, ckpt, "best", e)) return false;

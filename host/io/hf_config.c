@@ -120,7 +120,7 @@ static bool read_rates(json_t *root, const char *path, ModelConfig *c, Error *e)
         if (rate < 0 || rate >= 1) return refuse(path, keys[i], "must be in [0, 1)", e);
         if (i > 0 && rate != c->dropout)
             return error_set(e, path, "Make them equal: they only matter in training",
-                             "attn_pdrop, embd_pdrop and resid_pdrop differ, and puck has one rate");
+                             "attn_pdrop, embd_pdrop, resid_pdrop differ, and puck has one rate");
         c->dropout = rate;
     }
     c->norm_eps = 1e-5;

@@ -24,7 +24,7 @@ json_t *json_read_file(const char *path, Error *e);
 
 /* The shortest text of a finite number that reads back to the same bits, as JSON wants a real. */
 void json_real_text(char text[32], double value);
-/* Fields of an object by name; false with an Error that names the field. Reals take integers too. */
+/* Fields of an object by name; the Error names the field. Reals take integers too. */
 bool json_get_int(json_t *object, const char *path, const char *key, int64_t lowest,
                   int64_t highest, int64_t *value, Error *e);
 bool json_get_real(json_t *object, const char *path, const char *key, double *value, Error *e);
@@ -32,8 +32,8 @@ bool json_get_bool(json_t *object, const char *path, const char *key, bool *valu
 /* 16 hexadecimal digits of text: JSON numbers lose bits beyond 2^53. */
 bool json_get_hash(json_t *object, const char *path, const char *key, uint64_t *value, Error *e);
 
-/* Parts of a checkpoint's folder, see checkpoint.h for what reads them. Each file is durable when its
- * function returns; the manifest comes last, and makes the folder durable too. */
+/* Parts of a checkpoint's folder, see checkpoint.h for what reads them. Each file is durable when
+ * its function returns; the manifest comes last, and makes the folder durable too. */
 bool weights_write(const char *folder, Model *m, Error *e);
 bool optim_write(const char *folder, Model *m, Error *e);
 bool config_write(const char *folder, const ModelConfig *c, Error *e);

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What jansson's tree takes at most, from the characters outside strings: a container with its first
- * table, a pair with its share of growing tables, an element with its number, a string. */
+/* What jansson's tree takes at most, from the characters outside strings: a container with its
+ * first table, a pair with its share of growing tables, an element with its number, a string. */
 static int64_t tree_bytes(const char *text, int64_t bytes) {
     int64_t total = 0;
     bool in_string = false;

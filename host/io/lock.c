@@ -1,4 +1,4 @@
-/* One writer a run. The kernel drops the lock with its holder, so a file left behind locks nothing. */
+/* One writer a run. The lock ends with its holder, so a file left behind locks nothing. */
 #include "io.h"
 #include <errno.h>
 #include <fcntl.h>

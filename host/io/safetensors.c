@@ -1,5 +1,5 @@
-/* Reading safetensors: `u64 N | N bytes of JSON | data`. Every claim of the header is checked against
- * the others and against the file's length before anything is used. */
+/* Reading safetensors: `u64 N | N bytes of JSON | data`. Every claim of the header is checked
+ * against the others and against the file's length before anything is used. */
 #include "safetensors.h"
 #include "io.h"
 #include <errno.h>
@@ -48,7 +48,8 @@ static bool read_entry(SafetensorsEntry *entry, const json_t *object, Data data,
     if (!item)
         return error_set(e, path, NULL, "tensor %.100s has the unknown dtype %.20s", name, dtype);
     if (json_array_size(shape) > RANK_MAX)
-        return error_set(e, path, NULL, "tensor %.100s has more than %d dimensions", name, RANK_MAX);
+        return error_set(e, path, NULL, "tensor %.100s has more than %d dimensions", name,
+                         RANK_MAX);
     entry->rank = (int)json_array_size(shape);
     entry->count = 1;
     for (int i = 0; i < entry->rank; i++) {

@@ -1,4 +1,5 @@
-/* TensorBoard's event files. Record: u64 length, masked CRC-32C of it, data, masked CRC-32C of the data.
+/* TensorBoard's event files.
+ * Record: u64 length, masked CRC-32C of it, data, masked CRC-32C of the data.
  * Data: protobuf Event {1 wall_time double, 2 step int64, 3 file_version string,
  *                       5 summary {1 value {1 tag string, 2 simple_value float}}}. */
 #include "tfevents.h"

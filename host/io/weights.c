@@ -1,7 +1,7 @@
 /* Weights and moments of a model, to and from safetensors.
  *
- * On disk a linear layer's matrix is (in, out), GPT-2's Conv1D; in memory it is (out, in). Tensors pass
- * through a stage of a few megabytes, so a file never needs the model's memory a second time. */
+ * On disk a linear layer's matrix is (in, out), GPT-2's Conv1D; in memory it is (out, in). Tensors
+ * pass through a stage of a few megabytes: a file never needs the model's memory again. */
 #include "io.h"
 #include "safetensors.h"
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 static const char prefix[] = "transformer.";
 
-/* Elements of the two stages: a block as the other side wants it, and a tile to be turned into it. */
+/* Elements of the two stages: a block as the other side wants it, and a tile for turning. */
 enum { BLOCK = 2 << 20, TILE = 256 << 10 };
 
 typedef struct Stage {
@@ -31,7 +31,7 @@ typedef struct DiskTensor {
     const SafetensorsEntry *found;
 } DiskTensor;
 
-/* Whether a tensor has a row per token: its rows grow with the vocabulary. In memory they are padded. */
+/* Whether a tensor has a row per token, padded in memory: its rows grow with the vocabulary. */
 static bool has_token_rows(const ParamSpec *spec, const ModelConfig *c) {
     ModelConfig larger = *c;
     larger.vocab += VOCAB_PADDING;
@@ -81,7 +81,7 @@ static void stage_free(Stage *s) {
     free(s->tile);
 }
 
-/* out (cols, out_stride) = in (rows, in_stride) transposed; 16 floats fill a cache line of the output. */
+/* out (cols, out_stride) = in (rows, in_stride) transposed; 16 floats are a cache line. */
 static void transpose(float *out, int64_t out_stride, const float *in, int64_t in_stride,
                       int64_t rows, int64_t cols) {
     for (int64_t first = 0; first < rows; first += 16) {
@@ -115,7 +115,8 @@ static bool write_transposed(SafetensorsWriter *w, const Model *m, const DiskTen
             model_read(m, tensor_rows(t->param->w, row, n_rows), s->tile);
             transpose(s->block + row, rows, s->tile + col, cols, n_rows, n_cols);
         }
-        if (!safetensors_write(w, s->block, n_cols * rows * (int64_t)sizeof(float), e)) return false;
+        if (!safetensors_write(w, s->block, n_cols * rows * (int64_t)sizeof(float), e))
+            return false;
     }
     return true;
 }
@@ -251,7 +252,7 @@ static bool is_float(const SafetensorsEntry *entry) {
 static bool check_shape(const SafetensorsEntry *entry, const DiskTensor *t, const char *path,
                         Error *e) {
     if (!is_float(entry))
-        return error_set(e, path, NULL, "tensor %s has dtype %s, which puck does not read as weights",
+        return error_set(e, path, NULL, "tensor %s has dtype %s: not a float type that puck reads",
                          t->name, entry->dtype_text);
     bool same = entry->rank == t->rank;
     for (int i = 0; same && i < t->rank; i++) same = entry->dim[i] == t->dim[i];

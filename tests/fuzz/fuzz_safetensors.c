@@ -1,4 +1,4 @@
-/* Any bytes as a safetensors file: refused, or every tensor can be read; memory stays in proportion. */
+/* Any bytes as a safetensors file: refused with a reason, or every tensor can be read. */
 #include "safetensors.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* A save that is cut off at every call that changes the disk, and one that meets a full disk at every
- * byte. This program's own write, fsync, rename ... stand in for the library's: they count, and at a
- * chosen call end the process or fail. */
+/* A save that is cut off at every call that changes the disk, and one that meets a full disk at
+ * every byte. This program's own write, fsync, rename ... stand in for the library's: they count,
+ * and at a chosen call end the process or fail. */
 #include "log.h"
 #include "tiny.h"
 #include <dirent.h>
@@ -23,7 +23,7 @@ static struct {
 
 enum { KILLED = 99 };
 
-/* Whether this call is to fail. From the chosen call on all fail but deletions: a disk stays full. */
+/* Whether this call is to fail: from the chosen call on all but deletions. A disk stays full. */
 static bool hit(bool deletion) {
     if (disk.fault == FAULT_NONE) return false;
     disk.calls++;
@@ -42,7 +42,7 @@ ssize_t write(int fd, const void *data, size_t n) {
             errno = ENOSPC;
             return -1;
         }
-        if ((int64_t)n > disk.budget) n = (size_t)disk.budget; /* a short write, as the kernel does */
+        if ((int64_t)n > disk.budget) n = (size_t)disk.budget; /* a short write first */
         disk.budget -= (int64_t)n;
     } else if (disk.fault == FAULT_KILL && n > 1 && (disk.halve = !disk.halve)) {
         n /= 2; /* so that the process also ends within a file's data */
@@ -103,8 +103,8 @@ static int link_one(const char *path, const struct stat *info, int kind, struct 
     return readlink(path, target, sizeof target - 1) < 0 || symlink(target, to) != 0;
 }
 
-/* The run before every attempt: steps 10 (best), 20 and 30, each of the seed of its number. It is made
- * once and then linked, file by file: no save may change a file in place. */
+/* The run before every attempt: steps 10 (best), 20 and 30, each of the seed of its number. It is
+ * made once and then linked, file by file: no save may change a file in place. */
 static void begin(void) {
     const char *start = scratch_path("start");
     Error e;

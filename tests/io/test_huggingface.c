@@ -1,4 +1,4 @@
-/* Folders that others wrote: dtypes, shards, names with and without prefix; what is refused, by name. */
+/* Folders that others wrote: dtypes, shards, names with and without prefix; what is refused. */
 #include "safetensors.h"
 #include "tiny.h"
 #include <sys/stat.h>

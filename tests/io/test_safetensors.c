@@ -104,7 +104,8 @@ static void test_abandon(void **state) {
 }
 
 #define T(name, dtype, shape, first, last)                                                         \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" first "," last "]}"
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" first "," \
+    last "]}"
 
 /* One header a fault, and words of the message that it must get. */
 static const struct { const char *header; int64_t data; const char *says; } faults[] = {
@@ -193,7 +194,7 @@ static void test_bad_files(void **state) {
     free(deep);
 }
 
-/* What a reader must accept: offsets in another order than names, spaces, odd lengths, no tensors. */
+/* What a reader must accept: offsets in another order than names, spaces, no tensors. */
 static void test_accepted(void **state) {
     (void)state;
     SafetensorsFile f;
@@ -232,8 +233,8 @@ static void test_cut(void **state) {
     free(bytes);
 }
 
-/* A flipped bit of the header is refused, or changes no more than a name, metadata, or the shape of a
- * tensor without elements. */
+/* A flipped bit of the header is refused, or changes no more than a name, metadata, or the shape of
+ * a tensor without elements. */
 static void test_flipped(void **state) {
     (void)state;
     int64_t n;
@@ -349,7 +350,7 @@ static void test_memory(void **state) {
     json_set_alloc_funcs(malloc, free);
 }
 
-/* The densest file that is right: as many tensors of nothing as fit. It must be read, within bounds. */
+/* The densest file that is right, tensors of nothing, must be read, within bounds. */
 static void test_many_tensors(void **state) {
     (void)state;
     enum { N = 20000 };

@@ -1,4 +1,4 @@
-/* TensorBoard events: the golden bytes of the format, and a record that does not fit on the disk. */
+/* TensorBoard events: the golden bytes of the format, varints, errors. */
 #include "tfevents.h"
 #include "scratch.h"
 #include <dirent.h>
