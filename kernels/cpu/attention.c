@@ -120,12 +120,13 @@ static void pack_rows(real *to, const real *from, int64_t ld, int64_t T, const S
     }
 }
 
-/* to (Tk/KEYS, D, KEYS): tiles of keys, transposed; keys from T on are 0. */
-static void pack_transposed(real *to, const real *from, int64_t ld, const Shape *s) {
+/* to (Tk/KEYS, D, KEYS): tiles of keys, transposed; keys from T on are 0. From rows packed before: those
+ * of qkv are so far apart that few of them fit into the first cache's sets at once. */
+static void pack_transposed(real *to, const real *packed, const Shape *s) {
     for (int64_t k0 = 0; k0 < s->Tk; k0 += KEYS, to += s->D * KEYS) {
         const int64_t n = i64_min(KEYS, s->T - k0);
         for (int64_t d = 0; d < s->D; d++) {
-            for (int64_t j = 0; j < n; j++) to[d * KEYS + j] = from[(k0 + j) * ld + d];
+            for (int64_t j = 0; j < n; j++) to[d * KEYS + j] = packed[(k0 + j) * s->Dp + d];
             for (int64_t j = n; j < KEYS; j++) to[d * KEYS + j] = 0;
         }
     }
@@ -206,14 +207,15 @@ void OP(cpu_attention_forward)(const OpContext *cx, Tensor y, Tensor lse, Tensor
     real *const scratch = scratch_check(cx, omp_get_max_threads() * forward_slab(&s));
     const Mask m = mask_make(cx, drop);
     const int64_t first = cx->params->row_base / s.T;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < s.B * s.H; task++) {
         const int64_t b = task / s.H, h = task % s.H;
         const real *const row = (const real *)qkv.data + b * s.T * s.R;
         const real *const keys = row + (s.H + h / (s.H / s.K)) * s.D, *const q = row + h * s.D;
         real *const kt = scratch + omp_get_thread_num() * forward_slab(&s);
         real *const v = kt + s.Tk * s.D, *const out = v + s.Tk * s.Dp;
-        pack_transposed(kt, keys, s.R, &s);
+        pack_rows(v, keys, s.R, s.T, &s, 1);
+        pack_transposed(kt, v, &s);
         pack_rows(v, keys + s.K * s.D, s.R, s.T, &s, 1);
         for (int64_t q0 = 0; q0 < s.T; q0 += QUERIES)
             forward_tile((real *)y.data + ((b * s.T + q0) * s.H + h) * s.D,
@@ -339,9 +341,10 @@ static void backward_task(const Backward *p, real *slab, int64_t b, int64_t kv, 
     const int64_t group = s->H / s->K;
     const int64_t k_at = (s->H + kv) * s->D, v_at = k_at + s->K * s->D;
     const int64_t row = b * s->T * s->R;
-    pack_transposed(w.kt, p->qkv + row + k_at, s->R, s);
-    pack_transposed(w.vt, p->qkv + row + v_at, s->R, s);
+    pack_rows(w.k, p->qkv + row + v_at, s->R, s->T, s, 1);
+    pack_transposed(w.vt, w.k, s);
     pack_rows(w.k, p->qkv + row + k_at, s->R, s->T, s, 1);
+    pack_transposed(w.kt, w.k, s);
     memset(w.dk, 0, (size_t)(2 * s->Tk * s->Dp) * sizeof *w.dk); /* and dv behind it */
     memset(p->sums + b * s->R + kv * group * s->D, 0, (size_t)(group * s->D) * sizeof(real));
     memset(p->sums + b * s->R + k_at, 0, (size_t)s->D * sizeof(real));
@@ -372,7 +375,7 @@ void OP(cpu_attention_backward)(const OpContext *cx, Tensor dqkv, Tensor dbias, 
     const Mask m = mask_make(cx, drop);
 #pragma omp parallel
     {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
         for (int64_t task = 0; task < s.B * s.K; task++)
             backward_task(&p, slabs + omp_get_thread_num() * backward_slab(&s), task / s.K,
                           task % s.K, &s, &m);
@@ -440,7 +443,7 @@ void OP(cpu_attention_decode)(const OpContext *cx, Tensor y, Tensor k_cache, Ten
                 memcpy(v + at + t * s.D, from + s.K * s.D, (size_t)s.D * sizeof *v);
             }
         }
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
         for (int64_t task = 0; task < s.B * s.H; task++) {
             const int64_t b = task / s.H, h = task % s.H;
             const int64_t cache = (b * s.K + h / group) * context * s.D;

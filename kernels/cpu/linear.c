@@ -47,12 +47,14 @@ static Tiling tiling_make(int64_t rows, int64_t cols) {
     }
 }
 
-/* Tiles of one column of the grid follow each other: they share the operand that is usually larger,
- * the weights. */
+/* Threads get runs of consecutive tiles, which share the larger of the two operands: rows and columns of
+ * the result are rows of one each. With few columns that also keeps rows with the thread that made them
+ * in the op before, so they are still in its cache. */
 static Tile tiling_tile(const Tiling *g, int64_t i) {
-    Tile t = {.down = i % g->down};
+    const bool wide = g->cols > g->rows;
+    Tile t = {.down = wide ? i % g->down : i / g->across};
     t.row = t.down * g->tile_rows;
-    t.col = i / g->down * g->tile_cols;
+    t.col = (wide ? i / g->down : i % g->across) * g->tile_cols;
     t.rows = i64_min(g->tile_rows, g->rows - t.row);
     t.cols = i64_min(g->tile_cols, g->cols - t.col);
     return t;
@@ -96,7 +98,7 @@ void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x,
     const Tiling g = tiling_make(N, O);
     real *u = tensor_present(aux) ? aux.data : y.data;
     real *out = y.data;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
         forward_tile(u, &t, O, C, x.data, w.data, bias.data);
@@ -148,7 +150,7 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
     const real *const from = dy.data, *const weight = w.data;
 #pragma omp parallel
     {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
         for (int64_t i = 0; i < g.down * g.across; i++) {
             const Tile t = tiling_tile(&g, i);
             GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)O, 1,
@@ -178,7 +180,7 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
     const Tiling g = tiling_make(O, C);
     real *const to = dw.data, *const bias = dbias.data;
     const real *const from = dy.data, *const input = x.data;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
         GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)N, 1,
