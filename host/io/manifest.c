@@ -18,7 +18,7 @@ typedef struct Digest {
 } Digest;
 
 static bool digest_file(const char *path, Digest *d, Error *e) {
-    enum { BLOCK = 1 << 20 };
+    enum { BLOCK = 64 << 10 };
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *block = malloc(BLOCK);
     XXH3_state_t *hash = XXH3_createState();

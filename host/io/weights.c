@@ -66,10 +66,15 @@ static DiskTensor *list_tensors(const Model *m, int *n) {
     return list;
 }
 
-static Stage stage_make(const DiskTensor *list, int n) {
-    int64_t widest = 1;
-    for (int i = 0; i < n; i++) widest = i64_max(widest, i64_max(list[i].rows, list[i].cols));
-    Stage s = {.n_block = i64_max(BLOCK, widest), .n_tile = i64_max(TILE, widest)};
+static Stage stage_make(const Model *m) {
+    int64_t widest = 1, largest = 1;
+    for (int i = 0; i < m->n_params; i++) {
+        const Tensor w = m->params[i].w;
+        widest = i64_max(widest, i64_max(w.dim[0], w.dim[1]));
+        largest = i64_max(largest, tensor_count(w));
+    }
+    Stage s = {.n_block = i64_max(i64_min(BLOCK, largest), widest),
+               .n_tile = i64_max(i64_min(TILE, largest), widest)};
     s.block = malloc((size_t)s.n_block * sizeof(float));
     s.tile = malloc((size_t)s.n_tile * sizeof(float));
     CHECK(s.block && s.tile, "no memory to stage weights");
@@ -142,7 +147,7 @@ bool weights_write(const char *folder, Model *m, Error *e) {
         return false;
     int n;
     DiskTensor *list = list_tensors(m, &n);
-    Stage stage = stage_make(list, n);
+    Stage stage = stage_make(m);
     safetensors_metadata(w, "format", "pt"); /* transformers refuses a file without it */
     for (int i = 0; i < n; i++)
         safetensors_declare(w, list[i].name, DTYPE_F32, list[i].rank, list[i].dim);
@@ -158,7 +163,7 @@ bool optim_write(const char *folder, Model *m, Error *e) {
     SafetensorsWriter *w = NULL;
     if (!path_join(path, folder, "optim.safetensors", e) || !(w = safetensors_create(path, e)))
         return false;
-    Stage stage = stage_make(NULL, 0);
+    Stage stage = stage_make(m);
     for (int i = 0; i < m->n_params; i++) {
         const Param *p = &m->params[i];
         snprintf(name, sizeof name, "%s.m", p->name);
@@ -362,7 +367,7 @@ bool checkpoint_read_weights(const char *folder, Model *m, Error *e) {
     Shards shards = {0};
     int n;
     DiskTensor *list = list_tensors(m, &n);
-    Stage stage = stage_make(list, n);
+    Stage stage = stage_make(m);
     bool good = shards_open(&shards, folder, e) &&
                 find_tensors(&shards, &m->config, list, n, folder, e);
     for (int i = 0; good && i < n; i++) good = read_tensor(m, &list[i], &stage, folder, e);

@@ -1,6 +1,6 @@
-"""Compares puck's checkpoints with transformers: folders that puck saved must load there to the same
-logits, folders that transformers saved must load in puck to the same logits, and `puck eval` must report
-the loss of the same windows.
+"""Compares puck's checkpoints with transformers: folders that puck saved must load there to the
+same logits, folders that transformers saved must load in puck to the same logits, and `puck eval` must
+report the loss of the same windows. TensorBoard must read the values of metrics.jsonl.
 
     check_checkpoints.py PUCK [WORKDIR]     prints "N passed, N failed"
 
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config,
                           GPT2LMHeadModel, GPT2Model)
 
@@ -85,8 +86,8 @@ def train(work, name, *options):
     words = "the cat sat on a mat and the dog ran off to be or not to be".split()
     text = work / "text.txt"
     text.write_text("\n".join(" ".join(random.choices(words, k=9)) for _ in range(300)))
-    result = run(PUCK, "train", "--data", text, "--run", work / name, "--device", "cpu", "--steps", 8,
-                 "--batch-size", 4, "--lr", "0.05", "--seed", 3, *options)
+    result = run(PUCK, "train", "--data", text, "--run", work / name, "--device", "cpu",
+                 "--steps", 8, "--batch-size", 4, "--lr", "0.05", "--seed", 3, "--log-every", 2, *options)
     assert result.returncode == 0, result.stderr
     return work / name / "ckpt" / "latest"
 
@@ -118,7 +119,7 @@ def tokens_of(shard):
 
 
 def check_eval(name, work):
-    """FORMATS' definition: windows of T with stride T/2, the second half scored, the first whole."""
+    """Windows of T with stride T/2, the second half scored, the first window whole."""
     folder = work / name / "ckpt" / "latest"
     result = run(PUCK, "eval", "--from", folder, "--data", work / name / "data", "--json")
     have = json.loads(result.stdout)["loss"]
@@ -136,6 +137,18 @@ def check_eval(name, work):
         scored = first + len(window) - 1
     want = total / scored
     check(f"{name}: eval's loss", abs(have - want) < 1e-5 * want, f"{have:.8f} {want:.8f}")
+
+
+def check_events(name, work):
+    events = EventAccumulator(str(work / name))
+    events.Reload()
+    lines = [json.loads(line) for line in (work / name / "metrics.jsonl").open()]
+    for tag, key in [("train/loss", "train_loss"), ("train/lr", "lr"), ("val/loss", "val_loss")]:
+        want = [(line["step"], line[key]) for line in lines if key in line]
+        have = [(e.step, e.value) for e in events.Scalars(tag)]
+        same = len(have) == len(want) > 0 and all(
+            a[0] == b[0] and abs(a[1] - b[1]) <= 1e-6 * abs(b[1]) for a, b in zip(have, want))
+        check(f"{name}: TensorBoard's {tag}", same, "" if same else (have, want))
 
 
 # ---- folders that transformers saved ----
@@ -209,6 +222,7 @@ def main():
         shape = ["--layers", 2, "--heads", 3, "--channels", 36, "--context", 16]
         check_saved("plain", train(work, "plain", *shape))
         check_saved("no biases", train(work, "bare", "--no-bias", "--dropout", "0.1", *shape))
+        check_events("plain", work)
         check_eval("plain", work)
         check_eval("bare", work)
         check_loads(work)
