@@ -16,7 +16,7 @@ KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
 # Only here may gcc fuse a*b + c by itself: attention's loops are never cut by thread, so a remainder loop
 # that gcc fused differently could not make the bits depend on the thread count.
 %/kernels/cpu/attention.o: KERNEL_CFLAGS += -ffp-contract=fast
-# OpenMP's runtime is linked in, see wait_briefly in kernels/cpu/backend.c.
+# OpenMP's runtime is linked in, see backend_wait_briefly in kernels/cpu/backend.c.
 LDFLAGS  := -rdynamic $(EXTRA_LDFLAGS)
 LDLIBS   := -l:libgomp.a -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
 

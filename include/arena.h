@@ -1,5 +1,6 @@
 /* Planned memory. Every buffer that a run needs is named first, then all of it is committed in one
- * allocation a category, and a table says where the bytes went. After the commit nothing is allocated.
+ * allocation a category, and a table says where the bytes went. After the commit nothing is
+ * allocated.
  *
  *   plan    arena_add(&arena, &slot, "qkv", ARENA_ACTIVATIONS, ...)   records; slot.data stays NULL
  *   commit  arena_commit(&arena, backend, &error)                     fills in every slot's data
@@ -37,8 +38,9 @@ typedef struct Arena {
 
 enum { ARENA_ALIGNMENT = 256 };
 
-/* Plans one buffer of the slot's dtype and shape. Buffers of one category are contiguous, in the order
- * of the calls, each aligned to ARENA_ALIGNMENT bytes (the padding is zero after the commit). */
+/* Plans one buffer of the slot's dtype and shape. Buffers of one category are contiguous, in the
+ * order of the calls, each aligned to ARENA_ALIGNMENT bytes (the padding is zero after the
+ * commit). */
 void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory category, DType dtype,
                int rank, const int64_t *dim);
 #define ARENA_ADD(arena, slot, name, category, dtype, ...)                                         \
@@ -46,7 +48,8 @@ void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory categ
               (const int64_t[]){__VA_ARGS__})
 
 int64_t arena_total(const Arena *arena);
-/* Allocates and zero-fills. False if the device has not that much memory (needed and there are named). */
+/* Allocates and zero-fills. False if the device has not that much memory (needed and there are
+ * named). */
 bool arena_commit(Arena *arena, struct Backend *backend, Error *e);
 /* One line a category and one a group of equally named entries, largest first. */
 void arena_report(const Arena *arena, int64_t device_bytes, FILE *out);

@@ -9,9 +9,9 @@
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
 enum { PUCK_ABI = 1 };
 
-/* Callbacks from the back end into the host. The struct lives as long as the call of open: a back end
- * keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum has
- * the same bits on every rank); with one rank they return at once. */
+/* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
+ * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
+ * has the same bits on every rank); with one rank they return at once. */
 typedef struct HostServices {
     int rank, n_ranks, local_rank;
     int n_threads; /* for back ends that run on host threads */
@@ -32,7 +32,7 @@ typedef struct DeviceProperties {
     int n_units;               /* CPU threads in use, or streaming multiprocessors */
     int compute_capability;    /* 90 for 9.0; 0 on a CPU */
     int64_t shared_bytes;      /* opt-in shared memory per block */
-    double peak_flops;         /* measured or from the vendor's table, per second, in `compute` dtype */
+    double peak_flops;         /* per second, in `compute`'s dtype */
     double copy_bytes_per_sec; /* read + written */
 } DeviceProperties;
 
@@ -47,7 +47,7 @@ typedef struct Backend {
     const char *name; /* "cpu", "cuda", "emu" */
     DeviceProperties properties;
     DType compute; /* dtype of activations and of the weights that products read: "act" in ops.h */
-    DType master;  /* dtype of master weights, gradients, moments, statistics: "f32" in ops.h; f64 in
+    DType master;  /* of master weights, gradients, moments, statistics: "f32" in ops.h; f64 in
                       the double build of the cpu back end */
     bool captures; /* capture_begin .. graph_replay work; otherwise every step runs eagerly */
     bool host_memory; /* device pointers are host pointers */
@@ -64,7 +64,7 @@ typedef struct Backend {
 
     Stream *(*stream_create)(struct Backend *);
     void (*stream_destroy)(struct Backend *, Stream *);
-    void (*stream_wait)(struct Backend *, Stream *, Event *); /* work after this waits for the event */
+    void (*stream_wait)(struct Backend *, Stream *, Event *); /* later work waits for the event */
     void (*stream_finish)(struct Backend *, Stream *);        /* the host waits for the stream */
     Event *(*event_create)(struct Backend *);
     void (*event_destroy)(struct Backend *, Event *);
@@ -90,10 +90,12 @@ typedef struct Backend {
 typedef struct Plugin {
     int abi;          /* PUCK_ABI of the headers it was built with */
     const char *name; /* "cuda" */
-    /* Opens device number `device`. False if none answers; the Error says why (no driver, no card). */
+    /* Opens device number `device`. False if none answers; the Error says why (no driver, no
+     * card). */
     bool (*open)(Backend *out, const HostServices *host, int device, Error *e);
 } Plugin;
 
-/* The back end that is always there. kernels/cpu/backend.c; the f64 twin is built for checks only. */
+/* The back end that is always there. kernels/cpu/backend.c; the f64 twin is built for checks
+ * only. */
 bool backend_open_cpu(Backend *out, const HostServices *host, Error *e);
 bool backend_open_cpu_f64(Backend *out, const HostServices *host, Error *e);

@@ -19,8 +19,9 @@ typedef struct Error {
     char hint[512];   /* what the user can do about it; empty if there is nothing */
 } Error;
 
-/* Both return false, so that a function can end with `return error_set(...)`. `place` and `hint` may
- * be NULL. error_set: the world failed (exit 1). error_misuse: the user asked wrongly (exit 2). */
+/* Both return false, so that a function can end with `return error_set(...)`. `place` and `hint`
+ * may be NULL. error_set: the world failed (exit 1). error_misuse: the user asked wrongly (exit
+ * 2). */
 bool error_set(Error *e, const char *place, const char *hint, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 bool error_misuse(Error *e, const char *place, const char *hint, const char *format, ...)

@@ -5,9 +5,9 @@
  *                            MANIFEST.json
  *   RUN/ckpt/latest -> step-00001000      RUN/ckpt/best -> step-00000500
  *
- * MANIFEST.json lists size and XXH3-64 of every other file and is written last, into step-N.tmp; then
- * the files and the folder are fsynced, the folder renamed, `latest` swung, old ones deleted. A crash at
- * any moment leaves a checkpoint that verifies. */
+ * MANIFEST.json lists size and XXH3-64 of every other file and is written last, into step-N.tmp;
+ * then the files and the folder are fsynced, the folder renamed, `latest` swung, old ones deleted.
+ * A crash at any moment leaves a checkpoint that verifies. */
 #pragma once
 #include "config.h"
 #include "model.h"
@@ -20,26 +20,27 @@ typedef struct TrainState {
     int64_t tokens;         /* valid targets trained on */
     int64_t bad_steps;      /* non-finite steps in a row so far */
     int64_t skipped_steps;  /* non-finite steps in all */
-    double best_loss;       /* lowest validation estimate; infinity before the first (null in JSON) */
+    double best_loss;       /* lowest estimate; infinity before the first (null in JSON) */
     int64_t best_step;
     int64_t evals_since_best;
-    bool eval_due;          /* an evaluation at `step` has not happened yet: resuming does it first */
+    bool eval_due;          /* that of `step` has not happened yet: resuming does it first */
     bool finished;
     uint64_t tokenizer_hash, data_hash;
     double elapsed_sec;     /* time field: training time so far */
 } TrainState;
 
 /* Saves RUN/ckpt/step-N and rotates: keeps the newest `keep` and best's. `options` may be NULL (a
- * model without a run). On failure nothing that was there is touched and no .tmp stays. If the folder
- * of that step exists already (resumed and saved again), it is replaced only when the new one is whole. */
+ * model without a run). On failure nothing that was there is touched and no .tmp stays. If the
+ * folder of that step exists already (resumed and saved again), it is replaced only when the new
+ * one is whole. */
 bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, const Options *options,
                      const TrainState *state, int64_t keep, Error *e);
 /* Points RUN/ckpt/best at step N's folder (atomically). Its folder must exist. */
 bool checkpoint_mark_best(const char *run, int64_t step, Error *e);
 
-/* Finds the folder to load for a run folder, a checkpoint folder, or a Hugging Face folder. In a run:
- * the newest step whose manifest verifies, else the next older with a warning that names the damage.
- * A folder with MANIFEST.json must verify. False if there is none. */
+/* Finds the folder to load for a run folder, a checkpoint folder, or a Hugging Face folder. In a
+ * run: the newest step whose manifest verifies, else the next older with a warning that names the
+ * damage. A folder with MANIFEST.json must verify. False if there is none. */
 bool checkpoint_find(const char *path, char *folder, size_t size, Error *e);
 /* Whether RUN holds any step-N folder. */
 bool checkpoint_exists(const char *run);

@@ -63,10 +63,10 @@ typedef struct Settings {
     int n_positional;
 } Settings;
 
-/* Defaults, then --preset, then --config, then the flags. Sets *help if -h or --help was given (then
- * nothing else is checked). argv[0] is skipped. Misuse: unknown option (the nearest is named), one of
- * another command, a missing or unreadable value, a value out of range or not among the choices. Sets
- * the log level by --quiet and --verbose. */
+/* Defaults, then --preset, then --config, then the flags. Sets *help if -h or --help was given
+ * (then nothing else is checked). argv[0] is skipped. Misuse: unknown option (the nearest is
+ * named), one of another command, a missing or unreadable value, a value out of range or not among
+ * the choices. Sets the log level by --quiet and --verbose. */
 bool options_parse(Settings *s, int command, int argc, char **argv, bool *help, Error *e);
 void options_defaults(Settings *s);
 /* Sets one option from text. `place` says where the text stood (a flag, FILE:LINE). */
@@ -78,12 +78,12 @@ const OptionRow *options_find(const char *name);
 void options_value(const Options *o, const OptionRow *row, char *text, size_t size);
 bool options_equal(const Options *a, const Options *b, const OptionRow *row);
 OptionSource options_source(const Settings *s, const char *name);
-/* The known name nearest to an unknown one (edit distance), or NULL if none is near. `names` ends with
- * NULL. */
+/* The known name nearest to an unknown one (edit distance), or NULL if none is near. `names` ends
+ * with NULL. */
 const char *options_nearest(const char *unknown, const char *const *names);
 
-/* Flat TOML: `key = value`, # comments, bare or quoted values, [section] lines refused. Only options
- * of kind MODEL, SCHEDULE and RUN. An unknown key is an error at FILE:LINE. */
+/* Flat TOML: `key = value`, # comments, bare or quoted values, [section] lines refused. Only
+ * options of kind MODEL, SCHEDULE and RUN. An unknown key is an error at FILE:LINE. */
 bool options_read_file(Settings *s, const char *path, Error *e);
 /* The same, from memory; `name` stands in for the path in errors. */
 bool options_read_text(Settings *s, const char *name, const char *text, size_t bytes, Error *e);

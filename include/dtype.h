@@ -1,4 +1,5 @@
-/* Element types. A dtype is a run-time value, so one binary trains in f32 and bf16 and tests both. */
+/* Element types. A dtype is a run-time value, so one binary trains in f32 and bf16 and tests
+ * both. */
 #pragma once
 #include "base.h"
 

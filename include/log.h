@@ -11,6 +11,7 @@ void log_write(LogLevel level, const char *format, ...) __attribute__((format(pr
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
 
-/* The progress line: redrawn in place on a terminal, a plain line otherwise. Any log_write ends it. */
+/* The progress line: redrawn in place on a terminal, a plain line otherwise. Any log_write ends
+ * it. */
 void log_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_progress_end(void);

@@ -15,8 +15,8 @@ typedef struct ModelConfig {
     double dropout;       /* embedding, attention, residual branches */
 } ModelConfig;
 
-/* Vocabulary rows in memory: rounded up, so that products and vectors are aligned. Rows beyond `vocab`
- * are zero, get no gradient, and are stripped on disk. */
+/* Vocabulary rows in memory: rounded up, so that products and vectors are aligned. Rows beyond
+ * `vocab` are zero, get no gradient, and are stripped on disk. */
 enum { VOCAB_PADDING = 64 };
 static inline int64_t model_vocab_padded(const ModelConfig *c) {
     return i64_round_up(c->vocab, VOCAB_PADDING);
@@ -40,7 +40,7 @@ typedef struct ParamSpec {
     const char *name;  /* on disk; %d is the layer */
     bool per_layer;
     bool transposed;   /* on disk (in, out); in memory always (out, in) */
-    bool is_bias;      /* absent without config.bias; on disk zero then, as GPT-2 has no such option */
+    bool is_bias;      /* absent without config.bias; on disk zero then: GPT-2 has no such option */
     bool decays;       /* AdamW's weight decay: matrices and embeddings */
     bool is_lookup;    /* rows are looked up by position: left out of FLOPs */
     ParamInit init;
@@ -66,7 +66,8 @@ static inline Tensor param_act(const Param *p) { return p->w_act.data ? p->w_act
 
 /* Parameters on disk (vocabulary unpadded, biases only if the model has them). */
 int64_t model_count_params(const ModelConfig *c);
-/* The same without the position lookup: the N of FLOPs per token. The tied embedding counts once. */
+/* The same without the position lookup: the N of FLOPs per token. The tied embedding counts
+ * once. */
 int64_t model_count_matmul_params(const ModelConfig *c);
 /* Training FLOPs per token at context T: 6N + 6*L*C*T (attention halved for causality). */
 double model_flops_per_token(const ModelConfig *c, int64_t T);
@@ -152,8 +153,8 @@ StepResult model_result(Model *m);
 /* Name of the parameter that first_bad numbers. */
 const char *model_param_name(const Model *m, int number);
 
-/* Feeds `n_rows` tokens a sequence ((decode_batch, n_rows) from host memory) at position[b], and copies
- * the last row's logits of each sequence ((decode_batch, vocab) float) to the host. */
+/* Feeds `n_rows` tokens a sequence ((decode_batch, n_rows) from host memory) at position[b], and
+ * copies the last row's logits of each sequence ((decode_batch, vocab) float) to the host. */
 void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
                   float *logits);
 

@@ -1,14 +1,16 @@
 /* The op table. For each op: the formula, the operands, who accumulates. Nothing else describes it.
  *
- * Letters: B batch, T time, C channels, H query heads, K key-value heads, D head size, V vocabulary,
+ * Letters: B batch, T time, C channels, H query heads, K key-value heads, D head size, V
+ * vocabulary,
  *   Vp vocabulary padded, N = B*T rows, O outputs of a linear layer, R = (H + 2K)*D packed q, k, v.
  * Dtypes: "act" is Backend.compute (activations, and the weights that products read); "f32" is
  *   Backend.master (f64 in the double build of the cpu ops, where act is f64 too).
- * Order: outputs before inputs. A Tensor whose data is NULL is absent; only operands marked "or none"
+ * Order: outputs before inputs. A Tensor whose data is NULL is absent; only operands marked "or
+ * none"
  *   may be. A parameter's gradient is f32 and `+=`; an activation's gradient is `=`, except in
  *   residual_norm_backward, which adds into the gradient of the residual stream.
- * Checks: an op checks every operand's dtype and shape once, at its border, with CHECK.
- * Step values: learning rate, seed, clip factor and the like live in StepParams and StepResult, on the
+ * Checks: an op checks every operand's dtype and shape once, at its border, with CHECK. Step
+ * values: learning rate, seed, clip factor and the like live in StepParams and StepResult, on the
  *   device, so a captured graph never has them baked in. */
 #pragma once
 #include "backend.h"
@@ -16,7 +18,7 @@
 /* Written by the host before every micro-batch. */
 typedef struct StepParams {
     uint64_t seed;
-    int64_t row_base;    /* global number of this micro-batch's first row: index of random numbers */
+    int64_t row_base;    /* first row's number in the global batch: index of random numbers */
     uint32_t step;       /* attempted updates, from 1: Adam's t, and the step of random numbers */
     uint32_t training;   /* 0: dropout is off */
     double loss_scale;   /* 1 / valid targets of the global batch */
@@ -29,7 +31,7 @@ typedef struct StepResult {
     double loss;        /* += mean loss over valid targets of the global batch (nats) */
     double grad_norm;   /* L2 norm of all gradients, before clipping */
     double clip_factor; /* gradients are multiplied by it: min(1, max_grad_norm / grad_norm) */
-    int32_t bad;        /* 1: some gradient or the loss is not finite; the optimiser writes nothing */
+    int32_t bad;        /* 1: a gradient or the loss is not finite; the optimiser writes nothing */
     int32_t first_bad;  /* number of the first tensor with a non-finite gradient; -1: none */
 } StepResult;
 
@@ -77,7 +79,8 @@ typedef struct AdamW {
 } AdamW;
 
 typedef struct Ops {
-    /* Bytes of scratch the call needs: pure, so a plan can be made for a device that is not there. */
+    /* Bytes of scratch the call needs: pure, so a plan can be made for a device that is not
+     * there. */
     int64_t (*scratch)(OpKind op, const OpShape *shape, const DeviceProperties *device);
 
     /* Embedding.   x[b,t] = wte[tokens[b,t]] + wpe[position[b] + t]
@@ -87,8 +90,9 @@ typedef struct Ops {
                           Tensor position);
     /* dwte[v] += sum of dx over the rows that hold v; dwpe[t] += sum_B dx[b,t]
      *   dwte (Vp,C) f32; dwpe (context,C) f32 or none; dx (B,T,C) act; tokens (B,T) i32
-     *   order (N) i32: row numbers sorted by token, stable; starts (N+1) i32: rows with one token are
-     *   order[starts[s]] .. order[starts[s+1]-1]; unused starts are N. So the sum's order is fixed. */
+     *   order (N) i32: row numbers sorted by token, stable; starts (N+1) i32: rows with one token
+     *   are order[starts[s]] .. order[starts[s+1]-1]; unused starts are N. So the sum's order is
+     * fixed. */
     void (*embed_backward)(const OpContext *, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens,
                            Tensor order, Tensor starts);
 
@@ -106,8 +110,8 @@ typedef struct Ops {
      *   RMSNorm:   dres += rstd * (g - xhat * mean_C(g*xhat))
      *   dw += sum_N dy*xhat;  db += sum_N dy;  dx = mask * dres (the updated one)
      *   dbias_prev += sum_N dx: the bias of the linear layer that made x
-     *   dres, dy, res (N,C) act; mean, rstd (N) f32; w (C) act or none; dw, db, dbias_prev (C) f32 or
-     *   none; dx (N,C) act or none (none: x's gradient is dres itself; then drop must be off). */
+     *   dres, dy, res (N,C) act; mean, rstd (N) f32; w (C) act or none; dw, db, dbias_prev (C) f32
+     *   or none; dx (N,C) act or none (none: x's gradient is dres itself; then drop must be off). */
     void (*residual_norm_backward)(const OpContext *, Tensor dres, Tensor dx, Tensor dw, Tensor db,
                                    Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
                                    Tensor rstd, Tensor w, NormKind kind, Dropout drop);
@@ -117,12 +121,13 @@ typedef struct Ops {
     void (*linear_forward)(const OpContext *, Tensor y, Tensor aux, Tensor x, Tensor w, Tensor bias,
                            Activation);
     /* dx = (dy w) * activation'(aux);   dbias_prev += sum_N dx
-     *   The activation is the one that made x, aux its input: so the product's epilogue finishes the
-     *   gradient of the linear layer before. dx (N,C) act; dbias_prev (C) f32 or none; dy (N,O) act;
-     *   w (O,C) act; aux (N,C) act, none with ACTIVATION_NONE */
+     *   The activation is the one that made x, aux its input: so the product's epilogue finishes
+     *   the gradient of the linear layer before. dx (N,C) act; dbias_prev (C) f32 or none;
+     *   dy (N,O) act; w (O,C) act; aux (N,C) act, none with ACTIVATION_NONE */
     void (*linear_backward_input)(const OpContext *, Tensor dx, Tensor dbias_prev, Tensor dy,
                                   Tensor w, Tensor aux, Activation);
-    /* dw += dy^T x;   dbias += sum_N dy.   dw (O,C) f32; dbias (O) f32 or none; dy (N,O), x (N,C) act */
+    /* dw += dy^T x;   dbias += sum_N dy.   dw (O,C) f32; dbias (O) f32 or none; dy (N,O), x (N,C)
+     * act */
     void (*linear_backward_weight)(const OpContext *, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
 
     /* Causal self-attention, head h reading key-value head h/(H/K); never stores T x T.
@@ -138,11 +143,12 @@ typedef struct Ops {
     void (*attention_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor dy, Tensor y,
                                Tensor qkv, Tensor lse, int64_t n_heads, int64_t n_kv_heads,
                                Dropout drop);
-    /* Decode: T new rows a sequence enter the cache at position[b] and attend to all up to themselves.
-     *   y (B,T,H*D) act; k_cache, v_cache (B,K,context,D) act, `=` at the new positions; qkv (B,T,R)
-     *   act; position (B) i32: rows of sequence b already in the cache; position[b]+T <= context */
-    void (*attention_decode)(const OpContext *, Tensor y, Tensor k_cache, Tensor v_cache, Tensor qkv,
-                             Tensor position, int64_t n_heads, int64_t n_kv_heads);
+    /* Decode: T new rows a sequence enter the cache at position[b] and attend to all up to
+     * themselves.
+     *   y (B,T,H*D) act; k_cache, v_cache (B,K,context,D) act, `=` at the new positions; qkv
+     *   (B,T,R) act; position (B) i32: rows of sequence b already in the cache; position[b]+T <= context */
+    void (*attention_decode)(const OpContext *, Tensor y, Tensor k_cache, Tensor v_cache,
+                             Tensor qkv, Tensor position, int64_t n_heads, int64_t n_kv_heads);
 
     /* y = activation(x), any shape, act. GELU (tanh form, Hendrycks and Gimpel 2016):
      *   gelu(u) = u/2 * (1 + tanh(sqrt(2/pi) * (u + 0.044715 u^3))) */
@@ -157,8 +163,9 @@ typedef struct Ops {
 
     /* Softmax + cross-entropy over the first V of Vp columns.
      *   losses_n = lse_n - logits[n, targets_n],  0 where targets_n < 0 (ignored)
-     *   dlogits = (softmax(logits) - onehot(target)) * loss_scale,  0 in ignored rows and columns >= V
-     *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act; targets (N) i32 */
+     *   dlogits = (softmax(logits) - onehot(target)) * loss_scale,  0 in ignored rows, columns >= V
+     *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act; targets (N)
+     * i32 */
     void (*classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
                        Tensor targets, int64_t n_vocab);
     /* result->loss += loss_scale * sum_N losses, in a fixed order.   losses (N) f32 */
@@ -171,8 +178,9 @@ typedef struct Ops {
 
     /* AdamW (Loshchilov and Hutter 2019), one pass:  g = grad * clip_factor
      *   m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2
-     *   w = w - lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m/(1-beta1^t), vhat likewise
-     *   Writes nothing if result->bad. w, m, v, grad f32, one shape; w_act act or none: copy of w. */
+     *   w = w - lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m/(1-beta1^t), vhat too
+     *   Writes nothing if result->bad. w, m, v, grad f32, one shape; w_act act or none: copy of
+     * w. */
     void (*adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                   AdamW constants);
 } Ops;

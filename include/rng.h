@@ -1,9 +1,9 @@
-/* Random numbers as a pure function of (seed, step, site, index): no state, nothing to save, the same
- * for any number of threads, micro-batches or ranks.
+/* Random numbers as a pure function of (seed, step, site, index): no state, nothing to save, the
+ * same for any number of threads, micro-batches or ranks.
  *
- * Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
- * key = seed (64 bits); counter = (index / 4 as 64 bits, site, step); the four words of one counter
- * serve four consecutive indices. */
+ * Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011. key = seed (64 bits); counter = (index / 4 as 64 bits, site, step); the four words of one
+ * counter serve four consecutive indices. */
 #pragma once
 #include "base.h"
 #include <math.h>

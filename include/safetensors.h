@@ -22,12 +22,13 @@ typedef struct SafetensorsFile {
     char path[1024];
 } SafetensorsFile;
 
-/* Verifies all that FORMATS.md names: header length, JSON, duplicate names, contiguous offsets, sizes,
- * file length. Never crashes on a hostile file; memory is bounded by the file's size. */
+/* Verifies all that FORMATS.md names: header length, JSON, duplicate names, contiguous offsets,
+ * sizes, file length. Never crashes on a hostile file; memory is bounded by the file's size. */
 bool safetensors_open(SafetensorsFile *f, const char *path, Error *e);
 void safetensors_close(SafetensorsFile *f);
 const SafetensorsEntry *safetensors_find(const SafetensorsFile *f, const char *name);
-/* Elements [first, first+n) of an entry as float, whatever its float dtype. False if it is not one. */
+/* Elements [first, first+n) of an entry as float, whatever its float dtype. False if it is not
+ * one. */
 bool safetensors_read_f32(const SafetensorsEntry *entry, int64_t first, int64_t n, float *out);
 
 /* One pass: declare every tensor, begin, then write their data in the order of declaration. */

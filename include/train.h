@@ -3,17 +3,23 @@
 #include "checkpoint.h"
 #include "loader.h"
 
-/* Writes one text made by the model at this step: host/gen's part, handed in by the subcommand, since
- * host/train does not know host/gen. */
+/* The model that the options describe, with `n_vocab` tokens where --vocab-size leaves it open, and
+ * how training uses it. Misuse: heads that do not divide channels, a micro-batch that does not
+ * divide the batch, a vocabulary smaller than the tokenizer's or unknown. */
+bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e);
+bool train_model_use(const Options *o, ModelUse *use, Error *e);
+
+/* Writes one text made by the model at this step: host/gen's part, handed in by the subcommand,
+ * since host/train does not know host/gen. */
 typedef bool (*SampleText)(Model *m, const Tokenizer *t, uint64_t seed, int64_t step, FILE *out,
                            Error *e);
 
-/* Runs `puck train` with these settings. True with *exit_code 0 (done) or 75 (preempted after saving);
- * false with an Error. A dry run prints to stdout and changes nothing. */
+/* Runs `puck train` with these settings. True with *exit_code 0 (done) or 75 (preempted after
+ * saving); false with an Error. A dry run prints to stdout and changes nothing. */
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e);
 
-/* Loss over a whole split by FORMATS' definition: each token but the first scored once, windows of T
- * with stride T/2, the second half scored, the first window whole. */
+/* Loss over a whole split by FORMATS' definition: each token but the first scored once, windows of
+ * T with stride T/2, the second half scored, the first window whole. */
 typedef struct EvalResult {
     double loss;         /* nats per token */
     int64_t n_scored;    /* tokens; 0 (and loss NaN) where there are fewer than two */
@@ -21,13 +27,13 @@ typedef struct EvalResult {
     double bits_per_byte; /* 0 if the bytes of the text are not known */
 } EvalResult;
 /* Windows of m->use.T, m->use.B of them a pass. Losses of single tokens are added as doubles in the
- * order of the text: so B shows only where it makes products round otherwise, threads never. Overwrites
- * the step parameters and the step result, so model_set_step and model_begin_step must follow; else no
- * trace. */
+ * order of the text: so B shows only where it makes products round otherwise, threads never.
+ * Overwrites the step parameters and the step result, so model_set_step and model_begin_step must
+ * follow; else no trace. */
 EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes);
 
-/* The windows of the definition. Window k reads n_inputs tokens from `first`, and scores the targets of
- * its inputs from `scored` on. */
+/* The windows of the definition. Window k reads n_inputs tokens from `first`, and scores the
+ * targets of its inputs from `scored` on. */
 typedef struct EvalWindow {
     int64_t first, n_inputs, scored;
 } EvalWindow;

@@ -127,7 +127,8 @@ void arena_report(const Arena *arena, int64_t device_bytes, FILE *out) {
     fprintf(out, "  %-24s %10.2f MB", "total", (double)total * 1e-6);
     if (device_bytes > 0)
         fprintf(out, " of %.0f MB: %s", (double)device_bytes * 1e-6,
-                total <= device_bytes ? "fits" : "does not fit; --micro-batch or --recompute helps");
+                total <= device_bytes ? "fits"
+                                       : "does not fit; --micro-batch or --recompute helps");
     fprintf(out, "\n");
 }
 

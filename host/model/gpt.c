@@ -3,9 +3,9 @@
  *   x = wte[tokens] + wpe;  per block:  x += attention(norm(x));  x += mlp(norm(x))
  *   logits = norm(x) wte^T
  *
- * The residual add of a branch is fused into the norm that reads the sum, so each norm op below first
- * finishes the branch before it. Hence the stream is kept at three kinds of points: res1 (before a
- * block's attention), res2 (before its MLP), res_final. */
+ * The residual add of a branch is fused into the norm that reads the sum, so each norm op below
+ * first finishes the branch before it. Hence the stream is kept at three kinds of points: res1
+ * (before a block's attention), res2 (before its MLP), res_final. */
 #include "params.h"
 #include <string.h>
 

@@ -1,5 +1,6 @@
-/* The parameter table of the GPT, and everything that follows from it alone: counts and initial values.
- * Names and orientations on disk are Hugging Face's GPT-2, whose Conv1D layers store (in, out). */
+/* The parameter table of the GPT, and everything that follows from it alone: counts and initial
+ * values. Names and orientations on disk are Hugging Face's GPT-2, whose Conv1D layers store (in,
+ * out). */
 #include "params.h"
 #include <stdlib.h>
 #include <string.h>

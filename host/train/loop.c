@@ -1,6 +1,6 @@
-/* The training loop. One iteration enqueues a step's work on the device, then reads the result of the
- * step before, so a device never waits for the host. On a boundary (evaluation, save, sample, signal,
- * end) the result of the step itself is awaited first. */
+/* The training loop. One iteration enqueues a step's work on the device, then reads the result of
+ * the step before, so a device never waits for the host. On a boundary (evaluation, save, sample,
+ * signal, end) the result of the step itself is awaited first. */
 #include "trainer.h"
 #include "log.h"
 #include <math.h>
@@ -29,7 +29,8 @@ static void catch_signals(void) {
 static void copy_batch(Trainer *t, const Batch *batch) {
     Backend *b = &t->backend;
     Model *m = &t->model;
-    b->copy(b, m->tokens.data, batch->tokens, tensor_bytes(m->tokens), COPY_TO_DEVICE, m->cx.stream);
+    b->copy(b, m->tokens.data, batch->tokens, tensor_bytes(m->tokens), COPY_TO_DEVICE,
+            m->cx.stream);
     b->copy(b, m->targets.data, batch->targets, tensor_bytes(m->targets), COPY_TO_DEVICE,
             m->cx.stream);
     b->copy(b, m->order.data, batch->order, tensor_bytes(m->order), COPY_TO_DEVICE, m->cx.stream);
@@ -162,7 +163,8 @@ bool trainer_is_finished(const Options *o, const TrainState *state) {
     return state->step >= o->steps || (o->patience > 0 && state->evals_since_best >= o->patience);
 }
 
-/* What follows a step, in the order that makes a crash at any point resumable: sample, save, evaluate. */
+/* What follows a step, in the order that makes a crash at any point resumable: sample, save,
+ * evaluate. */
 static bool after_step(Trainer *t, bool stopping, Error *e) {
     const Options *o = t->options;
     const int64_t step = t->state.step;

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Whether a line of metrics.jsonl belongs to the time before the resumed state. The evaluation of the
- * state's own step is not part of it while it is due. */
+/* Whether a line of metrics.jsonl belongs to the time before the resumed state. The evaluation of
+ * the state's own step is not part of it while it is due. */
 static bool line_is_kept(const char *line, int64_t length, const TrainState *state) {
     json_t *object = json_loadb(line, (size_t)length, 0, NULL);
     if (!object) return false; /* a line that a crash cut short */

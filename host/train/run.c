@@ -94,7 +94,8 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
     const Model *m = &t->model;
     const double flops = model_flops_per_token(c, o->context);
     const double tokens = (double)o->steps * (double)(o->batch_size * o->context);
-    fprintf(out, "model       GPT-2, %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
+    fprintf(out,
+            "model       GPT-2, %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
             (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
     fprintf(out, "parameters  %ld, without the position lookup %ld\n", (long)model_count_params(c),
             (long)model_count_matmul_params(c));
@@ -244,7 +245,8 @@ static bool start_metrics(Trainer *t, Error *e) {
     return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
 }
 
-/* Says so if the run has nothing left to do. An unreadable state is found again when it is loaded. */
+/* Says so if the run has nothing left to do. An unreadable state is found again when it is
+ * loaded. */
 static bool is_finished(const Trainer *t, const char *resume) {
     TrainState state;
     Error ignored;

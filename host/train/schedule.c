@@ -1,4 +1,5 @@
-/* Learning rate schedules. Cosine with warm-up as nanoGPT computes it, so its recipes carry over. */
+/* Learning rate schedules. Cosine with warm-up as nanoGPT computes it, so its recipes carry
+ * over. */
 #include "schedule.h"
 #include <math.h>
 

@@ -9,8 +9,8 @@ static void option_flag(const OptionRow *row, char flag[64]) {
         if (*c == '_') *c = '-';
 }
 
-/* Settings that were given must agree with the recorded ones as their kind demands; those that were not
- * given are taken from the record. */
+/* Settings that were given must agree with the recorded ones as their kind demands; those that were
+ * not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     Settings recorded;
     options_defaults(&recorded);
@@ -39,7 +39,8 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     return true;
 }
 
-/* The model that the options describe, with `n_vocab` from the tokenizer where they leave it open. */
+/* The model that the options describe, with `n_vocab` from the tokenizer where they leave it
+ * open. */
 bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e) {
     *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : n_vocab,
                        .context = o->context,

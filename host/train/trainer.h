@@ -65,8 +65,8 @@ typedef struct Trainer {
     SampleText sample;
 } Trainer;
 
-/* setup.c. Settings that were given must agree with those that `folder` records, as their kind demands;
- * those that were not given are taken from the record. */
+/* setup.c. Settings that were given must agree with those that `folder` records, as their kind
+ * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
 /* The model of --init-from's folder; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
@@ -79,8 +79,8 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e);
 bool trainer_is_finished(const Options *o, const TrainState *state);
 bool trainer_save(Trainer *t, bool eval_due, Error *e);
 
-/* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it by
- * the reported definition if that is less work. NaN if there is no validation part. */
+/* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it
+ * by the reported definition if that is less work. NaN if there is no validation part. */
 double trainer_estimate(Trainer *t);
 bool trainer_sample(Trainer *t, Error *e); /* appends one text to samples.txt */
 bool trainer_cut_samples(Trainer *t, Error *e);

@@ -208,7 +208,7 @@ static void flush_denormals(void) {
  * awaited thread should run on: beside one busy program a step took 10 times as long. The runtime
  * reads this before main(), and only from the environment; linked in, it is initialised after
  * constructors of this priority. */
-__attribute__((constructor(101))) static void wait_briefly(void) {
+__attribute__((constructor(101))) static void backend_wait_briefly(void) {
     if (!getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "1000", 0);
 }
 #endif
