@@ -111,7 +111,7 @@ typedef struct Ops {
      *   dw += sum_N dy*xhat;  db += sum_N dy;  dx = mask * dres (the updated one)
      *   dbias_prev += sum_N dx: the bias of the linear layer that made x
      *   dres, dy, res (N,C) act; mean, rstd (N) f32; w (C) act or none; dw, db, dbias_prev (C) f32
-     *   or none; dx (N,C) act or none (none: x's gradient is dres itself; then drop must be off). */
+     *   or none; dx (N,C) act or none (x's gradient is dres itself; then drop must be off). */
     void (*residual_norm_backward)(const OpContext *, Tensor dres, Tensor dx, Tensor dw, Tensor db,
                                    Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
                                    Tensor rstd, Tensor w, NormKind kind, Dropout drop);
@@ -146,7 +146,8 @@ typedef struct Ops {
     /* Decode: T new rows a sequence enter the cache at position[b] and attend to all up to
      * themselves.
      *   y (B,T,H*D) act; k_cache, v_cache (B,K,context,D) act, `=` at the new positions; qkv
-     *   (B,T,R) act; position (B) i32: rows of sequence b already in the cache; position[b]+T <= context */
+     *   (B,T,R) act; position (B) i32: rows of sequence b already in the cache;
+     *   position[b]+T <= context */
     void (*attention_decode)(const OpContext *, Tensor y, Tensor k_cache, Tensor v_cache,
                              Tensor qkv, Tensor position, int64_t n_heads, int64_t n_kv_heads);
 
