@@ -1,5 +1,5 @@
-/* Config files: any text is read or refused with a place; what was read is written and read back to the
- * same values. */
+/* Config files: any text is read or refused with a place; what was read is written and read back
+ * to the same values. */
 #include "config.h"
 #include <stdlib.h>
 #include <string.h>
