@@ -1,5 +1,5 @@
-/* `puck bench ops|step|feed`: times of single ops, of whole training steps, of the batches' feed. Every
- * figure stands beside what this machine reaches: a large matrix product, a large copy. */
+/* `puck bench ops|step|feed`: times of single ops, of whole training steps, of the batches' feed.
+ * Every figure stands beside what this machine reaches: a large matrix product, a large copy. */
 #include "bench.h"
 #include "cmd.h"
 #include "config.h"
@@ -48,7 +48,8 @@ static void *grown(void *list, int64_t count, size_t size) {
 
 void bench_add(BenchTable *t, const BenchRow *row, double sec) {
     int i = 0;
-    while (i < t->n && (strcmp(t->rows[i].op, row->op) || strcmp(t->rows[i].shape, row->shape))) i++;
+    while (i < t->n && (strcmp(t->rows[i].op, row->op) || strcmp(t->rows[i].shape, row->shape)))
+        i++;
     if (i == t->n) {
         if (t->n == t->room) {
             t->room = 2 * t->room + 16;
@@ -119,14 +120,14 @@ static void print_line(const BenchRow *r, double share, double per_step) {
 /* Rows with FLOPs are compared with the product, others with the copy. */
 static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool json) {
     if (!json) {
-        printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, copy of %d "
-               "MiB %.1f GB/s\n",
+        printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, "
+               "copy of %d MiB %.1f GB/s\n",
                m->device, m->threads, PRODUCT_SIDE, PRODUCT_SIDE, PRODUCT_SIDE, m->flops * 1e-9,
                COPY_BYTES >> 20, m->copy_bytes * 1e-9);
         printf("spread: distance of the quartiles, of the median. GB/s: bytes that the formula "
                "needs.\n\n");
-        printf("%-22s %-34s %5s %10s %10s %7s %9s %9s %9s %9s\n", "op", "shape", "calls", "median ms",
-               "min ms", "spread", "GFLOP/s", "GB/s", "of roof",
+        printf("%-22s %-34s %5s %10s %10s %7s %9s %9s %9s %9s\n", "op", "shape", "calls",
+               "median ms", "min ms", "spread", "GFLOP/s", "GB/s", "of roof",
                t->rows[0].tokens > 0 ? "tok/s" : "");
     }
     for (int i = 0; i < t->n; i++) {
@@ -371,7 +372,7 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
     int which = 0;
     while (known[which] && strcmp(what, known[which])) which++;
     if (!known[which] || s->n_positional > 1)
-        return error_misuse(e, NULL, "Call `puck bench ops`, `puck bench step` or `puck bench feed`",
+        return error_misuse(e, NULL, "Call `puck bench` with one of them",
                             "bench measures one of ops, step and feed, not \"%s\"",
                             s->n_positional > 1 ? s->positional[1] : what);
     Subject subject;

@@ -1,5 +1,5 @@
-/* The op table that times: see bench.h. FLOPs and bytes are those that the op's formula needs (every
- * operand once, an accumulated one twice), whatever a kernel does. */
+/* The op table that times: see bench.h. FLOPs and bytes are those that the op's formula needs
+ * (every operand once, an accumulated one twice), whatever a kernel does. */
 #include "bench.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +12,8 @@ static double bytes_of(const Tensor *list, int64_t n) {
         if (tensor_present(list[i])) bytes += (double)tensor_bytes(list[i]);
     return bytes;
 }
-#define BYTES(...) bytes_of((const Tensor[]){__VA_ARGS__}, COUNT_OF(((const Tensor[]){__VA_ARGS__})))
+#define BYTES(...)                                                                                 \
+    bytes_of((const Tensor[]){__VA_ARGS__}, COUNT_OF(((const Tensor[]){__VA_ARGS__})))
 
 static double begin(const OpContext *cx) {
     cx->backend->stream_finish(cx->backend, cx->stream);
@@ -186,8 +187,8 @@ static void timed_grad_norm(const OpContext *cx, Tensor flags, const Tensor *gra
     end(cx, start, "grad_norm", 0, bytes_of(grads, n), "%ld tensors", (long)n);
 }
 
-static void timed_adamw(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
-                        AdamW constants) {
+static void timed_adamw(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, Tensor v,
+                        Tensor grad, AdamW constants) {
     const double start = begin(cx);
     real_ops(cx)->adamw(cx, w, w_act, m, v, grad, constants);
     end(cx, start, "adamw", 0, BYTES(w, w, w_act, m, m, v, v, grad), "%ld x %ld", (long)w.dim[0],

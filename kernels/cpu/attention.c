@@ -1,10 +1,10 @@
-/* Causal attention. One task owns one head of one sequence (backward: one key-value head, with all the
- * query heads that read it), so every sum has one owner. Its keys and values are first packed into
- * scratch, padded to whole vectors; then tiles of QUERIES x KEYS scores live in cache, never T x T
- * (Dao 2022, "FlashAttention": the running maximum and sum).
+/* Causal attention. One task owns one head of one sequence (backward: one key-value head, with all
+ * the query heads that read it), so every sum has one owner. Its keys and values are first packed
+ * into scratch, padded to whole vectors; then tiles of QUERIES x KEYS scores live in cache, never
+ * T x T (Dao 2022, "FlashAttention": the running maximum and sum).
  *
- * Inside a tile all products go through one small kernel, product(): ROWS rows of the result at a time,
- * which also is the grain at which the causal triangle is trimmed. */
+ * Inside a tile all products go through one small kernel, product(): ROWS rows of the result at a
+ * time, which also is the grain at which the causal triangle is trimmed. */
 #include "mask.h"
 #include <omp.h>
 
@@ -41,8 +41,8 @@ static inline __attribute__((always_inline)) void product_block(
     }
 }
 
-/* c = a b, or c += a b: (rows, k) by (k, n), rows <= ROWS, n a multiple of WIDTH. a's strides are free,
- * so it may be read transposed. */
+/* c = a b, or c += a b: (rows, k) by (k, n), rows <= ROWS, n a multiple of WIDTH. a's strides are
+ * free, so it may be read transposed. */
 static void product(int64_t rows, real *c, int64_t ldc, const real *a, int64_t a_row, int64_t a_col,
                     const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
     switch (rows) {
@@ -55,7 +55,7 @@ static void product(int64_t rows, real *c, int64_t ldc, const real *a, int64_t a
     }
 }
 
-/* Sizes of a call. Rows of qkv are R apart, those of y and dy H*D. Dp: D padded to whole kernels. */
+/* Sizes of a call. Rows of qkv are R apart, those of y and dy H*D. Dp is D in whole kernels. */
 typedef struct Shape {
     int64_t B, T, H, K, D, Dp, R, Tk; /* Tk: T padded to whole tiles of keys */
     real scale;
@@ -120,8 +120,8 @@ static void pack_rows(real *to, const real *from, int64_t ld, int64_t T, const S
     }
 }
 
-/* to (Tk/KEYS, D, KEYS): tiles of keys, transposed; keys from T on are 0. From rows packed before: those
- * of qkv are so far apart that few of them fit into the first cache's sets at once. */
+/* to (Tk/KEYS, D, KEYS): tiles of keys, transposed; keys from T on are 0. From rows packed before:
+ * those of qkv are so far apart that few of them fit into the first cache's sets at once. */
 static void pack_transposed(real *to, const real *packed, const Shape *s) {
     for (int64_t k0 = 0; k0 < s->Tk; k0 += KEYS, to += s->D * KEYS) {
         const int64_t n = i64_min(KEYS, s->T - k0);
@@ -140,8 +140,8 @@ static void mask_row(real mask[KEYS], const Mask *m, const Shape *s, int64_t bat
     mask_run(mask, m, (uint64_t)(((batch * s->H + h) * s->T + i) * s->T + k0), n);
 }
 
-/* One row of a tile. p: n scores in, exp(scale * score - *top) out, 0 from `valid` on. The maximum and
- * sum so far and the output that was weighted with them are brought to the new maximum. */
+/* One row of a tile. p: n scores in, exp(scale * score - *top) out, 0 from `valid` on. The maximum
+ * and sum so far and the output that was weighted with them are brought to the new maximum. */
 static void softmax_row(real *p, int valid, int n, real scale, real *top, real *sum, real *out,
                         int64_t Dp) {
     real highest = *top;
@@ -163,10 +163,10 @@ static void softmax_row(real *p, int valid, int n, real scale, real *top, real *
     for (int64_t d = 0; d < Dp; d++) out[d] *= factor;
 }
 
-/* Queries q0 .. q0+n-1 of one head; q is row q0's, batch the sequence's number in the global batch. */
-static void forward_tile(real *y, real *lse, const real *q, const real *kt, const real *v, real *out,
-                         int64_t q0, int64_t n, int64_t batch, int64_t h, const Shape *s,
-                         const Mask *m) {
+/* Queries q0 .. q0+n-1 of one head; q is row q0's, batch the sequence's global number. */
+static void forward_tile(real *y, real *lse, const real *q, const real *kt, const real *v,
+                         real *out, int64_t q0, int64_t n, int64_t batch, int64_t h,
+                         const Shape *s, const Mask *m) {
     real top[QUERIES], sum[QUERIES] = {0}, p[ROWS * KEYS], mask[KEYS];
     for (int64_t i = 0; i < n; i++) top[i] = -(real)INFINITY;
     memset(out, 0, (size_t)(n * s->Dp) * sizeof *out);
@@ -176,7 +176,8 @@ static void forward_tile(real *y, real *lse, const real *q, const real *kt, cons
             const int64_t keys = i64_min(KEYS, q0 + r + rows - k0); /* that some row sees */
             if (keys <= 0) continue;
             const int64_t padded = i64_round_up(keys, WIDTH);
-            product(rows, p, KEYS, q + r * s->R, s->R, 1, kt + k0 * s->D, KEYS, padded, s->D, false);
+            product(rows, p, KEYS, q + r * s->R, s->R, 1, kt + k0 * s->D, KEYS, padded, s->D,
+                    false);
             for (int64_t i = 0; i < rows; i++) {
                 const int64_t valid = i64_min(KEYS, q0 + r + i + 1 - k0);
                 if (valid <= 0) { /* this row sees none of the tile */
@@ -248,7 +249,7 @@ static Slab slab_make(real *at, const Shape *s) {
     return w;
 }
 
-/* One row of a tile: p holds scores and ds holds dy.v; out come mask * p and ds, 0 from `valid` on. */
+/* One row of a tile: p holds scores, ds holds dy.v; out come mask * p and ds, 0 from `valid` on. */
 static void backward_row(real *p, real *ds, const real *mask, int valid, int n, real lse,
                          real delta) {
 #pragma omp simd
@@ -263,8 +264,8 @@ static void backward_row(real *p, real *ds, const real *mask, int valid, int n, 
 }
 
 /* One tile of QUERIES x KEYS: adds to dq, dk, dv. */
-static void backward_tile(const Slab *w, int64_t q0, int64_t n, int64_t k0, int64_t batch, int64_t h,
-                          const Shape *s, const Mask *m) {
+static void backward_tile(const Slab *w, int64_t q0, int64_t n, int64_t k0, int64_t batch,
+                          int64_t h, const Shape *s, const Mask *m) {
     real mask[KEYS];
     for (int j = 0; j < KEYS; j++) mask[j] = 1;
     for (int64_t r = 0; r < n; r += ROWS) {

@@ -1,10 +1,10 @@
 /* What every cpu kernel shares: the type `real`, its exponential, operand checks, prototypes.
  *
- * Each kernel file is built twice: `real` is float, or double with -DPUCK_REAL_F64 for gradient checks.
- * OP() gives the two builds different function names, so that one library holds both.
+ * Each kernel file is built twice: `real` is float, or double with -DPUCK_REAL_F64 for gradient
+ * checks. OP() gives the two builds different function names, so that one library holds both.
  *
- * Parallel loops run under OpenMP with the thread count that the back end has set. Work is cut by shape
- * alone, and every sum has one owner and one order, so the bits do not depend on that count. */
+ * Parallel loops run under OpenMP with the thread count that the back end has set. Work is cut by
+ * shape alone, and every sum has one owner and one order, so the bits do not depend on it. */
 #pragma once
 #include "ops.h"
 #include <math.h>
@@ -22,9 +22,10 @@ typedef float real;
 
 /* The border check: CHECK_TENSOR(x, REAL_DTYPE, N, C). -1 accepts any length. */
 #define CHECK_TENSOR(t, type, ...)                                                                 \
-    CHECK(TENSOR_IS(t, type, __VA_ARGS__), "%s wants %s (%s), got %s rank %d (%ld, %ld, %ld, %ld)",  \
-          #t, dtype_name(type), #__VA_ARGS__, (t).data ? dtype_name((t).dtype) : "none", (t).rank, \
-          (long)(t).dim[0], (long)(t).dim[1], (long)(t).dim[2], (long)(t).dim[3])
+    CHECK(TENSOR_IS(t, type, __VA_ARGS__),                                                         \
+          "%s wants %s (%s), got %s rank %d (%ld, %ld, %ld, %ld)", #t, dtype_name(type),           \
+          #__VA_ARGS__, (t).data ? dtype_name((t).dtype) : "none", (t).rank, (long)(t).dim[0],     \
+          (long)(t).dim[1], (long)(t).dim[2], (long)(t).dim[3])
 /* The same for an operand marked "or none". */
 #define CHECK_OPTIONAL(t, type, ...)                                                               \
     do {                                                                                           \
@@ -43,12 +44,12 @@ static inline real real_sqrt(real x) { return sqrtf(x); }
 static inline real real_log(real x) { return logf(x); }
 static inline real real_fma(real a, real b, real c) { return fmaf(a, b, c); }
 
-/* e^x without branches, so that gcc vectorises loops that call it; error below 2 ulp, NaN stays NaN.
- * Below e^-86.98, the last result that is safely a normal number, it is 0.
+/* e^x without branches, so that gcc vectorises loops that call it; error below 2 ulp, NaN stays
+ * NaN. Below e^-86.98, the last result that is safely a normal number, it is 0.
  *
- * x = n ln 2 + r with |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q fitted here for the least relative
- * error (3e-9). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. 2^n is applied
- * as 2 * 2^(n-1), because n reaches 128. */
+ * x = n ln 2 + r with |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q fitted here for the least
+ * relative error (3e-9). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. 2^n
+ * is applied as 2 * 2^(n-1), because n reaches 128. */
 static inline real real_exp(real x) {
     const float rounder = 0x1.8p23f, lowest = -86.98f;
     const float c = x > 89.0f ? 89.0f : x;
@@ -77,17 +78,18 @@ void OP(cpu_embed_forward)(const OpContext *, Tensor x, Tensor wte, Tensor wpe, 
                            Tensor position);
 void OP(cpu_embed_backward)(const OpContext *, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens,
                             Tensor order, Tensor starts);
-void OP(cpu_residual_norm_forward)(const OpContext *, Tensor res, Tensor y, Tensor mean, Tensor rstd,
-                                   Tensor res_in, Tensor x, Tensor w, Tensor b, NormKind kind,
-                                   double eps, Dropout drop);
+void OP(cpu_residual_norm_forward)(const OpContext *, Tensor res, Tensor y, Tensor mean,
+                                   Tensor rstd, Tensor res_in, Tensor x, Tensor w, Tensor b,
+                                   NormKind kind, double eps, Dropout drop);
 void OP(cpu_residual_norm_backward)(const OpContext *, Tensor dres, Tensor dx, Tensor dw, Tensor db,
                                     Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
                                     Tensor rstd, Tensor w, NormKind kind, Dropout drop);
-void OP(cpu_linear_forward)(const OpContext *, Tensor y, Tensor aux, Tensor x, Tensor w, Tensor bias,
-                            Activation);
+void OP(cpu_linear_forward)(const OpContext *, Tensor y, Tensor aux, Tensor x, Tensor w,
+                            Tensor bias, Activation);
 void OP(cpu_linear_backward_input)(const OpContext *, Tensor dx, Tensor dbias_prev, Tensor dy,
                                    Tensor w, Tensor aux, Activation);
-void OP(cpu_linear_backward_weight)(const OpContext *, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
+void OP(cpu_linear_backward_weight)(const OpContext *, Tensor dw, Tensor dbias, Tensor dy,
+                                    Tensor x);
 void OP(cpu_attention_forward)(const OpContext *, Tensor y, Tensor lse, Tensor qkv, int64_t n_heads,
                                int64_t n_kv_heads, Dropout drop);
 void OP(cpu_attention_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor dy, Tensor y,

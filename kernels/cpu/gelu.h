@@ -12,8 +12,8 @@ static inline real gelu(real u) {
     return u / (1 + real_exp(u * slope));
 }
 
-/* With e = exp(-2z), s = 1/(1+e), so 1 - s = e s:  gelu' = s + u e s^2 (2z)'. Beyond |u| = 10 that is 0
- * or 1 in any precision, but e may have left float's range. */
+/* With e = exp(-2z), s = 1/(1+e), so 1 - s = e s:  gelu' = s + u e s^2 (2z)'. Beyond |u| = 10 that
+ * is 0 or 1 in any precision, but e may have left float's range. */
 static inline real gelu_derivative(real u) {
     const real square = u * u;
     const real e = real_exp(u * real_fma(square, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR));

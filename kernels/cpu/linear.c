@@ -1,6 +1,7 @@
-/* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles out and
- * OpenBLAS multiplies each one on a single thread, so the bits do not depend on the thread count. What
- * follows a product (bias, GELU, sums for bias gradients) is done to a tile while it is in cache.
+/* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles
+ * out and OpenBLAS multiplies each one on a single thread, so the bits do not depend on the thread
+ * count. What follows a product (bias, GELU, sums for bias gradients) is done to a tile while it is
+ * in cache.
  *
  * The only file that knows OpenBLAS. */
 #include "gelu.h"
@@ -15,8 +16,8 @@
 #endif
 
 enum {
-    /* Largest tile. OpenBLAS packs its operands anew for every tile: larger tiles repack less, smaller
-     * ones keep the epilogue in cache and feed more threads. */
+    /* Largest tile. OpenBLAS packs its operands anew for every tile: larger tiles repack less,
+     * smaller ones keep the epilogue in cache and feed more threads. */
     TILE_ROWS = 256, TILE_COLS = 384,
     TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
     TILE_SIDE = 64,
@@ -47,9 +48,9 @@ static Tiling tiling_make(int64_t rows, int64_t cols) {
     }
 }
 
-/* Threads get runs of consecutive tiles, which share the larger of the two operands: rows and columns of
- * the result are rows of one each. With few columns that also keeps rows with the thread that made them
- * in the op before, so they are still in its cache. */
+/* Threads get runs of consecutive tiles, which share the larger of the two operands: rows and
+ * columns of the result are rows of one each. With few columns that also keeps rows with the thread
+ * that made them in the op before, so they are still in its cache. */
 static Tile tiling_tile(const Tiling *g, int64_t i) {
     const bool wide = g->cols > g->rows;
     Tile t = {.down = wide ? i % g->down : i / g->across};
@@ -68,8 +69,8 @@ int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperti
     return tiling_make(s->B * s->T, s->C).down * s->C * (int64_t)sizeof(real);
 }
 
-/* A tile of u = x w^T + bias. The product adds to the bias laid down first, which costs no more than
- * the zeros that OpenBLAS would write itself. */
+/* A tile of u = x w^T + bias. The product adds to the bias laid down first, which costs no more
+ * than the zeros that OpenBLAS would write itself. */
 static void forward_tile(real *u, const Tile *t, int64_t O, int64_t C, const real *x, const real *w,
                          const real *bias) {
     u += t->row * O + t->col;
@@ -154,7 +155,8 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
         for (int64_t i = 0; i < g.down * g.across; i++) {
             const Tile t = tiling_tile(&g, i);
             GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)O, 1,
-                 from + t.row * O, (int)O, weight + t.col, (int)C, 0, to + t.row * C + t.col, (int)C);
+                 from + t.row * O, (int)O, weight + t.col, (int)C, 0, to + t.row * C + t.col,
+                 (int)C);
             backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C);
         }
         if (sums) {

@@ -2,11 +2,12 @@
 # puck bench: each kind prints its rows, JSON lines hold every field, a wrong call is refused.
 . tests/tap.sh
 
-small="--layers 1 --heads 2 --channels 16 --context 8 --batch-size 2 --repeats 2 --threads 1 --device cpu"
+small=(--layers 1 --heads 2 --channels 16 --context 8 --batch-size 2 --repeats 2 --threads 1
+    --device cpu)
 
 # Every line is an object with the fields that records are made of, and positive times.
 json_lines() {
-    $puck bench "$@" $small --json >"$work/out" && [ -s "$work/out" ] &&
+    $puck bench "$@" "${small[@]}" --json >"$work/out" && [ -s "$work/out" ] &&
         while read -r line; do
             for field in op shape median_sec min_sec spread device threads command; do
                 [[ $line == *"\"$field\": "* ]] || { echo "no $field: $line"; return 1; }
@@ -19,6 +20,10 @@ has_ops() {
     for op in "$@"; do
         grep -q "\"op\": \"$op\"" "$work/out" || { echo "no row of $op"; return 1; }
     done
+}
+
+has_table() {
+    $puck bench step "${small[@]}" >"$work/out" && grep -q '^step .* 2 x 8, ' "$work/out"
 }
 
 refused() {
@@ -35,7 +40,7 @@ check "bench ops has every op that the model calls" has_ops embed_forward embed_
     residual_norm_forward residual_norm_backward linear_forward linear_backward_input \
     linear_backward_weight attention_forward attention_backward attention_decode \
     activation_forward dropout_forward dropout_backward classifier loss_sum grad_norm adamw
-check "bench step prints a table" bash -c "$puck bench step $small | grep -q '^step '"
+check "bench step prints a table" has_table
 check "bench alone is refused" refused
 check "bench of an unknown thing is refused" refused speed
 check "bench of two things is refused" refused ops step
