@@ -276,7 +276,7 @@ static void json_refuses(void **state) {
         replace(json, refused[i].from, refused[i].to);
         if (tokenizer_parse(&t, "t.json", json, (int64_t)strlen(json), &e))
             fail_msg("accepted: %s", refused[i].to);
-        ASSERT_ERROR(&e, EXIT_FAILED, "t.json", cases[i].word);
+        ASSERT_ERROR(&e, EXIT_FAILED, "t.json", refused[i].word);
     }
 }
 
