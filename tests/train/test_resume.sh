@@ -26,10 +26,11 @@ resumed=()
 for ((k = 1; k < 30; k++)); do
     run_in each-step --stop-after 1
     cp -r "$work/each-step" "$work/at-$k"
-    run_in "at-$k"
+    run_in "at-$k" &
     resumed+=("$work/at-$k")
     case $k in 22 | 24 | 28) cp -r "$work/each-step" "$work/older-$k" ;; esac
 done
+wait
 run_in each-step
 same_run "stopped at every k of 30 steps and resumed" "${resumed[@]}"
 same_run "stopped after every step" "$work/each-step"
