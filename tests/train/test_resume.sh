@@ -5,7 +5,7 @@ set -u
 . tests/tap.sh
 . tests/train/small.sh
 
-# run_in FOLDER ARGUMENTS...: 30 steps in a fresh folder.
+# run_in FOLDER ARGUMENTS...: 30 steps, or what is left of them, in a folder that is made if need be.
 run_in() {
     local folder=$1
     shift
