@@ -68,8 +68,9 @@ static void enqueue_step(Trainer *t) {
     Backend *b = &t->backend;
     Model *m = &t->model;
     const int slot = (int)(t->state.step % RING);
-    const StepRecord record = {t->state.step + 1, schedule_lr(&t->schedule, t->state.step),
-                               count_valid(t)};
+    const StepRecord record = {.step = t->state.step + 1,
+                               .lr = schedule_lr(&t->schedule, t->state.step),
+                               .n_valid = count_valid(t)};
     t->state.step = record.step;
     model_begin_step(m);
     for (int64_t i = 0; i < t->n_micro; i++) {
@@ -95,6 +96,7 @@ static void enqueue_step(Trainer *t) {
     b->event_record(b, t->done[slot], m->cx.stream);
     t->state.samples += t->options->batch_size;
     t->pending = record;
+    t->pending.time = time_now();
 }
 
 /* Reads the result of `record`: counts, metrics, and the end of a run that has gone bad. */
@@ -198,7 +200,9 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
         if (!stopping && !at_boundary(t)) continue;
         const StepRecord now = t->pending;
         t->pending.step = 0;
+        const double pause = time_now();
         if (!collect_step(t, &now, e) || !after_step(t, stopping, e)) return false;
+        t->metrics.paused += time_now() - pause;
     }
     log_progress_end();
     *exit_code = stop_signal ? EXIT_PREEMPTED : EXIT_DONE;

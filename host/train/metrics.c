@@ -95,10 +95,11 @@ static void show_progress(const Metrics *m, const StepRecord *step, const StepRe
 bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, int64_t tokens,
                   bool write, Error *e) {
     if (!write) return true;
-    const double now = time_now();
-    m->tokens_per_sec = (double)(tokens - m->last_tokens) / fmax(now - m->last_time, 1e-9);
-    m->last_time = now;
+    const double sec = step->time - m->last_time - m->paused;
+    m->tokens_per_sec = (double)(tokens - m->last_tokens) / fmax(sec, 1e-9);
+    m->last_time = step->time;
     m->last_tokens = tokens;
+    m->paused = 0;
     const double flops = m->tokens_per_sec * m->flops_per_token;
     char loss[32], norm[32], mfu[32];
     json_number(mfu, m->peak_flops > 0 ? flops / m->peak_flops : NAN);
@@ -124,7 +125,6 @@ bool metrics_eval(Metrics *m, int64_t step, double val_loss, Error *e) {
     log_info("step %ld: validation loss %.4f (estimate)", (long)step, val_loss);
     if (!tfevents_scalar(m->events, step, "val/loss", val_loss, (double)time(NULL), e))
         return false;
-    m->last_time = time_now(); /* the evaluation is not training time of the next report */
     return write_line(m, e, "{\"step\": %ld, \"val_loss\": %s, \"elapsed_sec\": %.3f}\n",
                       (long)step, json_number(loss, val_loss), metrics_elapsed(m));
 }

@@ -120,7 +120,7 @@ static Recompute recompute_of(const char *name) {
 }
 
 bool train_model_use(const Options *o, ModelUse *use, Error *e) {
-    const int64_t micro = o->micro_batch ? o->micro_batch : o->batch_size;
+    const int64_t micro = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size;
     if (o->batch_size % micro)
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
                             "%ld does not divide the batch of %ld", (long)micro,

@@ -16,6 +16,7 @@ typedef struct StepRecord {
     int64_t step; /* the number it has after it is done, from 1 */
     double lr;
     int64_t n_valid;
+    double time; /* when it had been handed to the device */
 } StepRecord;
 
 typedef struct Metrics {
@@ -27,6 +28,7 @@ typedef struct Metrics {
     int64_t memory_bytes;
     double start, elapsed_before;  /* wall time of the loop's start; seconds of earlier calls */
     double last_time;              /* of the last step that was reported */
+    double paused;                 /* since then: seconds of samples, saves, evaluations */
     int64_t last_tokens;           /* tokens by then */
     double tokens_per_sec;         /* between the last two reports */
     int64_t report_every, steps;
