@@ -13,11 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 enum {
     WARM_UP = 2,              /* untimed repetitions */
-    PRODUCT_SIDE = 1024,      /* the product that is the roof: SIDE x SIDE x SIDE */
     COPY_BYTES = 256 << 20,   /* the copy that is the roof: beyond any cache */
     ROOF_REPEATS = 5,
     TINYSHAKESPEARE_VOCAB = 65, /* where neither --data nor --vocab-size says one */
@@ -31,12 +29,6 @@ typedef struct Machine {
     double flops, copy_bytes; /* roofs, per second */
     char command[1024];
 } Machine;
-
-double bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- rows ---- */
 
@@ -122,7 +114,7 @@ static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool j
     if (!json) {
         printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, "
                "copy of %d MiB %.1f GB/s\n",
-               m->device, m->threads, PRODUCT_SIDE, PRODUCT_SIDE, PRODUCT_SIDE, m->flops * 1e-9,
+               m->device, m->threads, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, m->flops * 1e-9,
                COPY_BYTES >> 20, m->copy_bytes * 1e-9);
         printf("spread: distance of the quartiles, of the median. GB/s: bytes that the formula "
                "needs.\n\n");
@@ -145,31 +137,13 @@ static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool j
 
 /* ---- roofs ---- */
 
-static double product_roof(Backend *b, char *memory, int64_t bytes) {
-    const int64_t n = PRODUCT_SIDE, each = n * n * dtype_bytes(b->compute);
-    CHECK(3 * each <= bytes, "the copies' memory holds the product's operands");
-    const Tensor y = tensor_2d(memory, b->compute, n, n);
-    const Tensor x = tensor_2d(memory + each, b->compute, n, n);
-    const Tensor w = tensor_2d(memory + 2 * each, b->compute, n, n);
-    const OpContext cx = {.backend = b};
-    double best = 1e30;
-    for (int i = 0; i < ROOF_REPEATS; i++) {
-        const double start = bench_now();
-        b->ops->linear_forward(&cx, y, TENSOR_NONE, x, w, TENSOR_NONE, ACTIVATION_NONE);
-        b->stream_finish(b, NULL);
-        const double sec = bench_now() - start;
-        if (i && sec < best) best = sec;
-    }
-    return 2.0 * (double)(n * n * n) / best;
-}
-
 static double copy_roof(Backend *b, char *memory) {
     double best = 1e30;
     for (int i = 0; i < ROOF_REPEATS; i++) {
-        const double start = bench_now();
+        const double start = time_now();
         b->copy(b, memory, memory + COPY_BYTES, COPY_BYTES, COPY_ON_DEVICE, NULL);
         b->stream_finish(b, NULL);
-        const double sec = bench_now() - start;
+        const double sec = time_now() - start;
         if (i && sec < best) best = sec;
     }
     return 2.0 * COPY_BYTES / best;
@@ -183,7 +157,7 @@ static bool machine_measure(Machine *m, Backend *b, Error *e) {
                          (long)(bytes >> 20));
     m->device = b->properties.name;
     m->threads = b->properties.n_units;
-    m->flops = product_roof(b, memory, bytes);
+    m->flops = measure_peak_flops(b);
     m->copy_bytes = copy_roof(b, memory);
     b->free(b, memory);
     return true;
@@ -281,7 +255,7 @@ static void model_feed(Model *m, const Subject *s) {
 
 static double finished(const Model *m) {
     m->backend->stream_finish(m->backend, m->cx.stream);
-    return bench_now();
+    return time_now();
 }
 
 /* Times of the phases of one step; table NULL: warming up. */
@@ -358,9 +332,9 @@ static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
     snprintf(row.shape, sizeof row.shape, "%ld x %ld, %s order", (long)B, (long)T,
              s->feed.order == ORDER_RANDOM ? "random" : "shuffled");
     for (int64_t i = -WARM_UP; i < s->o->repeats; i++) {
-        const double start = bench_now();
+        const double start = time_now();
         loader_next(loader);
-        if (i >= 0) bench_add(table, &row, bench_now() - start);
+        if (i >= 0) bench_add(table, &row, time_now() - start);
     }
     loader_stop(loader);
     b->free_pinned(b, memory);

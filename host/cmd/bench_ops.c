@@ -1,6 +1,7 @@
 /* The op table that times: see bench.h. FLOPs and bytes are those that the op's formula needs
  * (every operand once, an accumulated one twice), whatever a kernel does. */
 #include "bench.h"
+#include "train.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -17,14 +18,14 @@ static double bytes_of(const Tensor *list, int64_t n) {
 
 static double begin(const OpContext *cx) {
     cx->backend->stream_finish(cx->backend, cx->stream);
-    return bench_now();
+    return time_now();
 }
 
 static void __attribute__((format(printf, 6, 7))) end(const OpContext *cx, double start,
                                                       const char *op, double flops, double bytes,
                                                       const char *shape, ...) {
     cx->backend->stream_finish(cx->backend, cx->stream);
-    const double sec = bench_now() - start;
+    const double sec = time_now() - start;
     BenchTable *table = ((TimedBackend *)cx->backend)->table;
     if (!table) return;
     BenchRow row = {.flops = flops, .bytes = bytes};

@@ -95,8 +95,3 @@ bool metrics_eval(Metrics *m, int64_t step, double val_loss, Error *e);
 double metrics_elapsed(const Metrics *m);
 void metrics_sync(Metrics *m);
 void metrics_close(Metrics *m);
-
-/* Seconds of a clock that only goes forward. */
-double time_now(void);
-/* Measured speed of a large matrix product, in FLOP/s: the peak that progress is shown against. */
-double measure_peak_flops(Backend *b);

@@ -94,12 +94,14 @@ static void memory_free(Backend *b, void *memory) {
 static void memory_copy(Backend *b, void *to, const void *from, int64_t bytes, CopyKind kind,
                         Stream *stream) {
     (void)b, (void)kind, (void)stream;
-    memmove(to, from, (size_t)bytes);
+#pragma omp parallel for schedule(static) if (bytes > HUGE_PAGE)
+    for (int64_t at = 0; at < bytes; at += HUGE_PAGE)
+        memcpy((char *)to + at, (const char *)from + at, (size_t)i64_min(HUGE_PAGE, bytes - at));
 }
 
 static void memory_fill(Backend *b, void *to, int byte, int64_t bytes, Stream *stream) {
     (void)b, (void)stream;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (bytes > HUGE_PAGE)
     for (int64_t at = 0; at < bytes; at += HUGE_PAGE)
         memset((char *)to + at, byte, (size_t)i64_min(HUGE_PAGE, bytes - at));
 }
