@@ -114,8 +114,8 @@ static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool j
     if (!json) {
         printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, "
                "copy of %d MiB %.1f GB/s\n",
-               m->device, m->threads, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, m->flops * 1e-9,
-               COPY_BYTES >> 20, m->copy_bytes * 1e-9);
+               m->device, m->threads, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE,
+               m->flops * 1e-9, COPY_BYTES >> 20, m->copy_bytes * 1e-9);
         printf("spread: distance of the quartiles, of the median. GB/s: bytes that the formula "
                "needs.\n\n");
         printf("%-22s %-34s %5s %10s %10s %7s %9s %9s %9s %9s\n", "op", "shape", "calls",
