@@ -58,7 +58,8 @@ bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 bool checkpoint_read_options(const char *folder, Settings *s, Error *e);
 
 /* One writer a run: an flock on RUN/lock, held until the process ends, so a stale file is no lock.
- * Makes the run folder. The holder's pid is in the message of the refused one. */
+ * Makes the run folder, and deletes what a killed save left there. The holder's pid is in the
+ * message of the refused one. */
 bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 

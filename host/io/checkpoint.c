@@ -37,12 +37,13 @@ static void free_names(struct dirent **names, int n) {
     free(names);
 }
 
-/* What a crash left of an earlier save or rotation. */
-static bool remove_leftovers(const char *ckpt, Error *e) {
+bool checkpoint_remove_leftovers(const char *run, Error *e) {
+    char ckpt[IO_PATH_MAX], path[IO_PATH_MAX];
     struct dirent **names;
+    if (!path_join(ckpt, run, "ckpt", e)) return false;
     const int n = scandir(ckpt, &names, is_leftover, alphasort);
-    if (n < 0) return error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
-    char path[IO_PATH_MAX];
+    if (n < 0)
+        return errno == ENOENT || error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
     bool good = true;
     for (int i = 0; good && i < n; i++)
         good = path_join(path, ckpt, names[i]->d_name, e) && path_remove(path, e);
@@ -106,12 +107,12 @@ static bool put_in_place(const char *temporary, const char *folder, Error *e) {
                              strerror(errno));
 }
 
-/* Takes the names of steps that are not needed any more; remove_leftovers deletes what they held,
- * so that no step-N is ever half deleted. Steps after the one just saved stay: they are damaged, or
- * the run would have gone on from them, and count for nothing. */
-static bool rotate(const char *ckpt, int64_t step, int64_t keep, Error *e) {
-    char path[IO_PATH_MAX], aside[IO_PATH_MAX + 4], best[64] = "";
-    if (!path_join(path, ckpt, "best", e)) return false;
+/* Takes the names of steps that are not needed any more; what they held is left over, so that no
+ * step-N is ever half deleted. Steps after the one just saved stay: they are damaged, or the run
+ * would have gone on from them, and count for nothing. */
+static bool rotate(const char *run, int64_t step, int64_t keep, Error *e) {
+    char ckpt[IO_PATH_MAX], path[IO_PATH_MAX], aside[IO_PATH_MAX + 4], best[64] = "";
+    if (!path_join(ckpt, run, "ckpt", e) || !path_join(path, ckpt, "best", e)) return false;
     if (readlink(path, best, sizeof best - 1) < 0) best[0] = 0;
     struct dirent **names;
     const int n = scandir(ckpt, &names, is_step, newest_first);
@@ -127,7 +128,7 @@ static bool rotate(const char *ckpt, int64_t step, int64_t keep, Error *e) {
             good = error_set(e, path, NULL, "cannot delete: %s", strerror(errno));
     }
     free_names(names, n);
-    return good && remove_leftovers(ckpt, e);
+    return good && checkpoint_remove_leftovers(run, e);
 }
 
 bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, const Options *options,
@@ -136,7 +137,7 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
     char ckpt[IO_PATH_MAX], folder[IO_PATH_MAX], temporary[IO_PATH_MAX + 4], name[32];
     step_name(name, state->step);
     if (!path_join(ckpt, run, "ckpt", e) || !path_make_folder(ckpt, e) ||
-        !remove_leftovers(ckpt, e) || !path_join(folder, ckpt, name, e))
+        !checkpoint_remove_leftovers(run, e) || !path_join(folder, ckpt, name, e))
         return false;
     snprintf(temporary, sizeof temporary, "%s.tmp", folder);
     if (!write_files(temporary, m, tokenizer, options, state, e) ||
@@ -147,7 +148,7 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
         return false;
     }
     Error old;
-    if (!rotate(ckpt, state->step, keep, &old))
+    if (!rotate(run, state->step, keep, &old))
         log_warning("an old checkpoint stays: %s (%s)", old.text, old.place);
     return true;
 }

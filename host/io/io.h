@@ -39,3 +39,5 @@ bool optim_write(const char *folder, Model *m, Error *e);
 bool config_write(const char *folder, const ModelConfig *c, Error *e);
 bool state_write(const char *folder, const TrainState *state, Error *e);
 bool manifest_write(const char *folder, Error *e);
+/* Deletes what a crash left of an earlier save or rotation, for its one writer. */
+bool checkpoint_remove_leftovers(const char *run, Error *e);

@@ -28,6 +28,10 @@ bool run_lock(const char *run, int *lock, Error *e) {
         close(fd);
         return error_set(e, path, NULL, "cannot write to the run folder: %s", strerror(errno));
     }
+    if (!checkpoint_remove_leftovers(run, e)) {
+        close(fd);
+        return false;
+    }
     *lock = fd;
     return true;
 }

@@ -423,6 +423,11 @@ static void test_lock(void **state) {
     }
     assert_true(run_lock(run, &lock, &e)); /* the second child ended with the lock in its hands */
     run_unlock(lock);
+    assert_int_equal(mkdir(scratch_path("deep/locked/ckpt"), 0777), 0);
+    assert_int_equal(mkdir(scratch_path("deep/locked/ckpt/step-00000001.tmp"), 0777), 0);
+    assert_true(run_lock(run, &lock, &e)); /* whoever left this behind is gone */
+    run_unlock(lock);
+    assert_string_equal(listing(run), "");
     file_put(scratch_path("plain"), "", 0);
     assert_false(run_lock(scratch_path("plain"), &lock, &e));
 }

@@ -1,6 +1,6 @@
 """Compares puck's checkpoints with transformers: folders that puck saved must load there to the
-same logits, folders that transformers saved must load in puck to the same logits, and `puck eval` must
-report the loss of the same windows. TensorBoard must read the values of metrics.jsonl.
+same logits, folders that transformers saved must load in puck to the same logits, and `puck eval`
+must report the loss of the same windows. TensorBoard must read the values of metrics.jsonl.
 
     check_checkpoints.py PUCK [WORKDIR]     prints "N passed, N failed"
 
@@ -87,7 +87,8 @@ def train(work, name, *options):
     text = work / "text.txt"
     text.write_text("\n".join(" ".join(random.choices(words, k=9)) for _ in range(300)))
     result = run(PUCK, "train", "--data", text, "--run", work / name, "--device", "cpu",
-                 "--steps", 8, "--batch-size", 4, "--lr", "0.05", "--seed", 3, "--log-every", 2, *options)
+                 "--steps", 8, "--batch-size", 4, "--lr", "0.05", "--seed", 3, "--log-every", 2,
+                 *options)
     assert result.returncode == 0, result.stderr
     return work / name / "ckpt" / "latest"
 
