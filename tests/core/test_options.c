@@ -505,7 +505,7 @@ static void test_presets(void **state) {
     assert_true(o->batch_size == 12 && o->steps == 2000 && o->warmup == 100 && !o->bias);
     assert_true(o->lr == 1e-3 && o->min_lr == 1e-4 && o->beta1 == 0.9 && o->beta2 == 0.99);
     assert_true(o->weight_decay == 0.1 && o->clip == 1 && o->dropout == 0 && o->adam_eps == 1e-8);
-    assert_string_equal(o->order, "random");
+    assert_string_equal(o->order, "shuffle");
     assert_string_equal(o->schedule, "cosine");
     assert_string_equal(o->tokenizer, "char");
 }
