@@ -135,7 +135,7 @@ test-peers: deps $(PUCK) $(BUILD)/tests/peers/logits .venv/ok ## against transfo
 	.venv/bin/python tests/peers/check_checkpoints.py $(PUCK)
 
 test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
-	@PUCK=$(PUCK) KILLS=200 bash tests/run.sh tests/kill/kill.sh
+	@PUCK=$(PUCK) KILLS=200 TEST_TIMEOUT=3600 bash tests/run.sh tests/kill/kill.sh
 
 # Each harness for FUZZ_SECONDS, with clang's fuzzer and sanitizers (clang, libclang-rt-14-dev).
 FUZZ_SECONDS ?= 60
