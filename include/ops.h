@@ -53,9 +53,22 @@ typedef struct Dropout {
 } Dropout;
 #define DROPOUT_OFF ((Dropout){0, 0})
 
-typedef enum Activation { ACTIVATION_NONE, ACTIVATION_GELU } Activation;
+typedef enum Activation { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_RELU2 } Activation;
 
 typedef enum NormKind { NORM_LAYER, NORM_RMS } NormKind;
+
+/* Rotary positions (Su and others 2021). The angle of pair i at position p is p * base^(-2i/D). */
+typedef struct Rotation {
+    bool rotates; /* false: QK-norm alone */
+    bool reversed; /* NanoChat's sign; Llama's otherwise */
+    double base;
+    double eps; /* of the norm of each rotated head; used where rstd is there */
+} Rotation;
+
+/* Muon's constants. The learning rate is params->lr * lr_scale. */
+typedef struct Muon {
+    double momentum, weight_decay, lr_scale;
+} Muon;
 
 /* Shape of a call, for scratch(). Fields that an op does not use are 0. */
 typedef struct OpShape {
@@ -68,8 +81,10 @@ typedef enum OpKind {
     OP_LINEAR_FORWARD, OP_LINEAR_BACKWARD_INPUT, OP_LINEAR_BACKWARD_WEIGHT,
     OP_ATTENTION_FORWARD, OP_ATTENTION_BACKWARD, OP_ATTENTION_DECODE,
     OP_ACTIVATION_FORWARD, OP_ACTIVATION_BACKWARD,
+    OP_SWIGLU_FORWARD, OP_SWIGLU_BACKWARD,
+    OP_ROTATE_FORWARD, OP_ROTATE_BACKWARD,
     OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD,
-    OP_CLASSIFIER, OP_LOSS_SUM, OP_GRAD_NORM, OP_ADAMW,
+    OP_CLASSIFIER, OP_LOSS_SUM, OP_GRAD_NORM, OP_ADAMW, OP_MUON,
     OP_KINDS
 } OpKind;
 
@@ -151,7 +166,27 @@ typedef struct Ops {
     void (*attention_decode)(const OpContext *, Tensor y, Tensor k_cache, Tensor v_cache,
                              Tensor qkv, Tensor position, int64_t n_heads, int64_t n_kv_heads);
 
-    /* y = activation(x), any shape, act. GELU (tanh form, Hendrycks and Gimpel 2016):
+    /* Rotation and QK-norm, in place on the q and k heads of packed qkv; v stays.
+     *   x' = x cos + r(x) sin,  r(x) = (-x2, x1) of the halves x = (x1, x2); reversed: r(x) = (x2, -x1)
+     *   y = x' * rstd,  rstd = 1/sqrt(mean_D(x'^2) + eps), where rstd is there; else y = x'
+     *   qkv (B,T,R) act, D even; rstd (B*T, H+K) f32 or none, saved for backward
+     *   position (B) i32 or none: the first row's position, 0 if none */
+    void (*rotate_forward)(const OpContext *, Tensor qkv, Tensor rstd, Tensor position,
+                           int64_t n_heads, int64_t n_kv_heads, Rotation);
+    /* In place on dqkv, with y of the forward pass: g = rstd*(dy - y*mean_D(dy*y)), or dy without rstd;
+     * dx = g cos - r(g) sin;  dbias += sum_N of the result (q, k and v)
+     *   dqkv, qkv (B,T,R) act: qkv is what rotate_forward made; rstd as there; dbias (R) f32 or none
+     *   Positions are those of training: row t of each sequence is at t. */
+    void (*rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,
+                            int64_t n_heads, int64_t n_kv_heads, Rotation);
+
+    /* SwiGLU (Shazeer 2020):  y = silu(gate) * up,  silu(g) = g / (1 + e^-g)
+     *   y (N,F) act; u (N,2F) act: F columns of gate, then F of up */
+    void (*swiglu_forward)(const OpContext *, Tensor y, Tensor u);
+    /* dgate = dy * up * silu'(gate);  dup = dy * silu(gate).   du, u (N,2F); dy (N,F) act */
+    void (*swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
+
+    /* y = activation(x), any shape, act. ReLU^2 is max(u, 0)^2. GELU (tanh form, Hendrycks and Gimpel 2016):
      *   gelu(u) = u/2 * (1 + tanh(sqrt(2/pi) * (u + 0.044715 u^3))) */
     void (*activation_forward)(const OpContext *, Tensor y, Tensor x, Activation);
     /* dx = dy * activation'(x); dx may be dy */
@@ -162,13 +197,14 @@ typedef struct Ops {
     /* dx = mask * dy; dx may be dy */
     void (*dropout_backward)(const OpContext *, Tensor dx, Tensor dy, Dropout drop);
 
-    /* Softmax + cross-entropy over the first V of Vp columns.
-     *   losses_n = lse_n - logits[n, targets_n],  0 where targets_n < 0 (ignored)
-     *   dlogits = (softmax(logits) - onehot(target)) * loss_scale,  0 in ignored rows, columns >= V
+    /* Softmax + cross-entropy over the first V of Vp columns of z = logits, or with a soft-cap c > 0
+     * (Gemma's form) z = c tanh(logits / c), whose gradient has the factor 1 - (z/c)^2.
+     *   losses_n = lse_n - z[n, targets_n],  0 where targets_n < 0 (ignored)
+     *   dz = (softmax(z) - onehot(target)) * loss_scale,  0 in ignored rows, columns >= V
      *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act; targets (N)
      * i32 */
     void (*classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
-                       Tensor targets, int64_t n_vocab);
+                       Tensor targets, int64_t n_vocab, double softcap);
     /* result->loss += loss_scale * sum_N losses, in a fixed order.   losses (N) f32 */
     void (*loss_sum)(const OpContext *, Tensor losses);
 
@@ -184,4 +220,13 @@ typedef struct Ops {
      * w. */
     void (*adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                   AdamW constants);
+
+    /* Muon (Jordan and others 2024) on one matrix of R rows, C columns:  g = grad * clip_factor
+     *   mom = momentum*mom + (1-momentum)*g;   u = (1-momentum)*g + momentum*mom   (Nesterov)
+     *   O = five Newton-Schulz steps from u/||u||:  X = a X + (b A + c A A) X,  A = X X^T,
+     *       (a, b, c) = (3.4445, -4.7750, 2.0315), on the side with fewer rows
+     *   w = w - lr (sqrt(max(1, R/C)) O + weight_decay w)
+     *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of w. */
+    void (*muon)(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
+                 Muon constants);
 } Ops;

@@ -102,9 +102,17 @@ void OP(cpu_activation_backward)(const OpContext *, Tensor dx, Tensor dy, Tensor
 void OP(cpu_dropout_forward)(const OpContext *, Tensor y, Tensor x, Dropout drop);
 void OP(cpu_dropout_backward)(const OpContext *, Tensor dx, Tensor dy, Dropout drop);
 void OP(cpu_classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
-                        Tensor targets, int64_t n_vocab);
+                        Tensor targets, int64_t n_vocab, double softcap);
 void OP(cpu_loss_sum)(const OpContext *, Tensor losses);
 void OP(cpu_grad_norm)(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
+void OP(cpu_rotate_forward)(const OpContext *, Tensor qkv, Tensor rstd, Tensor position,
+                            int64_t n_heads, int64_t n_kv_heads, Rotation);
+void OP(cpu_rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,
+                             int64_t n_heads, int64_t n_kv_heads, Rotation);
+void OP(cpu_swiglu_forward)(const OpContext *, Tensor y, Tensor u);
+void OP(cpu_swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
+void OP(cpu_muon)(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
+                  Muon constants);
 void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                    AdamW constants);
 
