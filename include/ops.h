@@ -167,15 +167,17 @@ typedef struct Ops {
                              Tensor qkv, Tensor position, int64_t n_heads, int64_t n_kv_heads);
 
     /* Rotation and QK-norm, in place on the q and k heads of packed qkv; v stays.
-     *   x' = x cos + r(x) sin,  r(x) = (-x2, x1) of the halves x = (x1, x2); reversed: r(x) = (x2, -x1)
+     *   x' = x cos + r(x) sin,  r(x) = (-x2, x1) of the halves x = (x1, x2); reversed: (x2, -x1)
      *   y = x' * rstd,  rstd = 1/sqrt(mean_D(x'^2) + eps), where rstd is there; else y = x'
      *   qkv (B,T,R) act, D even; rstd (B*T, H+K) f32 or none, saved for backward
      *   position (B) i32 or none: the first row's position, 0 if none */
     void (*rotate_forward)(const OpContext *, Tensor qkv, Tensor rstd, Tensor position,
                            int64_t n_heads, int64_t n_kv_heads, Rotation);
-    /* In place on dqkv, with y of the forward pass: g = rstd*(dy - y*mean_D(dy*y)), or dy without rstd;
-     * dx = g cos - r(g) sin;  dbias += sum_N of the result (q, k and v)
-     *   dqkv, qkv (B,T,R) act: qkv is what rotate_forward made; rstd as there; dbias (R) f32 or none
+    /* In place on dqkv, with y of the forward pass:
+     *   g = rstd*(dy - y*mean_D(dy*y)), or dy without rstd;  dx = g cos - r(g) sin;
+     *   dbias += sum_N of the result (q, k and v)
+     *   dqkv, qkv (B,T,R) act: qkv is what rotate_forward made; rstd as there; dbias (R) f32 or
+     *   none
      *   Positions are those of training: row t of each sequence is at t. */
     void (*rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,
                             int64_t n_heads, int64_t n_kv_heads, Rotation);
@@ -186,7 +188,8 @@ typedef struct Ops {
     /* dgate = dy * up * silu'(gate);  dup = dy * silu(gate).   du, u (N,2F); dy (N,F) act */
     void (*swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
 
-    /* y = activation(x), any shape, act. ReLU^2 is max(u, 0)^2. GELU (tanh form, Hendrycks and Gimpel 2016):
+    /* y = activation(x), any shape, act. ReLU^2 is max(u, 0)^2. GELU, in the tanh form of Hendrycks
+     * and Gimpel 2016:
      *   gelu(u) = u/2 * (1 + tanh(sqrt(2/pi) * (u + 0.044715 u^3))) */
     void (*activation_forward)(const OpContext *, Tensor y, Tensor x, Activation);
     /* dx = dy * activation'(x); dx may be dy */
@@ -197,8 +200,8 @@ typedef struct Ops {
     /* dx = mask * dy; dx may be dy */
     void (*dropout_backward)(const OpContext *, Tensor dx, Tensor dy, Dropout drop);
 
-    /* Softmax + cross-entropy over the first V of Vp columns of z = logits, or with a soft-cap c > 0
-     * (Gemma's form) z = c tanh(logits / c), whose gradient has the factor 1 - (z/c)^2.
+    /* Softmax + cross-entropy over the first V of Vp columns of z = logits, or with a soft-cap
+     * c > 0 (Gemma's form) z = c tanh(logits / c), whose gradient has the factor 1 - (z/c)^2.
      *   losses_n = lse_n - z[n, targets_n],  0 where targets_n < 0 (ignored)
      *   dz = (softmax(z) - onehot(target)) * loss_scale,  0 in ignored rows, columns >= V
      *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act; targets (N)
@@ -226,7 +229,8 @@ typedef struct Ops {
      *   O = five Newton-Schulz steps from u/||u||:  X = a X + (b A + c A A) X,  A = X X^T,
      *       (a, b, c) = (3.4445, -4.7750, 2.0315), on the side with fewer rows
      *   w = w - lr (sqrt(max(1, R/C)) O + weight_decay w)
-     *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of w. */
+     *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of
+     *   w. */
     void (*muon)(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
                  Muon constants);
 } Ops;
