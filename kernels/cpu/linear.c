@@ -1,10 +1,10 @@
 /* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles
  * out and OpenBLAS multiplies each one on a single thread, so the bits do not depend on the thread
- * count. What follows a product (bias, GELU, sums for bias gradients) is done to a tile while it is
- * in cache.
+ * count. What follows a product (bias, activation, sums for bias gradients) is done to a tile while
+ * it is in cache.
  *
  * The only file that knows OpenBLAS. */
-#include "gelu.h"
+#include "activation.h"
 #include <cblas.h>
 
 #ifdef PUCK_REAL_F64
@@ -105,26 +105,19 @@ void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x,
         forward_tile(u, &t, O, C, x.data, w.data, bias.data);
         for (int64_t r = t.row; r < t.row + t.rows; r++) {
             const int64_t at = r * O + t.col;
-            if (activation == ACTIVATION_GELU) {
-#pragma omp simd
-                for (int64_t c = at; c < at + t.cols; c++) out[c] = gelu(u[c]);
-            } else if (u != out) {
-                memcpy(out + at, u + at, (size_t)t.cols * sizeof *out);
-            }
+            activation_apply(out + at, u + at, t.cols, activation);
         }
     }
 }
 
-/* dx *= gelu'(aux) over a tile, and the tile's column sums into `sums` (may be NULL). */
-static void backward_epilogue(real *dx, const real *aux, real *sums, const Tile *t, int64_t C) {
+/* dx *= activation'(aux) over a tile, and the tile's column sums into `sums` (may be NULL). */
+static void backward_epilogue(real *dx, const real *aux, real *sums, const Tile *t, int64_t C,
+                              Activation activation) {
     if (sums) memset(sums, 0, (size_t)t->cols * sizeof *sums);
     for (int64_t r = t->row; r < t->row + t->rows; r++) {
         real *d = dx + r * C + t->col;
-        if (aux) {
-            const real *u = aux + r * C + t->col;
-#pragma omp simd
-            for (int64_t c = 0; c < t->cols; c++) d[c] *= gelu_derivative(u[c]);
-        }
+        if (aux)
+            activation_apply_derivative(d, d, aux + r * C + t->col, t->cols, activation);
         if (sums)
 #pragma omp simd
             for (int64_t c = 0; c < t->cols; c++) sums[c] += d[c];
@@ -157,7 +150,8 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
             GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)O, 1,
                  from + t.row * O, (int)O, weight + t.col, (int)C, 0, to + t.row * C + t.col,
                  (int)C);
-            backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C);
+            backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C,
+                              activation);
         }
         if (sums) {
             real *const total = dbias_prev.data;
