@@ -75,13 +75,17 @@ static void timed_residual_norm_backward(const OpContext *cx, Tensor dres, Tenso
         "%ld x %ld%s", (long)dy.dim[0], (long)dy.dim[1], drop.rate > 0 ? ", dropout" : "");
 }
 
+/* What follows a product, for its row of the table. */
+static const char *const after[] = {[ACTIVATION_NONE] = "", [ACTIVATION_GELU] = ", GELU",
+                                    [ACTIVATION_RELU2] = ", ReLU^2"};
+
 static void timed_linear_forward(const OpContext *cx, Tensor y, Tensor aux, Tensor x, Tensor w,
                                  Tensor bias, Activation activation) {
     const double start = begin(cx);
     real_ops(cx)->linear_forward(cx, y, aux, x, w, bias, activation);
     end(cx, start, "linear_forward", 2.0 * (double)tensor_count(y) * (double)x.dim[1],
         BYTES(y, aux, x, w, bias), "%ld x %ld -> %ld%s", (long)x.dim[0], (long)x.dim[1],
-        (long)y.dim[1], activation == ACTIVATION_GELU ? ", GELU" : "");
+        (long)y.dim[1], after[activation]);
 }
 
 static void timed_linear_backward_input(const OpContext *cx, Tensor dx, Tensor dbias_prev,
@@ -90,7 +94,7 @@ static void timed_linear_backward_input(const OpContext *cx, Tensor dx, Tensor d
     real_ops(cx)->linear_backward_input(cx, dx, dbias_prev, dy, w, aux, activation);
     end(cx, start, "linear_backward_input", 2.0 * (double)tensor_count(dy) * (double)dx.dim[1],
         BYTES(dx, dbias_prev, dbias_prev, dy, w, aux), "%ld x %ld -> %ld%s", (long)dy.dim[0],
-        (long)dy.dim[1], (long)dx.dim[1], activation == ACTIVATION_GELU ? ", GELU" : "");
+        (long)dy.dim[1], (long)dx.dim[1], after[activation]);
 }
 
 static void timed_linear_backward_weight(const OpContext *cx, Tensor dw, Tensor dbias, Tensor dy,
@@ -140,6 +144,35 @@ static void timed_attention_decode(const OpContext *cx, Tensor y, Tensor k_cache
         (long)(y.dim[2] / n_heads), (long)k_cache.dim[2]);
 }
 
+static void timed_rotate_forward(const OpContext *cx, Tensor qkv, Tensor rstd, Tensor position,
+                                 int64_t n_heads, int64_t n_kv_heads, Rotation r) {
+    const double start = begin(cx);
+    real_ops(cx)->rotate_forward(cx, qkv, rstd, position, n_heads, n_kv_heads, r);
+    end(cx, start, "rotate_forward", 0, 2 * BYTES(qkv) + BYTES(rstd), "%ld x %ld x %ld",
+        (long)qkv.dim[0], (long)qkv.dim[1], (long)qkv.dim[2]);
+}
+
+static void timed_rotate_backward(const OpContext *cx, Tensor dqkv, Tensor dbias, Tensor qkv,
+                                  Tensor rstd, int64_t n_heads, int64_t n_kv_heads, Rotation r) {
+    const double start = begin(cx);
+    real_ops(cx)->rotate_backward(cx, dqkv, dbias, qkv, rstd, n_heads, n_kv_heads, r);
+    end(cx, start, "rotate_backward", 0, BYTES(dqkv, dqkv, dbias, dbias, qkv, rstd),
+        "%ld x %ld x %ld", (long)qkv.dim[0], (long)qkv.dim[1], (long)qkv.dim[2]);
+}
+
+static void timed_swiglu_forward(const OpContext *cx, Tensor y, Tensor u) {
+    const double start = begin(cx);
+    real_ops(cx)->swiglu_forward(cx, y, u);
+    end(cx, start, "swiglu_forward", 0, BYTES(y, u), "%ld x %ld", (long)y.dim[0], (long)y.dim[1]);
+}
+
+static void timed_swiglu_backward(const OpContext *cx, Tensor du, Tensor dy, Tensor u) {
+    const double start = begin(cx);
+    real_ops(cx)->swiglu_backward(cx, du, dy, u);
+    end(cx, start, "swiglu_backward", 0, BYTES(du, dy, u), "%ld x %ld", (long)dy.dim[0],
+        (long)dy.dim[1]);
+}
+
 static void timed_activation_forward(const OpContext *cx, Tensor y, Tensor x, Activation a) {
     const double start = begin(cx);
     real_ops(cx)->activation_forward(cx, y, x, a);
@@ -169,9 +202,9 @@ static void timed_dropout_backward(const OpContext *cx, Tensor dx, Tensor dy, Dr
 }
 
 static void timed_classifier(const OpContext *cx, Tensor losses, Tensor dlogits, Tensor logits,
-                             Tensor targets, int64_t n_vocab) {
+                             Tensor targets, int64_t n_vocab, double softcap) {
     const double start = begin(cx);
-    real_ops(cx)->classifier(cx, losses, dlogits, logits, targets, n_vocab);
+    real_ops(cx)->classifier(cx, losses, dlogits, logits, targets, n_vocab, softcap);
     end(cx, start, "classifier", 0, BYTES(losses, dlogits, logits, targets), "%ld x %ld",
         (long)logits.dim[0], (long)logits.dim[1]);
 }
@@ -218,6 +251,10 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
 
 void timed_backend_make(TimedBackend *t, const Backend *real) {
     *t = (TimedBackend){.backend = *real, .ops = timed_ops, .real = real->ops};
+                              .rotate_forward = timed_rotate_forward,
+                              .rotate_backward = timed_rotate_backward,
+                              .swiglu_forward = timed_swiglu_forward,
+                              .swiglu_backward = timed_swiglu_backward,
     t->ops.scratch = real->ops->scratch;
     t->backend.ops = &t->ops;
 }

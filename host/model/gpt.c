@@ -80,7 +80,7 @@ void model_forward(Model *m, bool gradient) {
     OPS(m)->linear_forward(&m->cx, m->logits, TENSOR_NONE, m->lnf, param_weight(m, PARAM_WTE, 0),
                            TENSOR_NONE, ACTIVATION_NONE);
     OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits,
-                       m->targets, m->config.vocab);
+                       m->targets, m->config.vocab, 0);
     OPS(m)->loss_sum(&m->cx, m->losses);
 }
 

@@ -39,37 +39,54 @@ static inline real real_sqrt(real x) { return sqrt(x); }
 static inline real real_log(real x) { return log(x); }
 static inline real real_fma(real a, real b, real c) { return fma(a, b, c); }
 static inline real real_exp(real x) { return exp(x); }
+static inline real real_expm1(real x) { return expm1(x); }
 #else
 static inline real real_sqrt(real x) { return sqrtf(x); }
 static inline real real_log(real x) { return logf(x); }
 static inline real real_fma(real a, real b, real c) { return fmaf(a, b, c); }
 
-/* e^x without branches, so that gcc vectorises loops that call it; error below 2 ulp, NaN stays
- * NaN. Below e^-86.98, the last result that is safely a normal number, it is 0.
+/* e^x and e^x - 1 without branches, so that gcc vectorises loops that call them.
  *
- * x = n ln 2 + r with |r| <= ln 2 / 2;  e^r = 1 + r + r^2 q(r), q fitted here for the least
+ * x = n ln 2 + r with |r| <= ln 2 / 2;  e^r = 1 + p, p = r + r^2 q(r), q fitted here for the least
  * relative error (3e-9). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. 2^n
  * is applied as 2 * 2^(n-1), because n reaches 128. */
-static inline real real_exp(real x) {
-    const float rounder = 0x1.8p23f, lowest = -86.98f;
-    const float c = x > 89.0f ? 89.0f : x;
-    const float shifted = fmaf(c, 0x1.715476p0f, rounder);
+typedef struct RealExp {
+    real p, half; /* e^x = 2 half (1 + p) */
+} RealExp;
+
+static inline RealExp real_exp_parts(real x) {
+    const float rounder = 0x1.8p23f;
+    const float shifted = fmaf(x, 0x1.715476p0f, rounder);
     const float n = shifted - rounder;
-    float r = fmaf(n, -0x1.62e400p-1f, c); /* ln 2 in two parts: n * the first is exact */
+    float r = fmaf(n, -0x1.62e400p-1f, x); /* ln 2 in two parts: n * the first is exact */
     r = fmaf(n, -0x1.7f7d1cp-20f, r);
     float q = 0x1.6a23d0p-10f;
     q = fmaf(q, r, 0x1.123a20p-7f);
     q = fmaf(q, r, 0x1.5558f2p-5f);
     q = fmaf(q, r, 0x1.555492p-3f);
     q = fmaf(q, r, 0x1.fffffcp-2f);
-    const float p = fmaf(r * r, q, r) + 1.0f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 126u) << 23; /* the low bits of `rounder` are 0: they hold n */
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    const float e = (p + p) * scale;
-    return x < lowest ? 0.0f : e;
+    float half;
+    memcpy(&half, &bits, sizeof half);
+    return (RealExp){fmaf(r * r, q, r), half};
+}
+
+/* Error below 2 ulp, NaN stays NaN. Below REAL_EXP_LOWEST, whose result is the last that is safely
+ * a normal number, it is 0. */
+#define REAL_EXP_LOWEST (-86.98f)
+static inline real real_exp(real x) {
+    const RealExp e = real_exp_parts(x > 89.0f ? 89.0f : x);
+    const float p = e.p + 1.0f;
+    return x < REAL_EXP_LOWEST ? 0.0f : (p + p) * e.half;
+}
+
+/* For x <= 0. Near 0 it keeps the digits that e^x - 1 would lose. */
+static inline real real_expm1(real x) {
+    const RealExp e = real_exp_parts(x < REAL_EXP_LOWEST ? REAL_EXP_LOWEST : x);
+    const float scale = e.half + e.half;
+    return fmaf(scale, e.p, scale - 1.0f);
 }
 #endif
 
@@ -121,5 +138,6 @@ int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 
+int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 /* Once, when the back end opens: the products' library must not start threads of its own. */
 void OP(cpu_linear_open)(void);
