@@ -14,6 +14,8 @@ typedef struct OpCase {
     double rate;         /* of dropout */
     NormKind kind;
     Activation activation;
+    int turn;            /* of rotate: 1 Llama's sign, -1 NanoChat's, 0: QK-norm alone */
+    double softcap;
     const char *without; /* operands of ops.h that are absent, by name, spaces between */
     bool in_place;       /* the output that may share memory with an input does */
     bool hot;            /* a shape of the shakespeare-cpu recipe: timed by the bench */
@@ -30,6 +32,10 @@ static const char *const op_names[OP_KINDS] = {
     [OP_ATTENTION_FORWARD] = "attention_forward",
     [OP_ATTENTION_BACKWARD] = "attention_backward",
     [OP_ATTENTION_DECODE] = "attention_decode",
+    [OP_ROTATE_FORWARD] = "rotate_forward",
+    [OP_ROTATE_BACKWARD] = "rotate_backward",
+    [OP_SWIGLU_FORWARD] = "swiglu_forward",
+    [OP_SWIGLU_BACKWARD] = "swiglu_backward",
     [OP_ACTIVATION_FORWARD] = "activation_forward",
     [OP_ACTIVATION_BACKWARD] = "activation_backward",
     [OP_DROPOUT_FORWARD] = "dropout_forward",
@@ -89,6 +95,9 @@ static const OpCase op_cases[] = {
     {OP_LINEAR_FORWARD, LINEAR(300, 65, 1030), .without = "aux"},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(768, 128, 384), .without = "aux dbias_prev", .hot = true},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(768, 512, 128), .activation = ACTIVATION_GELU, .hot = true},
+    {OP_LINEAR_FORWARD, LINEAR(37, 20, 33), .activation = ACTIVATION_RELU2},
+    {OP_LINEAR_FORWARD, LINEAR(131, 96, 257), .activation = ACTIVATION_RELU2, .without = "bias"},
+    {OP_LINEAR_FORWARD, LINEAR(1, 48, 65), .activation = ACTIVATION_RELU2, .without = "aux bias"},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(768, 128, 512), .without = "aux dbias_prev", .hot = true},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(1, 16, 16), .without = "aux"},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(5, 7, 3), .activation = ACTIVATION_GELU,
@@ -98,6 +107,9 @@ static const OpCase op_cases[] = {
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(300, 1030, 65), .activation = ACTIVATION_GELU},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(768, 128, 384), .without = "dbias", .hot = true},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(768, 128, 512), .without = "dbias", .hot = true},
+    {OP_LINEAR_BACKWARD_INPUT, LINEAR(37, 33, 20), .activation = ACTIVATION_RELU2},
+    {OP_LINEAR_BACKWARD_INPUT, LINEAR(131, 257, 96), .activation = ACTIVATION_RELU2,
+     .without = "dbias_prev"},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(768, 512, 128), .without = "dbias", .hot = true},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(1, 16, 16)},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(5, 7, 3)},
@@ -137,12 +149,41 @@ static const OpCase op_cases[] = {
 
     {OP_ACTIVATION_FORWARD, ROWS(12, 64, 512), .activation = ACTIVATION_GELU, .hot = true},
     {OP_ACTIVATION_FORWARD, ROWS(1, 1, 1), .activation = ACTIVATION_GELU},
+    {OP_ROTATE_FORWARD, HEADS(12, 64, 4, 4, 32), .turn = -1, .without = "position"},
+    {OP_ROTATE_FORWARD, HEADS(1, 1, 1, 1, 16), .turn = 1, .without = "position rstd"},
+    {OP_ROTATE_FORWARD, HEADS(3, 1, 6, 2, 64), .turn = 1, .context = 300},
+    {OP_ROTATE_FORWARD, HEADS(2, 37, 3, 3, 20), .turn = -1, .without = "rstd", .context = 130},
+    {OP_ROTATE_FORWARD, HEADS(2, 37, 4, 2, 20), .turn = 1, .without = "position"},
+    {OP_ROTATE_FORWARD, HEADS(2, 37, 4, 2, 48), .without = "position"},
+    {OP_ROTATE_FORWARD, HEADS(1, 130, 4, 1, 128), .turn = 1, .without = "position rstd"},
+    {OP_ROTATE_FORWARD, HEADS(2, 65, 1, 1, 6), .turn = -1, .context = 2048},
+    {OP_ROTATE_BACKWARD, HEADS(12, 64, 4, 4, 32), .turn = -1, .without = "dbias"},
+    {OP_ROTATE_BACKWARD, HEADS(1, 1, 1, 1, 16), .turn = 1, .without = "rstd"},
+    {OP_ROTATE_BACKWARD, HEADS(3, 1, 6, 2, 64), .turn = 1},
+    {OP_ROTATE_BACKWARD, HEADS(2, 37, 3, 3, 20), .turn = -1, .without = "rstd"},
+    {OP_ROTATE_BACKWARD, HEADS(2, 37, 4, 2, 20), .turn = 1},
+    {OP_ROTATE_BACKWARD, HEADS(2, 37, 4, 2, 48)},
+    {OP_ROTATE_BACKWARD, HEADS(1, 130, 4, 1, 128), .turn = 1, .without = "rstd dbias"},
+    {OP_ROTATE_BACKWARD, HEADS(2, 65, 1, 1, 6), .turn = -1},
+
+    {OP_SWIGLU_FORWARD, ROWS(12, 64, 344)},
+    {OP_SWIGLU_FORWARD, ROWS(1, 1, 1)},
+    {OP_SWIGLU_FORWARD, ROWS(3, 37, 37)},
+    {OP_SWIGLU_BACKWARD, ROWS(12, 64, 344)},
+    {OP_SWIGLU_BACKWARD, ROWS(1, 1, 1)},
+    {OP_SWIGLU_BACKWARD, ROWS(3, 37, 37)},
+
     {OP_ACTIVATION_FORWARD, ROWS(3, 37, 37), .activation = ACTIVATION_GELU},
     {OP_ACTIVATION_BACKWARD, ROWS(12, 64, 512), .activation = ACTIVATION_GELU, .hot = true},
     {OP_ACTIVATION_BACKWARD, ROWS(1, 1, 1), .activation = ACTIVATION_GELU},
+    {OP_ACTIVATION_FORWARD, ROWS(3, 37, 111), .activation = ACTIVATION_RELU2},
+    {OP_ACTIVATION_FORWARD, ROWS(1, 5, 20)},
     {OP_ACTIVATION_BACKWARD, ROWS(3, 37, 37), .activation = ACTIVATION_GELU, .in_place = true},
 
     {OP_DROPOUT_FORWARD, ROWS(12, 64, 128), .rate = 0.1, .hot = true},
+    {OP_ACTIVATION_BACKWARD, ROWS(3, 37, 111), .activation = ACTIVATION_RELU2},
+    {OP_ACTIVATION_BACKWARD, ROWS(1, 5, 20), .activation = ACTIVATION_RELU2, .in_place = true},
+    {OP_ACTIVATION_BACKWARD, ROWS(1, 5, 20)},
     {OP_DROPOUT_FORWARD, ROWS(1, 37, 21), .rate = 0.5, .row_base = 37, .in_place = true},
     {OP_DROPOUT_FORWARD, ROWS(1, 3, 1), .rate = 0.1, .row_base = 5},
     {OP_DROPOUT_FORWARD, ROWS(1, 5, 20)},
@@ -159,6 +200,11 @@ static const OpCase op_cases[] = {
     {OP_CLASSIFIER, LOGITS(3, 50257, 50304), .in_place = true},
     {OP_LOSS_SUM, ROWS(12, 64, 0), .hot = true},
     {OP_LOSS_SUM, ROWS(1, 1, 0)},
+    {OP_CLASSIFIER, LOGITS(37, 11, 16), .softcap = 5},
+    {OP_CLASSIFIER, LOGITS(37, 65, 128), .softcap = 15, .in_place = true},
+    {OP_CLASSIFIER, LOGITS(37, 16, 16), .softcap = 15, .without = "dlogits"},
+    {OP_CLASSIFIER, LOGITS(7, 1027, 1088), .softcap = 5, .in_place = true},
+    {OP_CLASSIFIER, LOGITS(3, 50257, 50304), .softcap = 15, .in_place = true},
     {OP_LOSS_SUM, ROWS(7, 1001, 0)},
 
     {OP_GRAD_NORM, ROWS(1, 3, 5)},

@@ -67,9 +67,37 @@ static Tensor find(const Call *call, const Tensor *t, const char *name) {
     return TENSOR_NONE;
 }
 
+#define OF(name) find(call, t, #name)
+
+/* The ops on packed q, k and v. */
+static void dispatch_heads(const Call *call, const Tensor *t, const OpContext *cx, const Ops *ops) {
+    const OpCase *c = &call->c;
+    switch (c->op) {
+    case OP_ATTENTION_FORWARD:
+        ops->attention_forward(cx, OF(y), OF(lse), OF(qkv), c->shape.H, c->shape.K, call->drop);
+        break;
+    case OP_ATTENTION_BACKWARD:
+        ops->attention_backward(cx, OF(dqkv), OF(dbias), OF(dy), OF(y), OF(qkv), OF(lse),
+                                c->shape.H, c->shape.K, call->drop);
+        break;
+    case OP_ATTENTION_DECODE:
+        ops->attention_decode(cx, OF(y), OF(k_cache), OF(v_cache), OF(qkv), OF(position),
+                              c->shape.H, c->shape.K);
+        break;
+    case OP_ROTATE_FORWARD:
+        ops->rotate_forward(cx, OF(qkv), OF(rstd), OF(position), c->shape.H, c->shape.K,
+                            call->rotation);
+        break;
+    case OP_ROTATE_BACKWARD:
+        ops->rotate_backward(cx, OF(dqkv), OF(dbias), OF(qkv), OF(rstd), c->shape.H, c->shape.K,
+                             call->rotation);
+        break;
+    default: CHECK(false, "%s", op_names[c->op]);
+    }
+}
+
 static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, const Ops *ops) {
     const OpCase *c = &call->c;
-#define OF(name) find(call, t, #name)
     switch (c->op) {
     case OP_EMBED_FORWARD:
         ops->embed_forward(cx, OF(x), OF(wte), OF(wpe), OF(tokens), OF(position));
@@ -96,16 +124,12 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
         ops->linear_backward_weight(cx, OF(dw), OF(dbias), OF(dy), OF(x));
         break;
     case OP_ATTENTION_FORWARD:
-        ops->attention_forward(cx, OF(y), OF(lse), OF(qkv), c->shape.H, c->shape.K, call->drop);
-        break;
     case OP_ATTENTION_BACKWARD:
-        ops->attention_backward(cx, OF(dqkv), OF(dbias), OF(dy), OF(y), OF(qkv), OF(lse),
-                                c->shape.H, c->shape.K, call->drop);
-        break;
     case OP_ATTENTION_DECODE:
-        ops->attention_decode(cx, OF(y), OF(k_cache), OF(v_cache), OF(qkv), OF(position),
-                              c->shape.H, c->shape.K);
-        break;
+    case OP_ROTATE_FORWARD:
+    case OP_ROTATE_BACKWARD: dispatch_heads(call, t, cx, ops); break;
+    case OP_SWIGLU_FORWARD: ops->swiglu_forward(cx, OF(y), OF(u)); break;
+    case OP_SWIGLU_BACKWARD: ops->swiglu_backward(cx, OF(du), OF(dy), OF(u)); break;
     case OP_ACTIVATION_FORWARD: ops->activation_forward(cx, OF(y), OF(x), c->activation); break;
     case OP_ACTIVATION_BACKWARD:
         ops->activation_backward(cx, OF(dx), OF(dy), OF(x), c->activation);
@@ -113,7 +137,8 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
     case OP_DROPOUT_FORWARD: ops->dropout_forward(cx, OF(y), OF(x), call->drop); break;
     case OP_DROPOUT_BACKWARD: ops->dropout_backward(cx, OF(dx), OF(dy), call->drop); break;
     case OP_CLASSIFIER:
-        ops->classifier(cx, OF(losses), OF(dlogits), OF(logits), OF(targets), c->shape.V);
+        ops->classifier(cx, OF(losses), OF(dlogits), OF(logits), OF(targets), c->shape.V,
+                        c->softcap);
         break;
     case OP_LOSS_SUM: ops->loss_sum(cx, OF(losses)); break;
     case OP_GRAD_NORM: ops->grad_norm(cx, OF(flags), t + 1, N_GRADS); break;
@@ -122,9 +147,9 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
         break;
     case OP_KINDS: break;
     }
-#undef OF
 }
 
+#undef OF
 static Tensor upload(Backend *b, const Operand *o) {
     Tensor t = {NULL, type_on(b, o->type), o->rank, {1, 1, 1, 1}};
     if (!o->value) return TENSOR_NONE;
@@ -263,6 +288,8 @@ static int64_t longest_sum(const OpCase *c) {
     case OP_ATTENTION_DECODE: return context + s->D;
     case OP_ATTENTION_BACKWARD: return N + s->D;
     case OP_CLASSIFIER: return s->V;
+    case OP_ROTATE_FORWARD: return s->D;
+    case OP_ROTATE_BACKWARD: return i64_max(N, s->D);
     case OP_GRAD_NORM: return N * s->C;
     default: return 1;
     }

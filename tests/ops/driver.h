@@ -27,6 +27,7 @@ typedef struct Call {
     StepResult result; /* in and out */
     Dropout drop;
     double eps;
+    Rotation rotation;
     AdamW adamw;
 } Call;
 

@@ -30,7 +30,9 @@ static void exact_linear(Call *call) {
     integers(call, "w", 2, unit);
     integers(call, "bias", 3, unit);
     integers(call, "dy", 2, 1);
-    if (!forward) half_saturated(call, "aux");
+    if (forward) return;
+    if (gelu) half_saturated(call, "aux");
+    else integers(call, "aux", 2, 1);
 }
 
 /* ---- norm: a row is m + s * (+1 or -1), as many of each: its mean is m, its deviation s ---- */
@@ -140,7 +142,63 @@ static bool exact_attention(Call *call) {
     return exact;
 }
 
+/* ---- rotation: rows at position 0 stay as they are, and so do zeros everywhere else ---- */
+
+/* Is row n of qkv turned? Then its heads of q and k are 0. */
+static bool turned(Call *call, int64_t n) {
+    const double *position = call_value(call, "position");
+    const int64_t T = call->c.shape.T;
+    return call->c.turn && n % T + (position ? (int64_t)position[n / T] : 0) > 0;
+}
+
+/* With the norm, each four values are +-1, +-1, +-1 and +-3, whose mean square is 3; eps is 1, so
+ * rstd is 1/2, and 1 for zeros. */
+static bool exact_rotate_forward(Call *call, OpShape s) {
+    double *qkv = call_value(call, "qkv"), *position = call_value(call, "position");
+    const bool norm = call_value(call, "rstd");
+    const int64_t R = (s.H + 2 * s.K) * s.D, qk = (s.H + s.K) * s.D;
+    call->rotation.eps = 1;
+    for (int64_t b = 1; position && b < s.B; b += 2) position[b] = 0;
+    integers(call, "qkv", 4, 1);
+    for (int64_t i = 0; i < s.B * s.T * R; i++) {
+        if (i % R >= qk) continue;
+        const bool three = call_random(call, "three", i / 4, 4) == i % 4;
+        if (norm) qkv[i] = (call_random(call, "sign", i, 2) ? 1 : -1) * (three ? 3 : 1);
+        if (turned(call, i / R)) qkv[i] = 0;
+    }
+    return !norm || s.D % 4 == 0;
+}
+
+/* y is +-1 and dy = a + k*y with a = z*y in the first two of each four columns and -z*y in the
+ * others, which is orthogonal to y: so mean(dy * y) = k. */
+static bool exact_rotate_backward(Call *call, OpShape s) {
+    double *dqkv = call_value(call, "dqkv"), *y = call_value(call, "qkv");
+    double *rstd = call_value(call, "rstd");
+    const int64_t heads = s.H + s.K, R = (heads + s.K) * s.D;
+    integers(call, "dqkv", 4, 1);
+    for (int64_t i = 0; rstd && i < s.B * s.T * heads; i++)
+        rstd[i] = ldexp(1, (int)call_random(call, "rstd", i, 3) - 1);
+    for (int64_t i = 0; i < s.B * s.T * R; i++) {
+        if (i % R >= heads * s.D) continue;
+        const double k = (double)call_random(call, "k", i / s.D, 3) - 1;
+        const double z = (double)call_random(call, "z", i / 4, 5) * (i % 4 < 2 ? 1 : -1);
+        y[i] = call_random(call, "sign", i, 2) ? 1 : -1;
+        dqkv[i] = turned(call, i / R) ? 0 : (z + k) * y[i];
+    }
+    return !rstd || s.D % 4 == 0;
+}
+
 /* ---- the rest ---- */
+
+/* silu(0) = 0 with slope 1/2; silu(SATURATED) is itself with slope 1. */
+static void exact_swiglu(Call *call) {
+    const int64_t F = call->c.shape.C;
+    half_saturated(call, "u");
+    const Operand *u = call_find(call, "u");
+    for (int64_t i = 0; i < operand_count(u); i++)
+        if (i % (2 * F) >= F) u->value[i] = (double)call_random(call, "up", i, 9) - 4;
+    integers(call, "dy", 4, 1);
+}
 
 /* One logit of a row far above the others: the target's in every other row. */
 static void exact_classifier(Call *call) {
@@ -193,7 +251,8 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
     case OP_ATTENTION_DECODE: return exact_attention(call);
     case OP_ACTIVATION_FORWARD: integers(call, "x", 1, SATURATED); break;
     case OP_ACTIVATION_BACKWARD:
-        half_saturated(call, "x");
+        if (c.activation == ACTIVATION_GELU) half_saturated(call, "x");
+        else integers(call, "x", 3, 1);
         integers(call, "dy", 4, 1);
         break;
     case OP_DROPOUT_FORWARD:
@@ -201,8 +260,12 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
         integers(call, "x", 4, 1);
         integers(call, "dy", 4, 1);
         break;
-    case OP_CLASSIFIER: exact_classifier(call); break;
+    case OP_CLASSIFIER: exact_classifier(call); return c.softcap == 0;
     case OP_LOSS_SUM: integers(call, "losses", 8, 1); break;
+    case OP_ROTATE_FORWARD: return exact_rotate_forward(call, c.shape);
+    case OP_ROTATE_BACKWARD: return exact_rotate_backward(call, c.shape);
+    case OP_SWIGLU_FORWARD:
+    case OP_SWIGLU_BACKWARD: exact_swiglu(call); break;
     case OP_GRAD_NORM:
         for (int i = 0; i < N_GRADS; i++) integers(call, grads[i], 3, 1);
         break;

@@ -120,6 +120,20 @@ static void add_attention(Call *call, OpShape s, int64_t context) {
     }
 }
 
+static void add_rotate(Call *call, OpShape s) {
+    const int64_t R = (s.H + 2 * s.K) * s.D, N = s.B * s.T;
+    if (call->c.op == OP_ROTATE_FORWARD) {
+        ADD("qkv", ACT, ADD, s.B, s.T, R);
+        ADD("rstd", MASTER, OUT, N, s.H + s.K);
+        ADD("position", INT, IN, s.B);
+    } else {
+        ADD("dqkv", ACT, ADD, s.B, s.T, R);
+        ADD("dbias", MASTER, ADD, R);
+        ADD("qkv", ACT, IN, s.B, s.T, R);
+        ADD("rstd", MASTER, IN, N, s.H + s.K);
+    }
+}
+
 static void add_optimiser(Call *call, int64_t N, int64_t C) {
     if (call->c.op == OP_GRAD_NORM) {
         ADD("flags", INT, OUT, N_GRADS);
@@ -143,6 +157,15 @@ static void add_rowwise(Call *call, int64_t N, OpShape s) {
         ADD("x", ACT, IN, s.B, s.T, s.C);
         break;
     case OP_ACTIVATION_BACKWARD:
+    case OP_SWIGLU_FORWARD:
+        ADD("y", ACT, OUT, N, s.C);
+        ADD("u", ACT, IN, N, 2 * s.C);
+        break;
+    case OP_SWIGLU_BACKWARD:
+        ADD("du", ACT, OUT, N, 2 * s.C);
+        ADD("dy", ACT, IN, N, s.C);
+        ADD("u", ACT, IN, N, 2 * s.C);
+        break;
         ADD("dx", ACT, OUT, s.B, s.T, s.C);
         ADD("dy", ACT, IN, s.B, s.T, s.C);
         ADD("x", ACT, IN, s.B, s.T, s.C);
@@ -188,6 +211,8 @@ static void add_operands(Call *call) {
     default: add_rowwise(call, N, s);
     }
 }
+    case OP_ROTATE_FORWARD:
+    case OP_ROTATE_BACKWARD: add_rotate(call, s); break;
 
 /* ---- access ---- */
 
@@ -335,6 +360,9 @@ static void fill_special(Call *call) {
         for (int64_t i = 0; i < operand_count(v); i++) v->value[i] *= v->value[i];
         break;
     }
+    case OP_ROTATE_BACKWARD:
+        fill_saved(call, OP_ROTATE_FORWARD, "qkv", "qkv", (const char *const[]){"qkv", "rstd"});
+        break;
     default: break;
     }
 }
@@ -361,6 +389,7 @@ void call_make(Call *call, const OpCase *c, DType act, DType master) {
     fill_special(call);
     for (int i = 0; i < call->n_operands; i++) round_operand(call, &call->operand[i]);
 }
+                   .rotation = {c->turn != 0, c->turn < 0, .base = 10000, .eps = 1e-5},
 
 void call_free(Call *call) {
     for (int i = 0; i < call->n_operands; i++) free(call->operand[i].value);

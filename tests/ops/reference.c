@@ -26,10 +26,12 @@ static double gelu_slope(double u) {
 }
 
 static double activate(const Call *call, double u) {
+    if (call->c.activation == ACTIVATION_RELU2) return u > 0 ? u * u : 0;
     return call->c.activation == ACTIVATION_GELU ? gelu(u) : u;
 }
 
 static double activation_slope(const Call *call, double u) {
+    if (call->c.activation == ACTIVATION_RELU2) return u > 0 ? 2 * u : 0;
     return call->c.activation == ACTIVATION_GELU ? gelu_slope(u) : 1;
 }
 
@@ -254,25 +256,93 @@ static void attention_decode(Call *call, OpShape s) {
     }
 }
 
+/* ---- rotation, SwiGLU ---- */
+
+/* to = x cos + r(x) sin at `position`, of one head; back: with - instead of +. */
+static void rotated(const Call *call, double *to, const double *x, int64_t position, bool back) {
+    const int64_t D = call->c.shape.D;
+    for (int64_t d = 0; d < D; d++) {
+        const bool second = d >= D / 2;
+        const int64_t pair = second ? d - D / 2 : d, other = second ? pair : d + D / 2;
+        const double base = call->rotation.base;
+        const double angle = (double)position * pow(base, -2 * (double)pair / (double)D);
+        const double r = second == call->rotation.reversed ? -x[other] : x[other];
+        const double sine = back ? -sin(angle) : sin(angle);
+        to[d] = call->rotation.rotates ? x[d] * cos(angle) + r * sine : x[d];
+    }
+}
+
+static void rotate_forward(Call *call, OpShape s) {
+    double *rstd = V("rstd"), *position = V("position");
+    const int64_t R = (s.H + 2 * s.K) * s.D;
+    double *turned = malloc((size_t)s.D * sizeof *turned);
+    CHECK(turned, "no memory");
+    for (int64_t n = 0; n < s.B * s.T; n++)
+        for (int64_t h = 0; h < s.H + s.K; h++) {
+            double *x = V("qkv") + n * R + h * s.D;
+            const int64_t first = position ? (int64_t)position[n / s.T] : 0;
+            rotated(call, turned, x, first + n % s.T, false);
+            const double mean = dot(turned, turned, s.D) / (double)s.D;
+            const double by = rstd ? 1 / sqrt(mean + call->rotation.eps) : 1;
+            if (rstd) rstd[n * (s.H + s.K) + h] = by;
+            for (int64_t d = 0; d < s.D; d++) x[d] = turned[d] * by;
+        }
+    free(turned);
+}
+
+static void rotate_backward(Call *call, OpShape s) {
+    double *dqkv = V("dqkv"), *dbias = V("dbias"), *rstd = V("rstd");
+    const int64_t R = (s.H + 2 * s.K) * s.D;
+    double *g = malloc((size_t)s.D * sizeof *g);
+    CHECK(g, "no memory");
+    for (int64_t n = 0; n < s.B * s.T; n++) {
+        for (int64_t h = 0; h < s.H + s.K; h++) {
+            double *dy = dqkv + n * R + h * s.D, *y = V("qkv") + n * R + h * s.D;
+            const double along = dot(dy, y, s.D) / (double)s.D;
+            for (int64_t d = 0; d < s.D; d++)
+                g[d] = rstd ? rstd[n * (s.H + s.K) + h] * (dy[d] - y[d] * along) : dy[d];
+            rotated(call, dy, g, n % s.T, true);
+        }
+        for (int64_t r = 0; dbias && r < R; r++) dbias[r] += dqkv[n * R + r];
+    }
+    free(g);
+}
+
+static void swiglu(Call *call, int64_t N, int64_t F) {
+    double *y = V("y"), *du = V("du"), *dy = V("dy");
+    for (int64_t i = 0; i < N * F; i++) {
+        const int64_t gate_at = i / F * 2 * F + i % F, up_at = gate_at + F;
+        const double gate = V("u")[gate_at], up = V("u")[up_at], s = 1 / (1 + exp(-gate));
+        if (y) y[i] = gate * s * up;
+        if (du) du[gate_at] = dy[i] * up * (s + gate * s * (1 - s));
+        if (du) du[up_at] = dy[i] * gate * s;
+    }
+}
+
 /* ---- loss and optimiser ---- */
 
 static void classifier(Call *call, int64_t N, int64_t n_vocab, int64_t Vp) {
-    double *losses = V("losses"), *dlogits = V("dlogits");
+    double *losses = V("losses"), *dlogits = V("dlogits"), cap = call->c.softcap;
     const double *logits = V("logits"), *targets = V("targets");
+    double *row = malloc((size_t)Vp * sizeof *row);
+    CHECK(row, "no memory");
     for (int64_t n = 0; n < N; n++) {
-        const double *row = logits + n * Vp;
+        const double *x = logits + n * Vp;
         const int64_t target = (int64_t)targets[n];
         double most = -INFINITY, sum = 0;
+        for (int64_t i = 0; i < Vp; i++) row[i] = cap > 0 ? cap * tanh(x[i] / cap) : x[i];
         for (int64_t i = 0; i < n_vocab; i++) most = fmax(most, row[i]);
         for (int64_t i = 0; i < n_vocab; i++) sum += exp(row[i] - most);
         losses[n] = target < 0 ? 0 : log(sum) + (most - row[target]);
         for (int64_t i = 0; dlogits && i < Vp; i++) {
-            const double p = exp(row[i] - most) / sum;
+            const double p = exp(row[i] - most) / sum, cosine = cosh(cap > 0 ? x[i] / cap : 0);
             dlogits[n * Vp + i] = target < 0 || i >= n_vocab
                                       ? 0
-                                      : (p - (i == target ? 1 : 0)) * call->params.loss_scale;
+                                      : (p - (i == target ? 1 : 0)) * call->params.loss_scale /
+                                            (cosine * cosine); /* 1 - tanh^2 */
         }
     }
+    free(row);
 }
 
 static void grad_norm(Call *call) {
@@ -351,3 +421,7 @@ void call_reference(Call *call) {
     case OP_KINDS: break;
     }
 }
+    case OP_ROTATE_FORWARD: rotate_forward(call, s); break;
+    case OP_ROTATE_BACKWARD: rotate_backward(call, s); break;
+    case OP_SWIGLU_FORWARD:
+    case OP_SWIGLU_BACKWARD: swiglu(call, N, s.C); break;

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -151,11 +152,102 @@ static void test_dropout_off(void **state) {
     b.close(&b);
 }
 
+/* One radian: Llama turns (1, 0) to (cos, sin), NanoChat to (cos, -sin). v stays. */
+static void test_signs(void **state) {
+    (void)state;
+    Backend b;
+    driver_open_cpu(&b, true, 1);
+    for (int turn = -1; turn <= 1; turn++) {
+        const OpCase c = {OP_ROTATE_FORWARD, HEADS(1, 2, 1, 1, 2), .turn = turn,
+                          .without = "position rstd"};
+        const double rows[12] = {3, 4, 5, 6, 7, 8, 1, 0, 0, 1, 9, 10};
+        const double cosine = turn ? cos(1) : 1, sine = turn * sin(1);
+        const double want[12] = {3, 4, 5, 6, 7, 8, cosine, sine, -sine, cosine, 9, 10};
+        Call call;
+        call_make(&call, &c, b.compute, b.master);
+        memcpy(call_value(&call, "qkv"), rows, sizeof rows);
+        call_run(&call, &b);
+        for (int i = 0; i < 12; i++) assert_true(call_value(&call, "qkv")[i] == want[i]);
+        call_free(&call);
+    }
+    b.close(&b);
+}
+
+/* A row alone at its position gets the bits that it gets within its sequence: decoding repeats what
+ * training did. */
+static void test_positions(void **state) {
+    (void)state;
+    enum { T = 70 };
+    Backend b;
+    driver_open_cpu(&b, false, 2);
+    const OpCase sequence = {OP_ROTATE_FORWARD, HEADS(1, T, 2, 1, 20), .turn = 1,
+                             .without = "position"};
+    const OpCase row = {OP_ROTATE_FORWARD, HEADS(1, 1, 2, 1, 20), .turn = 1, .context = T};
+    Call all, one;
+    call_make(&all, &sequence, b.compute, b.master);
+    call_make(&one, &row, b.compute, b.master);
+    const size_t bytes = (size_t)operand_count(call_find(&one, "qkv")) * sizeof(double);
+    double *in = malloc(T * bytes), *rows = call_value(&all, "qkv");
+    assert_non_null(in);
+    memcpy(in, rows, T * bytes);
+    call_run(&all, &b);
+    for (int64_t t = 0; t < T; t++) {
+        const int64_t at = t * (int64_t)(bytes / sizeof(double));
+        memcpy(call_value(&one, "qkv"), in + at, bytes);
+        call_value(&one, "position")[0] = (double)t;
+        call_run(&one, &b);
+        assert_memory_equal(call_value(&one, "qkv"), rows + at, bytes);
+        assert_memory_equal(call_value(&one, "rstd"), call_value(&all, "rstd") + 3 * t,
+                            3 * sizeof(double));
+    }
+    free(in);
+    call_free(&all);
+    call_free(&one);
+    b.close(&b);
+}
+
+/* Numbers near the ends of float's range: logits far beyond the cap, gates at which e^-g overflows.
+ * A NaN stays one. */
+static void test_far_values(void **state) {
+    (void)state;
+    Backend b;
+    driver_open_cpu(&b, false, 2);
+    const OpCase capped = {OP_CLASSIFIER, LOGITS(1, 4, 8), .softcap = 15};
+    Call call;
+    call_make(&call, &capped, b.compute, b.master);
+    const double logits[4] = {3e4, 1e30, 1e38, -1e38};
+    memcpy(call_value(&call, "logits"), logits, sizeof logits);
+    call_value(&call, "targets")[0] = 0;
+    call_run(&call, &b);
+    assert_true(fabs(call_value(&call, "losses")[0] - log(3)) < 1e-6);
+    for (int i = 0; i < 8; i++) assert_true(call_value(&call, "dlogits")[i] == 0);
+    call_free(&call);
+
+    const OpCase relu2 = {OP_ACTIVATION_FORWARD, ROWS(1, 1, 9), .activation = ACTIVATION_RELU2};
+    call_make(&call, &relu2, b.compute, b.master);
+    for (int i = 0; i < 9; i++) call_value(&call, "x")[i] = i == 4 ? (double)NAN : -(double)i;
+    call_run(&call, &b);
+    for (int i = 0; i < 9; i++)
+        assert_true(i == 4 ? isnan(call_value(&call, "y")[i]) : call_value(&call, "y")[i] == 0);
+    call_free(&call);
+
+    const OpCase swiglu = {OP_SWIGLU_BACKWARD, ROWS(1, 1, 2)};
+    call_make(&call, &swiglu, b.compute, b.master);
+    memcpy(call_value(&call, "u"), (const double[]){-1e30, 1e30, 2, 3}, 4 * sizeof(double));
+    memcpy(call_value(&call, "dy"), (const double[]){1, 1}, 2 * sizeof(double));
+    call_run(&call, &b);
+    const double want[4] = {0, 3, 0, (double)1e30f};
+    for (int i = 0; i < 4; i++) assert_true(call_value(&call, "du")[i] == want[i]);
+    call_free(&call);
+    b.close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_case), cmocka_unit_test(test_bad_gradient),
         cmocka_unit_test(test_bad_loss),   cmocka_unit_test(test_clipping),
-        cmocka_unit_test(test_dropout_off),
+        cmocka_unit_test(test_dropout_off), cmocka_unit_test(test_signs),
+        cmocka_unit_test(test_positions),  cmocka_unit_test(test_far_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,11 @@ static const Pair pairs[] = {
     {OP_ATTENTION_FORWARD, OP_ATTENTION_BACKWARD,
      {{SAVED, "y", "y"}, {SAVED, "lse", "lse"}, {SAVED, "qkv", "qkv"}, {SEED, "y", "dy"},
       {GRAD, "qkv", "dqkv"}, {BIAS, "qkv", "dbias"}}},
+    {OP_ROTATE_FORWARD, OP_ROTATE_BACKWARD,
+     {{SAVED, "qkv", "qkv"}, {SAVED, "rstd", "rstd"}, {SEED, "qkv", "dqkv"},
+      {GRAD, "qkv", "dqkv"}, {BIAS, "qkv", "dbias"}}},
+    {OP_SWIGLU_FORWARD, OP_SWIGLU_BACKWARD,
+     {{SAVED, "u", "u"}, {SEED, "y", "dy"}, {GRAD, "u", "du"}}},
     {OP_ACTIVATION_FORWARD, OP_ACTIVATION_BACKWARD,
      {{SAVED, "x", "x"}, {SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
     {OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD, {{SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
@@ -142,6 +147,8 @@ static OpCase forward_case(const Pair *pair, Call *backward) {
     c.in_place = false;
     c.without = no_weight ? "w" : NULL;
     if (c.op == OP_EMBED_FORWARD) c.without = "position";
+    if (c.op == OP_ROTATE_FORWARD)
+        c.without = call_value(backward, "rstd") ? "position" : "position rstd";
     if (c.op == OP_LINEAR_FORWARD) {
         c.without = "aux";
         c.activation = ACTIVATION_NONE;
