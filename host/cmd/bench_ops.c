@@ -240,6 +240,10 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
                               .attention_forward = timed_attention_forward,
                               .attention_backward = timed_attention_backward,
                               .attention_decode = timed_attention_decode,
+                              .rotate_forward = timed_rotate_forward,
+                              .rotate_backward = timed_rotate_backward,
+                              .swiglu_forward = timed_swiglu_forward,
+                              .swiglu_backward = timed_swiglu_backward,
                               .activation_forward = timed_activation_forward,
                               .activation_backward = timed_activation_backward,
                               .dropout_forward = timed_dropout_forward,
@@ -251,10 +255,6 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
 
 void timed_backend_make(TimedBackend *t, const Backend *real) {
     *t = (TimedBackend){.backend = *real, .ops = timed_ops, .real = real->ops};
-                              .rotate_forward = timed_rotate_forward,
-                              .rotate_backward = timed_rotate_backward,
-                              .swiglu_forward = timed_swiglu_forward,
-                              .swiglu_backward = timed_swiglu_backward,
     t->ops.scratch = real->ops->scratch;
     t->backend.ops = &t->ops;
 }

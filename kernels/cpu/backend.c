@@ -27,9 +27,9 @@ static int64_t scratch(OpKind op, const OpShape *shape, const DeviceProperties *
     case OP_ATTENTION_BACKWARD:
     case OP_ATTENTION_DECODE: return OP(cpu_attention_scratch)(op, shape, device);
     case OP_RESIDUAL_NORM_BACKWARD: return OP(cpu_norm_scratch)(shape);
-    default: return 0;
     case OP_ROTATE_FORWARD:
     case OP_ROTATE_BACKWARD: return OP(cpu_rope_scratch)(op, shape);
+    default: return 0;
     }
 }
 
@@ -44,11 +44,11 @@ static const Ops table = {.scratch = scratch,
                           .attention_forward = OP(cpu_attention_forward),
                           .attention_backward = OP(cpu_attention_backward),
                           .attention_decode = OP(cpu_attention_decode),
-                          .activation_forward = OP(cpu_activation_forward),
                           .rotate_forward = OP(cpu_rotate_forward),
                           .rotate_backward = OP(cpu_rotate_backward),
                           .swiglu_forward = OP(cpu_swiglu_forward),
                           .swiglu_backward = OP(cpu_swiglu_backward),
+                          .activation_forward = OP(cpu_activation_forward),
                           .activation_backward = OP(cpu_activation_backward),
                           .dropout_forward = OP(cpu_dropout_forward),
                           .dropout_backward = OP(cpu_dropout_backward),

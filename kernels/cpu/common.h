@@ -137,7 +137,7 @@ void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
-
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
+
 /* Once, when the back end opens: the products' library must not start threads of its own. */
 void OP(cpu_linear_open)(void);

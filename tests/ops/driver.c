@@ -148,8 +148,8 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
     case OP_KINDS: break;
     }
 }
-
 #undef OF
+
 static Tensor upload(Backend *b, const Operand *o) {
     Tensor t = {NULL, type_on(b, o->type), o->rank, {1, 1, 1, 1}};
     if (!o->value) return TENSOR_NONE;
@@ -287,9 +287,9 @@ static int64_t longest_sum(const OpCase *c) {
     case OP_ATTENTION_FORWARD:
     case OP_ATTENTION_DECODE: return context + s->D;
     case OP_ATTENTION_BACKWARD: return N + s->D;
-    case OP_CLASSIFIER: return s->V;
     case OP_ROTATE_FORWARD: return s->D;
     case OP_ROTATE_BACKWARD: return i64_max(N, s->D);
+    case OP_CLASSIFIER: return s->V;
     case OP_GRAD_NORM: return N * s->C;
     default: return 1;
     }

@@ -249,6 +249,10 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
     case OP_ATTENTION_FORWARD:
     case OP_ATTENTION_BACKWARD:
     case OP_ATTENTION_DECODE: return exact_attention(call);
+    case OP_ROTATE_FORWARD: return exact_rotate_forward(call, c.shape);
+    case OP_ROTATE_BACKWARD: return exact_rotate_backward(call, c.shape);
+    case OP_SWIGLU_FORWARD:
+    case OP_SWIGLU_BACKWARD: exact_swiglu(call); break;
     case OP_ACTIVATION_FORWARD: integers(call, "x", 1, SATURATED); break;
     case OP_ACTIVATION_BACKWARD:
         if (c.activation == ACTIVATION_GELU) half_saturated(call, "x");
@@ -262,10 +266,6 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
         break;
     case OP_CLASSIFIER: exact_classifier(call); return c.softcap == 0;
     case OP_LOSS_SUM: integers(call, "losses", 8, 1); break;
-    case OP_ROTATE_FORWARD: return exact_rotate_forward(call, c.shape);
-    case OP_ROTATE_BACKWARD: return exact_rotate_backward(call, c.shape);
-    case OP_SWIGLU_FORWARD:
-    case OP_SWIGLU_BACKWARD: exact_swiglu(call); break;
     case OP_GRAD_NORM:
         for (int i = 0; i < N_GRADS; i++) integers(call, grads[i], 3, 1);
         break;

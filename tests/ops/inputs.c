@@ -152,11 +152,6 @@ static void add_optimiser(Call *call, int64_t N, int64_t C) {
 
 static void add_rowwise(Call *call, int64_t N, OpShape s) {
     switch (call->c.op) {
-    case OP_ACTIVATION_FORWARD:
-        ADD("y", ACT, OUT, s.B, s.T, s.C);
-        ADD("x", ACT, IN, s.B, s.T, s.C);
-        break;
-    case OP_ACTIVATION_BACKWARD:
     case OP_SWIGLU_FORWARD:
         ADD("y", ACT, OUT, N, s.C);
         ADD("u", ACT, IN, N, 2 * s.C);
@@ -166,6 +161,11 @@ static void add_rowwise(Call *call, int64_t N, OpShape s) {
         ADD("dy", ACT, IN, N, s.C);
         ADD("u", ACT, IN, N, 2 * s.C);
         break;
+    case OP_ACTIVATION_FORWARD:
+        ADD("y", ACT, OUT, s.B, s.T, s.C);
+        ADD("x", ACT, IN, s.B, s.T, s.C);
+        break;
+    case OP_ACTIVATION_BACKWARD:
         ADD("dx", ACT, OUT, s.B, s.T, s.C);
         ADD("dy", ACT, IN, s.B, s.T, s.C);
         ADD("x", ACT, IN, s.B, s.T, s.C);
@@ -206,13 +206,13 @@ static void add_operands(Call *call) {
     case OP_ATTENTION_FORWARD:
     case OP_ATTENTION_BACKWARD:
     case OP_ATTENTION_DECODE: add_attention(call, s, context); break;
+    case OP_ROTATE_FORWARD:
+    case OP_ROTATE_BACKWARD: add_rotate(call, s); break;
     case OP_GRAD_NORM:
     case OP_ADAMW: add_optimiser(call, N, s.C); break;
     default: add_rowwise(call, N, s);
     }
 }
-    case OP_ROTATE_FORWARD:
-    case OP_ROTATE_BACKWARD: add_rotate(call, s); break;
 
 /* ---- access ---- */
 
@@ -354,15 +354,15 @@ static void fill_special(Call *call) {
     case OP_ATTENTION_BACKWARD:
         fill_saved(call, OP_ATTENTION_FORWARD, "qkv", "qkv", (const char *const[]){"y", "lse"});
         break;
+    case OP_ROTATE_BACKWARD:
+        fill_saved(call, OP_ROTATE_FORWARD, "qkv", "qkv", (const char *const[]){"qkv", "rstd"});
+        break;
     case OP_CLASSIFIER: fill_classifier(call); break;
     case OP_ADAMW: {
         const Operand *v = call_find(call, "v");
         for (int64_t i = 0; i < operand_count(v); i++) v->value[i] *= v->value[i];
         break;
     }
-    case OP_ROTATE_BACKWARD:
-        fill_saved(call, OP_ROTATE_FORWARD, "qkv", "qkv", (const char *const[]){"qkv", "rstd"});
-        break;
     default: break;
     }
 }
@@ -382,6 +382,7 @@ void call_make(Call *call, const OpCase *c, DType act, DType master) {
                    .result = {.loss = 0.25, .clip_factor = 0.5},
                    .drop = {(float)c->rate, rng_site(RNG_TEST, 1)},
                    .eps = 1e-5,
+                   .rotation = {c->turn != 0, c->turn < 0, .base = 10000, .eps = 1e-5},
                    .adamw = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1,
                              .lr_scale = 0.5}};
     add_operands(call);
@@ -389,7 +390,6 @@ void call_make(Call *call, const OpCase *c, DType act, DType master) {
     fill_special(call);
     for (int i = 0; i < call->n_operands; i++) round_operand(call, &call->operand[i]);
 }
-                   .rotation = {c->turn != 0, c->turn < 0, .base = 10000, .eps = 1e-5},
 
 void call_free(Call *call) {
     for (int i = 0; i < call->n_operands; i++) free(call->operand[i].value);

@@ -407,6 +407,10 @@ void call_reference(Call *call) {
     case OP_ATTENTION_FORWARD: attention_forward(call, s); break;
     case OP_ATTENTION_BACKWARD: attention_backward(call, s); break;
     case OP_ATTENTION_DECODE: attention_decode(call, s); break;
+    case OP_ROTATE_FORWARD: rotate_forward(call, s); break;
+    case OP_ROTATE_BACKWARD: rotate_backward(call, s); break;
+    case OP_SWIGLU_FORWARD:
+    case OP_SWIGLU_BACKWARD: swiglu(call, N, s.C); break;
     case OP_ACTIVATION_FORWARD:
     case OP_ACTIVATION_BACKWARD:
     case OP_DROPOUT_FORWARD:
@@ -421,7 +425,3 @@ void call_reference(Call *call) {
     case OP_KINDS: break;
     }
 }
-    case OP_ROTATE_FORWARD: rotate_forward(call, s); break;
-    case OP_ROTATE_BACKWARD: rotate_backward(call, s); break;
-    case OP_SWIGLU_FORWARD:
-    case OP_SWIGLU_BACKWARD: swiglu(call, N, s.C); break;
