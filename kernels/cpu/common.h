@@ -39,7 +39,6 @@ static inline real real_sqrt(real x) { return sqrt(x); }
 static inline real real_log(real x) { return log(x); }
 static inline real real_fma(real a, real b, real c) { return fma(a, b, c); }
 static inline real real_exp(real x) { return exp(x); }
-static inline real real_expm1(real x) { return expm1(x); }
 #else
 static inline real real_sqrt(real x) { return sqrtf(x); }
 static inline real real_log(real x) { return logf(x); }
@@ -82,13 +81,23 @@ static inline real real_exp(real x) {
     return x < REAL_EXP_LOWEST ? 0.0f : (p + p) * e.half;
 }
 
-/* For x <= 0. Near 0 it keeps the digits that e^x - 1 would lose. */
-static inline real real_expm1(real x) {
+#endif
+
+/* e^x and e^x - 1 at once, for x <= 0. Near 0 the latter keeps digits that a difference loses. */
+typedef struct RealExpPair {
+    real e, less;
+} RealExpPair;
+
+static inline RealExpPair real_exp_pair(real x) {
+#ifdef PUCK_REAL_F64
+    return (RealExpPair){exp(x), expm1(x)};
+#else
     const RealExp e = real_exp_parts(x < REAL_EXP_LOWEST ? REAL_EXP_LOWEST : x);
     const float scale = e.half + e.half;
-    return fmaf(scale, e.p, scale - 1.0f);
-}
+    return (RealExpPair){x < REAL_EXP_LOWEST ? 0.0f : fmaf(scale, e.p, scale),
+                      fmaf(scale, e.p, scale - 1.0f)};
 #endif
+}
 
 /* Ops' slots, same order, same signatures: backend.c fills the table with them. */
 void OP(cpu_embed_forward)(const OpContext *, Tensor x, Tensor wte, Tensor wpe, Tensor tokens,

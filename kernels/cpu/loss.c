@@ -34,10 +34,9 @@ typedef struct Capped {
 } Capped;
 
 static inline Capped soft_cap(real x, real cap) {
-    const real twice = (x < 0 ? 2 * x : -2 * x) / cap;
-    const real e = real_exp(twice), less = real_expm1(twice), sum = 2 + less;
-    const real size = cap * (-less / sum);
-    return (Capped){x < 0 ? -size : size, 4 * e / (sum * sum)};
+    const RealExpPair p = real_exp_pair((x < 0 ? 2 * x : -2 * x) / cap);
+    const real inverse = 1 / (2 + p.less), size = cap * (-p.less * inverse);
+    return (Capped){x < 0 ? -size : size, 4 * p.e * (inverse * inverse)};
 }
 
 /* sum_exp of the capped x. */

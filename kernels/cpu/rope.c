@@ -69,23 +69,20 @@ static void fill_angles(real *cosine, real *sine, const double *frequency, int64
     }
 }
 
-/* x = x cos + (-x2, x1) sin over both halves of a head, half = D/2. */
-static void turn(real *restrict x, const real *restrict cosine, const real *restrict sine,
+/* x = x cos + (-x2, x1) sin over both halves of a head, half = D/2. Returns the sum of squares. */
+static real turn(real *restrict x, const real *restrict cosine, const real *restrict sine,
                  int64_t half) {
     real *restrict x2 = x + half;
-#pragma omp simd
+    real squares = 0;
+#pragma omp simd reduction(+ : squares)
     for (int64_t i = 0; i < half; i++) {
-        const real a = x[i], b = x2[i];
-        x[i] = a * cosine[i] - b * sine[i];
-        x2[i] = b * cosine[i] + a * sine[i];
+        const real a = x[i] * cosine[i] - x2[i] * sine[i];
+        const real b = x2[i] * cosine[i] + x[i] * sine[i];
+        x[i] = a;
+        x2[i] = b;
+        squares += a * a + b * b;
     }
-}
-
-static real mean_product(const real *a, const real *b, int64_t n) {
-    real sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum / (real)n;
+    return squares;
 }
 
 void OP(cpu_rotate_forward)(const OpContext *cx, Tensor qkv, Tensor rstd, Tensor position,
@@ -109,9 +106,9 @@ void OP(cpu_rotate_forward)(const OpContext *cx, Tensor qkv, Tensor rstd, Tensor
                     fill_angles(cosine, sine, scratch.frequency, (first ? first[b] : 0) + t, half);
                 for (int64_t h = 0; h < heads; h++) {
                     real *const x = (real *)qkv.data + row * s.R + h * s.D;
-                    turn(x, cosine, sine, half);
+                    const real squares = turn(x, cosine, sine, half);
                     if (!norms) continue;
-                    const real scale = 1 / real_sqrt(mean_product(x, x, s.D) + (real)r.eps);
+                    const real scale = 1 / real_sqrt(squares / (real)s.D + (real)r.eps);
                     for (int64_t d = 0; d < s.D; d++) x[d] *= scale;
                     norms[row * heads + h] = scale;
                 }
@@ -119,11 +116,21 @@ void OP(cpu_rotate_forward)(const OpContext *cx, Tensor qkv, Tensor rstd, Tensor
     }
 }
 
-/* dy = rstd * (dy - y * mean_D(dy * y)) */
-static void norm_backward(real *restrict dy, const real *restrict y, real rstd, int64_t D) {
-    const real along = mean_product(dy, y, D);
+/* Back through the norm, rstd * (dy - y * mean_D(dy * y)), then turned as above. */
+static void norm_turn(real *restrict dy, const real *restrict y, real rstd,
+                      const real *restrict cosine, const real *restrict sine, int64_t half) {
+    real *restrict dy2 = dy + half;
+    const real *restrict y2 = y + half;
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < half; i++) sum += dy[i] * y[i] + dy2[i] * y2[i];
+    const real along = sum / (real)(2 * half);
 #pragma omp simd
-    for (int64_t d = 0; d < D; d++) dy[d] = rstd * (dy[d] - y[d] * along);
+    for (int64_t i = 0; i < half; i++) {
+        const real a = rstd * (dy[i] - y[i] * along), b = rstd * (dy2[i] - y2[i] * along);
+        dy[i] = a * cosine[i] - b * sine[i];
+        dy2[i] = b * cosine[i] + a * sine[i];
+    }
 }
 
 /* dbias += the chunks' column sums, in their order. */
@@ -160,8 +167,9 @@ void OP(cpu_rotate_backward)(const OpContext *cx, Tensor dqkv, Tensor dbias, Ten
                 const real *const y = (const real *)qkv.data + row * s.R;
                 for (int64_t h = 0; h < heads; h++) {
                     real *const g = grad + h * s.D;
-                    if (norms) norm_backward(g, y + h * s.D, norms[row * heads + h], s.D);
-                    turn(g, cosine, sine, half);
+                    const real *const out = y + h * s.D;
+                    if (norms) norm_turn(g, out, norms[row * heads + h], cosine, sine, half);
+                    else turn(g, cosine, sine, half);
                 }
                 if (!dbias.data) continue;
                 for (int64_t c = 0; c < s.R; c++) sums[c] += grad[c];
