@@ -229,6 +229,17 @@ static void timed_adamw(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, T
         w.rank > 1 ? (long)w.dim[1] : 1L);
 }
 
+/* A step is three products; half of each symmetric one is needed. */
+static void timed_muon(const OpContext *cx, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
+                       Muon constants) {
+    const double rows = (double)w.dim[0], cols = (double)w.dim[1], steps = 5;
+    const double side = rows < cols ? rows : cols;
+    const double start = begin(cx);
+    real_ops(cx)->muon(cx, w, w_act, mom, grad, constants);
+    end(cx, start, "muon", steps * (3 * rows * cols * side + side * side * side),
+        BYTES(w, w, w_act, mom, mom, grad), "%ld x %ld", (long)w.dim[0], (long)w.dim[1]);
+}
+
 /* scratch() is the real table's: it makes plans and has no context to be timed in. */
 static const Ops timed_ops = {.embed_forward = timed_embed_forward,
                               .embed_backward = timed_embed_backward,
@@ -251,7 +262,8 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
                               .classifier = timed_classifier,
                               .loss_sum = timed_loss_sum,
                               .grad_norm = timed_grad_norm,
-                              .adamw = timed_adamw};
+                              .adamw = timed_adamw,
+                              .muon = timed_muon};
 
 void timed_backend_make(TimedBackend *t, const Backend *real) {
     *t = (TimedBackend){.backend = *real, .ops = timed_ops, .real = real->ops};

@@ -145,8 +145,17 @@ void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v
 /* Scratch bytes of the families that need some: Ops.scratch asks the one that owns the op. */
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
+int64_t OP(cpu_muon_scratch)(const OpShape *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 
 /* Once, when the back end opens: the products' library must not start threads of its own. */
 void OP(cpu_linear_open)(void);
+
+/* Products of plain arrays, for muon. All threads of a team call them and leave them together. */
+/* out (n,n) = alpha x x^T + diagonal I, x (n,k) rows x cols;  transposed: alpha x^T x, x (k,n) */
+void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
+                         real alpha, real diagonal);
+/* out (rows,cols) = a b, a (rows,inner), b (inner,cols) */
+void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t rows, int64_t inner,
+                            int64_t cols);

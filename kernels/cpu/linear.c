@@ -10,9 +10,11 @@
 #ifdef PUCK_REAL_F64
 #define GEMM cblas_dgemm
 #define GEMV cblas_dgemv
+#define SYRK cblas_dsyrk
 #else
 #define GEMM cblas_sgemm
 #define GEMV cblas_sgemv
+#define SYRK cblas_ssyrk
 #endif
 
 enum {
@@ -187,5 +189,65 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
 #pragma omp simd
             for (int64_t o = 0; o < t.rows; o++) sums[o] += from[n * O + t.row + o];
         for (int64_t o = 0; o < t.rows; o++) bias[t.row + o] += sums[o];
+    }
+}
+
+/* ---- products for muon ---- */
+
+/* Side of the square tiles of a symmetric n x n result. */
+static int64_t gram_side(int64_t n) {
+    for (int64_t side = n;; side = halved(side)) {
+        const int64_t across = i64_div_up(n, side);
+        const bool enough = across * (across + 1) / 2 >= TILE_COUNT;
+        if (side <= TILE_SIDE || (side <= TILE_ROWS && enough)) return side;
+    }
+}
+
+/* Copies what is above the diagonal of an n x n matrix, in rows [row, row + rows) and columns
+ * [col, col + cols), to below it; square by square, for the cache. */
+static void gram_mirror(real *out, int64_t n, int64_t row, int64_t rows, int64_t col,
+                        int64_t cols) {
+    enum { SQUARE = 16 };
+    for (int64_t i0 = row; i0 < row + rows; i0 += SQUARE)
+        for (int64_t j0 = i64_max(col, i0); j0 < col + cols; j0 += SQUARE)
+            for (int64_t j = j0; j < i64_min(j0 + SQUARE, col + cols); j++)
+                for (int64_t i = i0; i < i64_min(i64_min(i0 + SQUARE, row + rows), j); i++)
+                    out[j * n + i] = out[i * n + j];
+}
+
+/* Tiles on and above the diagonal, the corner first: those on the diagonal, half the work, come
+ * last and fill the gaps between threads. */
+void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
+                         real alpha, real diagonal) {
+    const int64_t n = transposed ? cols : rows, k = transposed ? rows : cols;
+    const int64_t side = gram_side(n), across = i64_div_up(n, side);
+    const int64_t stride = transposed ? 1 : cols; /* from one of the n vectors to the next */
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < across * across; i++) {
+        const int64_t row = i % across * side, col = row + (across - 1 - i / across) * side;
+        if (col >= n) continue;
+        const int64_t down = i64_min(side, n - row), right = i64_min(side, n - col);
+        real *tile = out + row * n + col;
+        if (row == col)
+            SYRK(CblasRowMajor, CblasUpper, transposed ? CblasTrans : CblasNoTrans, (int)down,
+                 (int)k, alpha, x + row * stride, (int)cols, 0, tile, (int)n);
+        else
+            GEMM(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans,
+                 transposed ? CblasNoTrans : CblasTrans, (int)down, (int)right, (int)k, alpha,
+                 x + row * stride, (int)cols, x + col * stride, (int)cols, 0, tile, (int)n);
+        for (int64_t d = 0; row == col && d < down; d++) tile[d * n + d] += diagonal;
+        gram_mirror(out, n, row, down, col, right);
+    }
+}
+
+void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t rows, int64_t inner,
+                            int64_t cols) {
+    const Tiling g = tiling_make(rows, cols);
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < g.down * g.across; i++) {
+        const Tile t = tiling_tile(&g, i);
+        GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)inner, 1,
+             a + t.row * inner, (int)inner, b + t.col, (int)cols, 0, out + t.row * cols + t.col,
+             (int)cols);
     }
 }
