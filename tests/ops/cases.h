@@ -43,7 +43,8 @@ static const char *const op_names[OP_KINDS] = {
     [OP_CLASSIFIER] = "classifier",
     [OP_LOSS_SUM] = "loss_sum",
     [OP_GRAD_NORM] = "grad_norm",
-    [OP_ADAMW] = "adamw"};
+    [OP_ADAMW] = "adamw",
+    [OP_MUON] = "muon"};
 
 /* The designator also spares the warning that a row does not name every field. */
 #define EMBED(b, t, c, v) .shape = {.B = b, .T = t, .C = c, .V = v, .Vp = (v + 7) / 8 * 8}
@@ -51,6 +52,7 @@ static const char *const op_names[OP_KINDS] = {
 #define LINEAR(n, c, o)   .shape = {.B = 1, .T = n, .C = c, .O = o}
 #define HEADS(b, t, h, k, d)                                                                       \
     .shape = {.B = b, .T = t, .C = h * d, .H = h, .K = k, .D = d}
+#define MATRIX(r, c)     .shape = {.B = 1, .T = 1, .O = r, .C = c}
 #define LOGITS(n, v, vp) .shape = {.B = 1, .T = n, .V = v, .Vp = vp}
 
 static const OpCase op_cases[] = {
@@ -212,4 +214,14 @@ static const OpCase op_cases[] = {
     {OP_ADAMW, ROWS(1, 1, 1)},
     {OP_ADAMW, ROWS(1, 37, 37), .without = "w_act"},
     {OP_ADAMW, ROWS(12, 64, 513), .hot = true},
+
+    {OP_MUON, MATRIX(128, 128), .hot = true},
+    {OP_MUON, MATRIX(512, 128), .hot = true},
+    {OP_MUON, MATRIX(128, 512), .hot = true},
+    {OP_MUON, MATRIX(1, 1)},
+    {OP_MUON, MATRIX(1, 37), .without = "w_act"},
+    {OP_MUON, MATRIX(130, 1)},
+    {OP_MUON, MATRIX(37, 37), .without = "w_act"},
+    {OP_MUON, MATRIX(33, 257)},
+    {OP_MUON, MATRIX(263, 131)}, /* three rows of tiles, the last ones smaller */
 };

@@ -145,6 +145,7 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
     case OP_ADAMW:
         ops->adamw(cx, OF(w), OF(w_act), OF(m), OF(v), OF(grad), call->adamw);
         break;
+    case OP_MUON: ops->muon(cx, OF(w), OF(w_act), OF(mom), OF(grad), call->muon); break;
     case OP_KINDS: break;
     }
 }
@@ -291,9 +292,20 @@ static int64_t longest_sum(const OpCase *c) {
     case OP_ROTATE_BACKWARD: return i64_max(N, s->D);
     case OP_CLASSIFIER: return s->V;
     case OP_GRAD_NORM: return N * s->C;
+    case OP_MUON: return i64_max(s->O, s->C);
     default: return 1;
     }
 }
+
+/* How often the error of a sum enters the result, and how much larger it gets there.
+ *
+ * Muon: an error of X made in one Newton-Schulz step reaches O along the singular vectors i and j
+ * about min(3.4445^5, 1 / (s_i + s_j)) times as large: the slope of the steps, as long as they
+ * enlarge, and that of the polar factor. In a random matrix of norm 1 most s are near
+ * 1 / sqrt(side), so errors grow by about sqrt(side), as X itself does, and keep their size relative
+ * to it; the few directions with small s hold a small part of an error. That leaves the errors of
+ * five polynomials and of their products with X. */
+static double magnification(const OpCase *c) { return c->op == OP_MUON ? 10 : 1; }
 
 /* ROUNDINGS: an act value is rounded when it is stored, and about once more on the way
  * (probabilities that enter a product, say). SUMS: the constant of the argument above, and the few
@@ -302,7 +314,8 @@ static int64_t longest_sum(const OpCase *c) {
 double call_tolerance(const Call *call) {
     const double ROUNDINGS = 2, SUMS = 2;
     return ROUNDINGS * roundoff(call->act) +
-           SUMS * sqrt((double)longest_sum(&call->c)) * roundoff(call->master);
+           SUMS * sqrt((double)longest_sum(&call->c)) * magnification(&call->c) *
+               roundoff(call->master);
 }
 
 /* ---- around the calls ---- */

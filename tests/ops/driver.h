@@ -29,6 +29,7 @@ typedef struct Call {
     double eps;
     Rotation rotation;
     AdamW adamw;
+    Muon muon;
 } Call;
 
 /* ---- inputs.c ---- */

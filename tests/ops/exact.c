@@ -226,6 +226,18 @@ static void exact_adamw(Call *call) {
     call->adamw = (AdamW){.beta1 = 0.5, .beta2 = 0.75, .weight_decay = 0.5, .lr_scale = 0.5};
 }
 
+/* A momentum that the gradient turns into an update of zeros: what stays is momentum and decay. */
+static void exact_muon(Call *call) {
+    const Operand *grad = call_find(call, "grad");
+    double *mom = call_value(call, "mom");
+    integers(call, "grad", 4, 4);
+    integers(call, "w", 3, 1);
+    for (int64_t i = 0; i < operand_count(grad); i++)
+        mom[i] = -3 * call->result.clip_factor * grad->value[i];
+    call->params.lr = 0.125;
+    call->muon = (Muon){.momentum = 0.5, .weight_decay = 0.5, .lr_scale = 0.5};
+}
+
 bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
     OpCase c = *from;
     if (c.rate > 0) c.rate = 0.5; /* so the mask is 0 or 2 */
@@ -270,6 +282,7 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
         for (int i = 0; i < N_GRADS; i++) integers(call, grads[i], 3, 1);
         break;
     case OP_ADAMW: exact_adamw(call); break;
+    case OP_MUON: exact_muon(call); break;
     case OP_KINDS: break;
     }
     return true;

@@ -141,6 +141,11 @@ static void add_optimiser(Call *call, int64_t N, int64_t C) {
         ADD("grad 1", MASTER, IN, N, C);
         ADD("grad 2", MASTER, IN, 1);
         ADD("grad 3", MASTER, IN, C, C);
+    } else if (call->c.op == OP_MUON) {
+        ADD("w", MASTER, ADD, call->c.shape.O, C);
+        ADD("w_act", ACT, OUT, call->c.shape.O, C);
+        ADD("mom", MASTER, ADD, call->c.shape.O, C);
+        ADD("grad", MASTER, IN, call->c.shape.O, C);
     } else {
         ADD("w", MASTER, ADD, N, C);
         ADD("w_act", ACT, OUT, N, C);
@@ -209,7 +214,8 @@ static void add_operands(Call *call) {
     case OP_ROTATE_FORWARD:
     case OP_ROTATE_BACKWARD: add_rotate(call, s); break;
     case OP_GRAD_NORM:
-    case OP_ADAMW: add_optimiser(call, N, s.C); break;
+    case OP_ADAMW:
+    case OP_MUON: add_optimiser(call, N, s.C); break;
     default: add_rowwise(call, N, s);
     }
 }
@@ -358,6 +364,7 @@ static void fill_special(Call *call) {
         fill_saved(call, OP_ROTATE_FORWARD, "qkv", "qkv", (const char *const[]){"qkv", "rstd"});
         break;
     case OP_CLASSIFIER: fill_classifier(call); break;
+    case OP_MUON: scale(call, "w", 1 / sqrt((double)i64_max(s.O, s.C))); break; /* like O */
     case OP_ADAMW: {
         const Operand *v = call_find(call, "v");
         for (int64_t i = 0; i < operand_count(v); i++) v->value[i] *= v->value[i];
@@ -384,7 +391,8 @@ void call_make(Call *call, const OpCase *c, DType act, DType master) {
                    .eps = 1e-5,
                    .rotation = {c->turn != 0, c->turn < 0, .base = 10000, .eps = 1e-5},
                    .adamw = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1,
-                             .lr_scale = 0.5}};
+                             .lr_scale = 0.5},
+                   .muon = {.momentum = 0.95, .weight_decay = 0.1, .lr_scale = 100}};
     add_operands(call);
     fill_random(call);
     fill_special(call);

@@ -379,6 +379,50 @@ static void adamw(Call *call, int64_t n) {
     }
 }
 
+/* One Newton-Schulz step of x (m,n), m <= n. */
+static void newton_schulz(double *x, int64_t m, int64_t n) {
+    double *A = calloc((size_t)(m * m), sizeof *A), *P = calloc((size_t)(m * m), sizeof *P);
+    double *next = calloc((size_t)(m * n), sizeof *next);
+    CHECK(A && P && next, "no memory");
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < m; j++) A[i * m + j] = dot(x + i * n, x + j * n, n);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < m; j++)
+            P[i * m + j] = (i == j ? 3.4445 : 0) - 4.7750 * A[i * m + j] +
+                           2.0315 * dot(A + i * m, A + j * m, m); /* A is symmetric */
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t k = 0; k < m; k++)
+            for (int64_t j = 0; j < n; j++) next[i * n + j] += P[i * m + k] * x[k * n + j];
+    memcpy(x, next, (size_t)(m * n) * sizeof *x);
+    free(A);
+    free(P);
+    free(next);
+}
+
+static void muon(Call *call, int64_t R, int64_t C) {
+    double *w = V("w"), *w_act = V("w_act"), *mom = V("mom"), *grad = V("grad"), norm = 0;
+    const Muon u = call->muon;
+    const bool tall = R > C;
+    const double lr = call->params.lr * u.lr_scale;
+    double *x = malloc((size_t)(R * C) * sizeof *x);
+    CHECK(x, "no memory");
+#define AT(i) x[tall ? (i) % C * R + (i) / C : (i)] /* with at most as many rows as columns */
+    for (int64_t i = 0; i < R * C; i++) {
+        const double g = grad[i] * call->result.clip_factor;
+        mom[i] = u.momentum * mom[i] + (1 - u.momentum) * g;
+        AT(i) = (1 - u.momentum) * g + u.momentum * mom[i];
+        norm += AT(i) * AT(i);
+    }
+    for (int64_t i = 0; i < R * C; i++) x[i] /= norm > 0 ? sqrt(norm) : 1;
+    for (int step = 0; step < 5; step++) newton_schulz(x, i64_min(R, C), i64_max(R, C));
+    for (int64_t i = 0; i < R * C; i++) {
+        w[i] -= lr * (sqrt(fmax(1, (double)R / (double)C)) * AT(i) + u.weight_decay * w[i]);
+        if (w_act) w_act[i] = w[i];
+    }
+#undef AT
+    free(x);
+}
+
 /* ---- all ---- */
 
 static void elementwise(Call *call, int64_t n) {
@@ -422,6 +466,7 @@ void call_reference(Call *call) {
         break;
     case OP_GRAD_NORM: grad_norm(call); break;
     case OP_ADAMW: adamw(call, N * s.C); break;
+    case OP_MUON: muon(call, s.O, s.C); break;
     case OP_KINDS: break;
     }
 }
