@@ -95,7 +95,7 @@ static inline RealExpPair real_exp_pair(real x) {
     const RealExp e = real_exp_parts(x < REAL_EXP_LOWEST ? REAL_EXP_LOWEST : x);
     const float scale = e.half + e.half;
     return (RealExpPair){x < REAL_EXP_LOWEST ? 0.0f : fmaf(scale, e.p, scale),
-                      fmaf(scale, e.p, scale - 1.0f)};
+                         fmaf(scale, e.p, scale - 1.0f)};
 #endif
 }
 
