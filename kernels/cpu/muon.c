@@ -14,8 +14,8 @@ enum {
 
 static const double COEFFICIENT_A = 3.4445, COEFFICIENT_B = -4.7750, COEFFICIENT_C = 2.0315;
 
-/* Added to the norm: an update of zeros stays zeros. Far below the norm of any other, because the
- * result does not depend on the gradient's scale; its inverse fits a float. */
+/* Added to the norm, so that an update of zeros stays zeros. Far below every other norm, so that the
+ * scale of the gradient does not matter; its inverse fits a float. */
 static const double NORM_EPS = 1e-30;
 
 /* The scratch of a call. */
@@ -25,23 +25,33 @@ typedef struct Work {
     real *shifted, *quadratic; /* (side,side), side = min(R,C): S and the polynomial above */
 } Work;
 
-/* Lays the arrays out from `base` on and returns the bytes they take. */
-static int64_t work_lay(Work *work, char *base, int64_t R, int64_t C) {
-    enum { CACHE_LINE = 64 };
-    const int64_t side = i64_min(R, C), blocks = i64_div_up(R * C, BLOCK);
-    const int64_t squares = i64_round_up(blocks * (int64_t)sizeof(double), CACHE_LINE);
-    const int64_t full = i64_round_up(R * C * (int64_t)sizeof(real), CACHE_LINE);
-    const int64_t square = i64_round_up(side * side * (int64_t)sizeof(real), CACHE_LINE);
-    if (base)
-        *work = (Work){.squares = (double *)base,
-                       .x = (real *)(base + squares),
-                       .next = (real *)(base + squares + full),
-                       .shifted = (real *)(base + squares + 2 * full),
-                       .quadratic = (real *)(base + squares + 2 * full + square)};
-    return squares + 2 * full + 2 * square;
+/* Elements of each array, rounded up so that all begin at a cache line. */
+typedef struct WorkSizes {
+    int64_t squares, full, square;
+} WorkSizes;
+
+static WorkSizes work_sizes(int64_t R, int64_t C) {
+    const int64_t side = i64_min(R, C), line = 16;
+    return (WorkSizes){i64_round_up(i64_div_up(R * C, BLOCK), line), i64_round_up(R * C, line),
+                       i64_round_up(side * side, line)};
 }
 
-int64_t OP(cpu_muon_scratch)(const OpShape *s) { return work_lay(NULL, NULL, s->O, s->C); }
+int64_t OP(cpu_muon_scratch)(const OpShape *s) {
+    const WorkSizes n = work_sizes(s->O, s->C);
+    return n.squares * (int64_t)sizeof(double) + 2 * (n.full + n.square) * (int64_t)sizeof(real);
+}
+
+static Work work_make(const OpContext *cx, int64_t R, int64_t C) {
+    CHECK(cx->scratch_bytes >= OP(cpu_muon_scratch)(&(OpShape){.O = R, .C = C}),
+          "scratch of %ld bytes", (long)cx->scratch_bytes);
+    const WorkSizes n = work_sizes(R, C);
+    Work work = {.squares = cx->scratch};
+    work.x = (void *)(work.squares + n.squares);
+    work.next = work.x + n.full;
+    work.shifted = work.next + n.full;
+    work.quadratic = work.shifted + n.square;
+    return work;
+}
 
 /* Constants of one call. */
 typedef struct MuonStep {
@@ -99,9 +109,7 @@ void OP(cpu_muon)(const OpContext *cx, Tensor w, Tensor w_act, Tensor mom, Tenso
     CHECK_TENSOR(grad, REAL_DTYPE, R, C);
     CHECK_OPTIONAL(w_act, REAL_DTYPE, R, C);
     if (cx->result->bad) return;
-    Work work;
-    CHECK(work_lay(&work, cx->scratch, R, C) <= cx->scratch_bytes, "scratch of %ld bytes",
-          (long)cx->scratch_bytes);
+    const Work work = work_make(cx, R, C);
     const MuonStep s = muon_step(cx, constants, R, C);
 
 #pragma omp parallel
