@@ -223,5 +223,5 @@ static const OpCase op_cases[] = {
     {OP_MUON, MATRIX(130, 1)},
     {OP_MUON, MATRIX(37, 37), .without = "w_act"},
     {OP_MUON, MATRIX(33, 257)},
-    {OP_MUON, MATRIX(263, 131)}, /* three rows of tiles, the last ones smaller */
+    {OP_MUON, MATRIX(263, 131)}, /* 3 x 3 tiles, the last ones smaller */
 };
