@@ -302,9 +302,9 @@ static int64_t longest_sum(const OpCase *c) {
  * Muon: an error of X made in one Newton-Schulz step reaches O along the singular vectors i and j
  * about min(3.4445^5, 1 / (s_i + s_j)) times as large: the slope of the steps, as long as they
  * enlarge, and that of the polar factor. In a random matrix of norm 1 most s are near
- * 1 / sqrt(side), so errors grow by about sqrt(side), as X itself does, and keep their size relative
- * to it; the few directions with small s hold a small part of an error. That leaves the errors of
- * five polynomials and of their products with X. */
+ * 1 / sqrt(side), so errors grow by about sqrt(side), as X itself does, and keep their size beside
+ * it; the few directions with small s hold a small part of an error. That leaves the errors of five
+ * polynomials and of their products with X. */
 static double magnification(const OpCase *c) { return c->op == OP_MUON ? 10 : 1; }
 
 /* ROUNDINGS: an act value is rounded when it is stored, and about once more on the way
