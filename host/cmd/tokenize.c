@@ -8,12 +8,12 @@
 static bool check_options(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (s->n_positional == 0)
-        return error_misuse(e, "--input", "Give a file, a folder, or - for standard input.",
+        return error_misuse(e, "--input", "Give a file, a folder, or - for standard input",
                             "there is nothing to read");
     if (!o->output[0])
-        return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
+        return error_misuse(e, "--output", "Give the folder to write", "no folder is named");
     if (o->vocab_size != 0)
-        return error_misuse(e, "--vocab-size", "Leave it out.",
+        return error_misuse(e, "--vocab-size", "Leave it out",
                             "the vocabulary of this tokenizer follows from the text");
     return true;
 }

@@ -15,7 +15,7 @@ static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, E
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
     if (strcmp(which, "char") != 0) {
         if (access(which, F_OK) == 0) return tokenizer_load(t, which, e);
-        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json.",
+        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json",
                             "there is no tokenizer or file \"%.200s\"", which);
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
@@ -79,7 +79,7 @@ static bool tokenize_corpus(const TokenizeRequest *r, const Corpus *c, const Tok
                             TokenizeResult *result, Error *e) {
     const int64_t cut = find_cut(c->text.data, c->text.n, r->val_fraction);
     if (cut == 0)
-        return error_set(e, c->sources[0], "Give more text, or --val-fraction 0.",
+        return error_set(e, c->sources[0], "Give more text, or --val-fraction 0",
                          "the text is too short to keep a part for validation");
     int32_t *ids = malloc(CHUNK_BYTES * sizeof *ids);
     CHECK(ids, "no memory for a chunk of tokens");
