@@ -32,7 +32,7 @@ PROBE    := setjmp.h stdarg.h stddef.h stdint.h cblas.h jansson.h xxhash.h cmock
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
-.PHONY: all help info deps demo test test-all test-asan test-peers test-kill lint format fuzz \
+.PHONY: all help info deps demo test test-asan test-peers test-kill lint format fuzz \
         bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 

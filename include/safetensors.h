@@ -22,7 +22,7 @@ typedef struct SafetensorsFile {
     char path[1024];
 } SafetensorsFile;
 
-/* Verifies all that FORMATS.md names: header length, JSON, duplicate names, contiguous offsets,
+/* Verifies all that data/README.md names: header length, JSON, duplicate names, contiguous offsets,
  * sizes, file length. Never crashes on a hostile file; memory is bounded by the file's size. */
 bool safetensors_open(SafetensorsFile *f, const char *path, Error *e);
 void safetensors_close(SafetensorsFile *f);

@@ -2,7 +2,6 @@
 #include "generate.h"
 #include "cmd.h"
 #include "load.h"
-#include "log.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>

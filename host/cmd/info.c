@@ -8,7 +8,6 @@
 #include "train.h"
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

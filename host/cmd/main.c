@@ -1,8 +1,7 @@
 /* The program: finds the subcommand and runs it. */
-#include "base.h"
+#include "backend.h"
 #include "cmd.h"
 #include "config.h"
-#include "plugin.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +15,9 @@ static bool check_processor(Error *e) {
     const char *missing = NULL;
 #ifdef __AVX2__
     if (!__builtin_cpu_supports("avx2")) missing = "AVX2";
+#endif
+#ifdef __BMI2__
+    if (!__builtin_cpu_supports("bmi2")) missing = "BMI2";
 #endif
 #ifdef __FMA__
     if (!__builtin_cpu_supports("fma")) missing = "FMA";

@@ -1,7 +1,6 @@
 /* config.json as Hugging Face's GPT-2 has it. What puck does not compute is refused by name. */
 #include "io.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Bounds of the options of the same meaning, so that shapes cannot overflow. */

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const struct { const char *key; size_t offset; } integers[] = {
     {"step", offsetof(TrainState, step)},

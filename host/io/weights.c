@@ -4,7 +4,6 @@
  * pass through a stage of a few megabytes: a file never needs the model's memory again. */
 #include "io.h"
 #include "safetensors.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
  * first finishes the branch before it. Hence the stream is kept at three kinds of points: res1
  * (before a block's attention), res2 (before its MLP), res_final. */
 #include "params.h"
-#include <string.h>
+#include "rng.h"
 
 #define OPS(m) ((m)->backend->ops)
 

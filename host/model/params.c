@@ -2,6 +2,7 @@
  * values. Names and orientations on disk are Hugging Face's GPT-2, whose Conv1D layers store (in,
  * out). */
 #include "params.h"
+#include "rng.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 /* Rows of the parameter table, for the passes of host/model. */
 #pragma once
 #include "model.h"
-#include "rng.h"
 
 typedef enum ParamId {
     PARAM_WTE, PARAM_WPE,

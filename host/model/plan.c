@@ -1,7 +1,6 @@
 /* Memory of a model: every buffer named once, then committed in one go. */
 #include "params.h"
 #include <stdlib.h>
-#include <string.h>
 
 static void plan_params(Model *m) {
     const DType act = m->backend->compute, master = m->backend->master;

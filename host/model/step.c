@@ -1,5 +1,5 @@
 /* One optimiser step around the passes, and copies between host and device. */
-#include "params.h"
+#include "model.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,10 +3,8 @@
  * signal, end) the result of the step itself is awaited first. */
 #include "trainer.h"
 #include "log.h"
-#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* The signal that asks for a save and an end; 0 is none. A handler can reach nothing else. */

@@ -1,6 +1,5 @@
 /* During training: an estimate of the validation loss, and sample texts. */
 #include "trainer.h"
-#include "log.h"
 #include <stdlib.h>
 #include <string.h>
 
