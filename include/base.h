@@ -41,5 +41,6 @@ _Noreturn void check_failed(const char *file, int line, const char *expression, 
 
 static inline int64_t i64_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t i64_max(int64_t a, int64_t b) { return a > b ? a : b; }
+/* For a >= 0 and b > 0. */
 static inline int64_t i64_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t i64_round_up(int64_t a, int64_t b) { return i64_div_up(a, b) * b; }

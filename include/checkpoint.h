@@ -56,6 +56,8 @@ bool checkpoint_read_optim(const char *folder, Model *m, Error *e);
 bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 /* config.toml of the folder: recorded options, over what *s holds. */
 bool checkpoint_read_options(const char *folder, Settings *s, Error *e);
+/* Writes it: for a checkpoint's folder, and for the run's. */
+bool checkpoint_write_options(const char *folder, const Options *options, Error *e);
 
 /* One writer a run: an flock on RUN/lock, held until the process ends, so a stale file is no lock.
  * Makes the run folder, and deletes what a killed save left there. The holder's pid is in the
@@ -63,7 +65,8 @@ bool checkpoint_read_options(const char *folder, Settings *s, Error *e);
 bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 
-/* Small files, whole: read (NUL-terminated, caller frees) and atomic write (tmp, fsync, rename). */
+/* Small files, whole: read (NUL-terminated, caller frees; NULL with an Error) and atomic write (tmp,
+ * fsync, rename). */
 char *file_read(const char *path, int64_t *bytes, Error *e);
 bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e);
 bool path_make_folder(const char *path, Error *e); /* like mkdir -p */

@@ -15,8 +15,6 @@ typedef struct SafetensorsEntry {
 typedef struct SafetensorsFile {
     SafetensorsEntry *entries; /* in order of offset */
     int n_entries;
-    struct { char *key, *value; } *metadata;
-    int n_metadata;
     void *map;
     int64_t map_bytes;
     char path[1024];
@@ -26,6 +24,7 @@ typedef struct SafetensorsFile {
  * sizes, file length. Never crashes on a hostile file; memory is bounded by the file's size. */
 bool safetensors_open(SafetensorsFile *f, const char *path, Error *e);
 void safetensors_close(SafetensorsFile *f);
+/* NULL if the file has no such tensor. The entry lives as long as the file is open. */
 const SafetensorsEntry *safetensors_find(const SafetensorsFile *f, const char *name);
 /* Elements [first, first+n) of an entry as float, whatever its float dtype. False if it is not
  * one. */

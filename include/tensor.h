@@ -33,9 +33,6 @@ static inline Tensor tensor_2d(void *data, DType t, int64_t a, int64_t b) {
 static inline Tensor tensor_3d(void *data, DType t, int64_t a, int64_t b, int64_t c) {
     return (Tensor){data, t, 3, {a, b, c, 1}};
 }
-static inline Tensor tensor_4d(void *data, DType t, int64_t a, int64_t b, int64_t c, int64_t d) {
-    return (Tensor){data, t, 4, {a, b, c, d}};
-}
 
 /* Rows [first, first + n) of the leading dimension. */
 static inline Tensor tensor_rows(Tensor t, int64_t first, int64_t n) {

@@ -82,10 +82,9 @@ static int64_t guess_vocab(const Options *o) {
 }
 
 static void add_memory(json_t *facts, const Arena *arena) {
-    static const char *const names[ARENA_CATEGORIES] = {"parameters", "gradients", "optimiser",
-                                                        "activations", "scratch"};
     json_t *memory = json_object();
-    for (int i = 0; i < ARENA_CATEGORIES; i++) add_int(memory, names[i], arena->bytes[i]);
+    for (int i = 0; i < ARENA_CATEGORIES; i++)
+        add_int(memory, arena_category_name((ArenaCategory)i), arena->bytes[i]);
     add_int(memory, "total", arena_total(arena));
     json_object_set_new(facts, "memory_bytes", memory);
 }
@@ -171,8 +170,7 @@ static bool info_checkpoint(const Options *o, json_t *facts, Error *e) {
 
 static void add_presets(json_t *facts) {
     json_t *list = json_array();
-    for (const char *const *name = preset_names(); *name; name++)
-        json_array_append_new(list, json_string(*name));
+    for (int i = 0; preset_name(i); i++) json_array_append_new(list, json_string(preset_name(i)));
     json_object_set_new(facts, "presets", list);
 }
 

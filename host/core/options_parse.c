@@ -6,14 +6,16 @@
 /* Other spellings: short options, and what other programs call it. */
 static const struct {
     const char *flag, *name;
-} aliases[] = {{"-p", "prompt"}, {"-n", "tokens"}, {"--max-new-tokens", "tokens"},
+} aliases[] = {{"-p", "prompt"},
+               {"-n", "tokens"},
+               {"--max-new-tokens", "tokens"},
                {"--max_new_tokens", "tokens"}};
 
 /* One flag, taken apart. */
 typedef struct Flag {
     const OptionRow *row;
-    const char *value;              /* after '=', or NULL */
-    bool negated;                   /* --no-NAME */
+    const char *value;             /* after '=', or NULL */
+    bool negated;                  /* --no-NAME */
     char place[OPTIONS_QUOTE_MAX]; /* the flag as written, without its value */
 } Flag;
 
@@ -140,8 +142,6 @@ bool options_parse(Settings *s, int command, int argc, char **argv, bool *help, 
     if (s->options.preset[0] && !preset_apply(s, s->options.preset, e)) return false;
     if (s->options.config[0] && !options_read_file(s, s->options.config, e)) return false;
     if (!read_flags(s, command, false, argc, argv, e)) return false;
-    log_set_level(s->options.quiet     ? LOG_WARNING
-                  : s->options.verbose ? LOG_DEBUG
-                                       : LOG_INFO);
+    log_set_level(s->options.quiet ? LOG_WARNING : s->options.verbose ? LOG_DEBUG : LOG_INFO);
     return true;
 }

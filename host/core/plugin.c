@@ -75,6 +75,7 @@ static void find_library(char path[PATH_MAX], const char *name) {
 
 static bool open_library(Backend *out, const char *path, int device, const HostServices *host,
                          Error *e) {
+    log_debug("opening the back end %s", path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return error_set(e, path, "--device cpu needs no library", "the back end does not load: %s",

@@ -73,18 +73,14 @@ static bool read_entry(SafetensorsEntry *entry, const json_t *object, Data data,
     return true;
 }
 
-static bool read_metadata(SafetensorsFile *f, json_t *object, Error *e) {
-    if (!json_is_object(object))
-        return error_set(e, f->path, NULL, "__metadata__ is not an object");
-    f->metadata = calloc(json_object_size(object) + 1, sizeof *f->metadata);
-    CHECK(f->metadata, "no memory for %zu keys", json_object_size(object));
+/* __metadata__ tells puck nothing; it must have its form all the same. */
+static bool check_metadata(json_t *object, const char *path, Error *e) {
+    if (!json_is_object(object)) return error_set(e, path, NULL, "__metadata__ is not an object");
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value) {
         if (!json_is_string(value))
-            return error_set(e, f->path, NULL, "__metadata__ holds more than strings");
-        f->metadata[f->n_metadata].key = strdup(key);
-        f->metadata[f->n_metadata++].value = strdup(json_string_value(value));
+            return error_set(e, path, NULL, "__metadata__ holds more than strings");
     }
     return true;
 }
@@ -96,7 +92,7 @@ static bool read_tensors(SafetensorsFile *f, json_t *root, Data data, Error *e) 
     json_t *value;
     json_object_foreach(root, name, value) {
         if (strcmp(name, "__metadata__") == 0) {
-            if (!read_metadata(f, value, e)) return false;
+            if (!check_metadata(value, f->path, e)) return false;
             continue;
         }
         SafetensorsEntry *entry = &f->entries[f->n_entries++];
@@ -176,12 +172,7 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
 
 void safetensors_close(SafetensorsFile *f) {
     for (int i = 0; i < f->n_entries; i++) free(f->entries[i].name);
-    for (int i = 0; i < f->n_metadata; i++) {
-        free(f->metadata[i].key);
-        free(f->metadata[i].value);
-    }
     free(f->entries);
-    free(f->metadata);
     if (f->map) munmap(f->map, (size_t)f->map_bytes);
     *f = (SafetensorsFile){0};
 }

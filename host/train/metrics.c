@@ -93,8 +93,7 @@ static void show_progress(const Metrics *m, const StepRecord *step, const StepRe
 }
 
 bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, int64_t tokens,
-                  bool write, Error *e) {
-    if (!write) return true;
+                  Error *e) {
     const double sec = step->time - m->last_time - m->paused;
     m->tokens_per_sec = (double)(tokens - m->last_tokens) / fmax(sec, 1e-9);
     m->last_time = step->time;
@@ -135,5 +134,5 @@ void metrics_sync(Metrics *m) {
 
 void metrics_close(Metrics *m) {
     if (m->file >= 0) close(m->file);
-    if (m->events) tfevents_close(m->events);
+    tfevents_close(m->events);
 }

@@ -222,25 +222,11 @@ static bool build_model(Trainer *t, const char *resume, const char *init, Error 
     return model_commit(&t->model, e) && load_or_init(t, resume, init, e);
 }
 
-static bool write_config(const Trainer *t, Error *e) {
-    char path[2048], *text = NULL;
-    size_t size = 0;
-    snprintf(path, sizeof path, "%s/config.toml", t->run);
-    FILE *out = open_memstream(&text, &size);
-    CHECK(out, "no memory for %s", path);
-    options_write_file(t->options, CMD_TRAIN, out);
-    fclose(out);
-    const bool ok = file_write_atomic(path, text, (int64_t)size, e);
-    free(text);
-    return ok;
-}
-
 static bool start_metrics(Trainer *t, Error *e) {
     Metrics *m = &t->metrics;
     m->flops_per_token = model_flops_per_token(&t->model.config, t->model.use.T);
     m->peak_flops = measure_peak_flops(&t->backend);
     m->memory_bytes = arena_total(&t->model.arena);
-    m->report_every = t->options->log_every;
     m->steps = t->options->steps;
     return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
 }
@@ -282,13 +268,16 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     t->state.finished = false;
     setup_schedule(t);
     t->n_micro = t->options->batch_size / t->model.use.B;
-    return start_feed(t, e) && write_config(t, e) && start_metrics(t, e) &&
+    return start_feed(t, e) && checkpoint_write_options(t->run, t->options, e) && start_metrics(t, e) &&
            trainer_loop(t, exit_code, e);
 }
 
 static void trainer_close(Trainer *t) {
     if (t->loader) loader_stop(t->loader);
     metrics_close(&t->metrics);
+    tokenizer_free(&t->tokenizer);
+    tokens_close(&t->train);
+    tokens_close(&t->val);
     Backend *b = &t->backend;
     if (!b->ops) return; /* never opened */
     if (t->fed) {
@@ -300,9 +289,6 @@ static void trainer_close(Trainer *t) {
         if (pins[i]) b->free_pinned(b, pins[i]);
     model_free(&t->model);
     b->close(b);
-    tokenizer_free(&t->tokenizer);
-    tokens_close(&t->train);
-    tokens_close(&t->val);
 }
 
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {

@@ -2,13 +2,6 @@
 #include "trainer.h"
 #include <string.h>
 
-/* The option as it is typed. */
-static void option_flag(const OptionRow *row, char flag[64]) {
-    snprintf(flag, 64, "--%s", row->name);
-    for (char *c = flag; *c; c++)
-        if (*c == '_') *c = '-';
-}
-
 /* Settings that were given must agree with the recorded ones as their kind demands; those that were
  * not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
@@ -18,10 +11,11 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     for (int i = 0; i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         if (row->kind == OPTION_ACTION || !(row->commands & CMD_TRAIN)) continue;
-        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8], flag[64];
+        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8],
+            flag[2 + OPTIONS_NAME_MAX] = "--";
         options_value(&recorded.options, row, was, sizeof was);
         options_value(&s->options, row, is, sizeof is);
-        option_flag(row, flag);
+        options_flag(flag + 2, row->name);
         if (s->source[i] == FROM_DEFAULT) {
             if (!options_set(s, row->name, was, FROM_FILE, folder, e)) return false;
         } else if (options_equal(&recorded.options, &s->options, row)) {
@@ -65,8 +59,8 @@ bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *f
     const struct {
         const char *name;
         int64_t a, b;
-    } field[] = {{"vocabulary", a->vocab, b->vocab}, {"context", a->context, b->context},
-                 {"layers", a->layers, b->layers},   {"heads", a->heads, b->heads},
+    } field[] = {{"vocabulary", a->vocab, b->vocab},     {"context", a->context, b->context},
+                 {"layers", a->layers, b->layers},       {"heads", a->heads, b->heads},
                  {"channels", a->channels, b->channels}, {"bias", a->bias, b->bias}};
     for (int64_t i = 0; i < COUNT_OF(field); i++)
         if (field[i].a != field[i].b)
@@ -82,16 +76,18 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
     const struct {
         const char *name;
         int64_t value;
-    } field[] = {{"layers", c->layers},     {"heads", c->heads}, {"channels", c->channels},
-                 {"context", c->context},   {"bias", c->bias},   {"vocab-size", c->vocab}};
+    } field[] = {{"layers", c->layers},   {"heads", c->heads}, {"channels", c->channels},
+                 {"context", c->context}, {"bias", c->bias},   {"vocab-size", c->vocab}};
     for (int64_t i = 0; i < COUNT_OF(field); i++) {
-        char text[32], flag[64];
+        char text[32], flag[2 + OPTIONS_NAME_MAX] = "--";
         Settings *s = &t->settings;
         Settings wanted = *s;
         const OptionRow *row = options_find(field[i].name);
-        option_flag(row, flag);
-        if (row->type == TYPE_BOOL) snprintf(text, sizeof text, field[i].value ? "true" : "false");
-        else snprintf(text, sizeof text, "%ld", (long)field[i].value);
+        options_flag(flag + 2, row->name);
+        if (row->type == TYPE_BOOL)
+            snprintf(text, sizeof text, field[i].value ? "true" : "false");
+        else
+            snprintf(text, sizeof text, "%ld", (long)field[i].value);
         if (!options_set(&wanted, field[i].name, text, FROM_FILE, folder, e)) return false;
         if (options_source(s, field[i].name) != FROM_DEFAULT &&
             !options_equal(&s->options, &wanted.options, row))
@@ -125,10 +121,8 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
                             "%ld does not divide the batch of %ld", (long)micro,
                             (long)o->batch_size);
-    *use = (ModelUse){.B = micro,
-                      .T = o->context,
-                      .training = true,
-                      .recompute = recompute_of(o->recompute)};
+    *use = (ModelUse){
+        .B = micro, .T = o->context, .training = true, .recompute = recompute_of(o->recompute)};
     if (o->sample_every > 0) {
         use->decode_batch = 1;
         use->decode_rows = i64_min(o->context, 64);

@@ -490,9 +490,9 @@ static void test_presets(void **state) {
     static Settings s;
     Error e;
     int n = 0;
-    for (const char *const *name = preset_names(); *name; name++, n++) {
+    for (; preset_name(n); n++) {
         options_defaults(&s);
-        assert_true(preset_apply(&s, *name, &e));
+        assert_true(preset_apply(&s, preset_name(n), &e));
         assert_int_equal(s.options.channels % s.options.heads, 0);
         assert_int_equal(options_source(&s, "layers"), FROM_PRESET);
     }
