@@ -2,7 +2,6 @@
  * Every figure stands beside what this machine reaches: a large matrix product, a large copy. */
 #include "bench.h"
 #include "cmd.h"
-#include "config.h"
 #include "loader.h"
 #include "model.h"
 #include "plugin.h"
@@ -367,35 +366,28 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
 }
 
 /* Without a preset, shakespeare-cpu-gpt2's goes ahead of the caller's options. */
-static bool parse(Settings *s, int argc, char **argv, bool *help, Error *e) {
-    if (!options_parse(s, CMD_BENCH, argc, argv, help, e)) return false;
-    if (*help || s->options.preset[0]) return true;
+static bool parse(Settings *s, int argc, char **argv, int *code) {
+    if (!cmd_parse(s, CMD_BENCH, argc, argv, code)) return false;
+    if (s->options.preset[0]) return true;
     char **with_preset = calloc((size_t)argc + 2, sizeof *with_preset);
     CHECK(with_preset, "no memory for %d arguments", argc);
     with_preset[0] = argv[0];
     with_preset[1] = "--preset=shakespeare-cpu-gpt2";
     memcpy(with_preset + 2, argv + 1, (size_t)(argc - 1) * sizeof *argv);
-    const bool ok = options_parse(s, CMD_BENCH, argc + 1, with_preset, help, e);
+    const bool ok = cmd_parse(s, CMD_BENCH, argc + 1, with_preset, code);
     free(with_preset);
     return ok;
 }
 
 int cmd_bench(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help = false;
+    Settings s;
+    Error e;
+    int code;
     Machine machine = {.command = "puck"};
     for (int i = 0; i < argc; i++) {
         const size_t n = strlen(machine.command);
         snprintf(machine.command + n, sizeof machine.command - n, " %s", argv[i]);
     }
-    if (!parse(&s, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_BENCH, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s, &machine, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    if (!parse(&s, argc, argv, &code)) return code;
+    return run(&s, &machine, &e) ? EXIT_DONE : cmd_fail(&e);
 }

@@ -82,7 +82,7 @@ static bool recall_split(Settings *s, const char *folder, Error *e) {
     char path[1100];
     snprintf(path, sizeof path, "%s/config.toml", folder);
     if (options_source(s, "val_fraction") != FROM_DEFAULT || access(path, F_OK) != 0) return true;
-    static Settings recorded; /* too large for the stack */
+    Settings recorded;
     options_defaults(&recorded);
     if (!checkpoint_read_options(folder, &recorded, e)) return false;
     s->options.val_fraction = recorded.options.val_fraction;
@@ -138,16 +138,9 @@ static bool run(Settings *s, Error *e) {
 }
 
 int cmd_eval(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help;
-    if (!options_parse(&s, CMD_EVAL, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_EVAL, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_EVAL, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
 }

@@ -122,16 +122,9 @@ static bool run(const Options *o, Error *e) {
 }
 
 int cmd_generate(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help;
-    if (!options_parse(&s, CMD_GENERATE, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_GENERATE, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s.options, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_GENERATE, argc, argv, &code)) return code;
+    return run(&s.options, &e) ? EXIT_DONE : cmd_fail(&e);
 }

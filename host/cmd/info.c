@@ -1,9 +1,7 @@
 /* `puck info`: a checkpoint, a preset, or this machine. Each is a list of facts, printed as lines
  * or as one JSON object. */
-#include "base.h"
 #include "checkpoint.h"
 #include "cmd.h"
-#include "config.h"
 #include "plugin.h"
 #include "train.h"
 #include <jansson.h>
@@ -213,31 +211,22 @@ static bool asks_model(const Settings *s) {
     return s->options.preset[0] || s->options.config[0] || s->options.device_memory[0];
 }
 
+static bool run(const Settings *s, json_t *facts, Error *e) {
+    const Options *o = &s->options;
+    if (o->from[0] && asks_model(s))
+        return error_misuse(e, "--from", "Leave one of them out",
+                            "a checkpoint's model and a described one exclude each other");
+    if (o->from[0]) return info_checkpoint(o, facts, e);
+    return asks_model(s) ? info_model(o, facts, e) : info_machine(o, facts, e);
+}
+
 int cmd_info(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
+    Settings s;
     Error e;
-    bool help;
-    if (!options_parse(&s, CMD_INFO, argc, argv, &help, &e)) {
-        error_print(&e);
-        return e.code;
-    }
-    if (help) {
-        options_help(CMD_INFO, stdout);
-        return EXIT_DONE;
-    }
+    int code;
+    if (!cmd_parse(&s, CMD_INFO, argc, argv, &code)) return code;
     json_t *facts = json_object();
-    bool ok;
-    if (s.options.from[0] && asks_model(&s))
-        ok = error_misuse(&e, "--from", "Leave one of them out",
-                          "a checkpoint's model and a described one exclude each other");
-    else if (s.options.from[0])
-        ok = info_checkpoint(&s.options, facts, &e);
-    else if (asks_model(&s))
-        ok = info_model(&s.options, facts, &e);
-    else
-        ok = info_machine(&s.options, facts, &e);
+    const bool ok = run(&s, facts, &e);
     json_decref(facts);
-    if (ok) return EXIT_DONE;
-    error_print(&e);
-    return e.code;
+    return ok ? EXIT_DONE : cmd_fail(&e);
 }

@@ -5,7 +5,6 @@
 
 bool load_open(Loaded *l, const Options *o, Error *e) {
     *l = (Loaded){0};
-    log_set_level(o->quiet ? LOG_WARNING : o->verbose ? LOG_DEBUG : LOG_INFO);
     if (!o->from[0])
         return error_misuse(e, "--from", "Give a run folder, a checkpoint or a Hugging Face folder",
                             "there is no model to load");

@@ -1,7 +1,6 @@
 /* The program: finds the subcommand and runs it. */
 #include "backend.h"
 #include "cmd.h"
-#include "config.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -30,18 +29,13 @@ static bool check_processor(Error *e) {
                      "this build of puck needs a processor with %s", missing);
 }
 
-static int fail(const Error *e) {
-    error_print(e);
-    return e->code;
-}
-
 static int unknown_command(const char *name) {
     Error e;
     char hint[128] = "`puck help` lists the commands";
     const char *nearest = options_nearest(name, cmd_names());
     if (nearest) snprintf(hint, sizeof hint, "Did you mean `puck %s`?", nearest);
     error_misuse(&e, NULL, hint, "there is no command \"%.64s\"", name);
-    return fail(&e);
+    return cmd_fail(&e);
 }
 
 static int run_command(int argc, char **argv) {
@@ -62,10 +56,10 @@ static int run_command(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     Error e;
-    if (!check_processor(&e)) return fail(&e);
+    if (!check_processor(&e)) return cmd_fail(&e);
     const int code = run_command(argc, argv);
     /* A full disk behind a redirection shows only here. */
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     error_set(&e, "standard output", "Is the disk full?", "the result could not be written");
-    return code == EXIT_DONE ? fail(&e) : code;
+    return code == EXIT_DONE ? cmd_fail(&e) : code;
 }

@@ -1,6 +1,5 @@
 /* puck train */
 #include "cmd.h"
-#include "config.h"
 #include "generate.h"
 #include "train.h"
 
@@ -20,17 +19,9 @@ static bool sample_text(Model *m, const Tokenizer *t, uint64_t seed, int64_t ste
 }
 
 int cmd_train(int argc, char **argv) {
-    static Settings s; /* too large for comfort on the stack */
-    Error e = {0};
-    bool help = false;
-    int exit_code = EXIT_DONE;
-    bool ok = options_parse(&s, CMD_TRAIN, argc, argv, &help, &e);
-    if (ok && help) {
-        options_help(CMD_TRAIN, stdout);
-        return EXIT_DONE;
-    }
-    if (ok) ok = train_run(&s, sample_text, &exit_code, &e);
-    if (ok) return exit_code;
-    error_print(&e);
-    return e.code;
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_TRAIN, argc, argv, &code)) return code;
+    return train_run(&s, sample_text, &code, &e) ? code : cmd_fail(&e);
 }
