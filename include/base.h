@@ -13,10 +13,10 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_MISUSE = 2, EXIT_PREEMPTED = 75 };
 
 /* Filled by the function that found the fault; every caller on the way up just returns false. */
 typedef struct Error {
-    int code;         /* exit code: EXIT_FAILED or EXIT_MISUSE */
-    char text[512];   /* what is wrong, one sentence without a full stop */
-    char place[512];  /* file:line, file, or flag; empty if there is none */
-    char hint[512];   /* what the user can do about it; empty if there is nothing */
+    int code;        /* exit code: EXIT_FAILED or EXIT_MISUSE */
+    char text[512];  /* what is wrong, one sentence without a full stop */
+    char place[512]; /* file:line, file, or flag; empty if there is none */
+    char hint[512];  /* what the user can do about it; empty if there is nothing */
 } Error;
 
 /* Both return false, so that a function can end with `return error_set(...)`. `place` and `hint`

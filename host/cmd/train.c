@@ -7,14 +7,12 @@ enum { SAMPLE_TOKENS = 200 };
 
 static bool sample_text(Model *m, const Tokenizer *t, uint64_t seed, int64_t step, FILE *out,
                         Error *e) {
-    const GenerateRequest request = {.prompt = "",
-                                     .n_tokens = SAMPLE_TOKENS,
-                                     .sample = step,
-                                     .stop = "",
-                                     .sampler = {.temperature = 0.8,
-                                                 .top_p = 1,
-                                                 .repetition_penalty = 1,
-                                                 .seed = seed}};
+    const GenerateRequest request = {
+        .prompt = "",
+        .n_tokens = SAMPLE_TOKENS,
+        .sample = step,
+        .stop = "",
+        .sampler = {.temperature = 0.8, .top_p = 1, .repetition_penalty = 1, .seed = seed}};
     return generate_text(m, t, &request, out, e);
 }
 

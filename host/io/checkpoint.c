@@ -81,9 +81,9 @@ static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer
                         const Options *options, const TrainState *state, Error *e) {
     char path[IO_PATH_MAX];
     return path_make_folder(folder, e) && weights_write(folder, m, e) &&
-           config_write(folder, &m->config, e) &&
-           path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
-           (!m->use.training || optim_write(folder, m, e)) && state_write(folder, state, e) &&
+           config_write(folder, &m->config, e) && path_join(path, folder, "tokenizer.json", e) &&
+           tokenizer_save(tokenizer, path, e) && (!m->use.training || optim_write(folder, m, e)) &&
+           state_write(folder, state, e) &&
            (!options || checkpoint_write_options(folder, options, e)) && manifest_write(folder, e);
 }
 
@@ -176,8 +176,8 @@ static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
     bool found = false;
     for (int i = 0; !found && i < n; i++) {
         Error damage;
-        found = path_join(path, ckpt, names[i]->d_name, &damage) &&
-                checkpoint_verify(path, &damage);
+        found =
+            path_join(path, ckpt, names[i]->d_name, &damage) && checkpoint_verify(path, &damage);
         if (!found)
             log_warning("checkpoint %s is damaged: %s (%s)", names[i]->d_name, damage.text,
                         damage.place);

@@ -51,8 +51,8 @@ static DiskTensor *list_tensors(const Model *m, int *n) {
             t->spec = spec;
             t->param = m->lookup[i * c->layers + layer];
             if (number)
-                snprintf(t->name, sizeof t->name, "%s%.*s%ld%s", prefix,
-                         (int)(number - spec->name), spec->name, (long)layer, number + 2);
+                snprintf(t->name, sizeof t->name, "%s%.*s%ld%s", prefix, (int)(number - spec->name),
+                         spec->name, (long)layer, number + 2);
             else
                 snprintf(t->name, sizeof t->name, "%s%s", prefix, spec->name);
             t->rows = has_token_rows(spec, c) ? c->vocab : spec->rows(c);
@@ -308,8 +308,10 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
     for (int f = 0; f < s->n; f++)
         for (int i = 0; i < s->files[f].n_entries; i++) {
             const SafetensorsEntry *entry = &s->files[f].entries[i];
-            if (strcmp(entry->name, "lm_head.weight") == 0) head = entry;
-            else if (!place_entry(entry, list, n, c, s->files[f].path, e)) return false;
+            if (strcmp(entry->name, "lm_head.weight") == 0)
+                head = entry;
+            else if (!place_entry(entry, list, n, c, s->files[f].path, e))
+                return false;
         }
     for (int i = 0; i < n; i++)
         if (!list[i].found && list[i].param)
@@ -351,8 +353,10 @@ static void read_plain(Model *m, const DiskTensor *t, const Stage *s) {
 
 static bool read_tensor(Model *m, const DiskTensor *t, const Stage *s, const char *folder,
                         Error *e) {
-    if (t->param && t->spec->transposed) read_transposed(m, t, s);
-    else if (t->param) read_plain(m, t, s);
+    if (t->param && t->spec->transposed)
+        read_transposed(m, t, s);
+    else if (t->param)
+        read_plain(m, t, s);
     if (t->param || !t->found) return true;
     safetensors_read_f32(t->found, 0, t->rows, s->block);
     for (int64_t i = 0; i < t->rows; i++)
@@ -367,8 +371,8 @@ bool checkpoint_read_weights(const char *folder, Model *m, Error *e) {
     int n;
     DiskTensor *list = list_tensors(m, &n);
     Stage stage = stage_make(m);
-    bool good = shards_open(&shards, folder, e) &&
-                find_tensors(&shards, &m->config, list, n, folder, e);
+    bool good =
+        shards_open(&shards, folder, e) && find_tensors(&shards, &m->config, list, n, folder, e);
     for (int i = 0; good && i < n; i++) good = read_tensor(m, &list[i], &stage, folder, e);
     stage_free(&stage);
     free(list);

@@ -119,9 +119,12 @@ static void init_param(Model *m, Param *p, uint64_t seed, float *chunk) {
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < count; i++) {
             const int64_t index = first + i;
-            if (spec->init == INIT_ZERO || index >= n_used) chunk[i] = 0;
-            else if (spec->init == INIT_ONE) chunk[i] = 1;
-            else chunk[i] = (float)(std * rng_normal(seed, 0, site, (uint64_t)index));
+            if (spec->init == INIT_ZERO || index >= n_used)
+                chunk[i] = 0;
+            else if (spec->init == INIT_ONE)
+                chunk[i] = 1;
+            else
+                chunk[i] = (float)(std * rng_normal(seed, 0, site, (uint64_t)index));
         }
         model_write_param(m, p, first, count, chunk);
     }

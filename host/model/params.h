@@ -3,10 +3,22 @@
 #include "model.h"
 
 typedef enum ParamId {
-    PARAM_WTE, PARAM_WPE,
-    PARAM_LN1_W, PARAM_LN1_B, PARAM_QKV_W, PARAM_QKV_B, PARAM_PROJ_W, PARAM_PROJ_B,
-    PARAM_LN2_W, PARAM_LN2_B, PARAM_FC_W, PARAM_FC_B, PARAM_FCPROJ_W, PARAM_FCPROJ_B,
-    PARAM_LNF_W, PARAM_LNF_B
+    PARAM_WTE,
+    PARAM_WPE,
+    PARAM_LN1_W,
+    PARAM_LN1_B,
+    PARAM_QKV_W,
+    PARAM_QKV_B,
+    PARAM_PROJ_W,
+    PARAM_PROJ_B,
+    PARAM_LN2_W,
+    PARAM_LN2_B,
+    PARAM_FC_W,
+    PARAM_FC_B,
+    PARAM_FCPROJ_W,
+    PARAM_FCPROJ_B,
+    PARAM_LNF_W,
+    PARAM_LNF_B
 } ParamId;
 
 /* Makes m->params, m->lookup from the table. */

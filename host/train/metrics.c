@@ -72,8 +72,10 @@ static bool write_line(Metrics *m, Error *e, const char *format, ...) {
 
 /* JSON has no NaN: null instead. */
 static const char *json_number(char text[32], double value) {
-    if (isfinite(value)) snprintf(text, 32, "%.9g", value);
-    else snprintf(text, 32, "null");
+    if (isfinite(value))
+        snprintf(text, 32, "%.9g", value);
+    else
+        snprintf(text, 32, "null");
     return text;
 }
 
@@ -105,8 +107,7 @@ bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, 
     const double wall = (double)time(NULL);
     if (!tfevents_scalar(m->events, step->step, "train/loss", result->loss, wall, e) ||
         !tfevents_scalar(m->events, step->step, "train/lr", step->lr, wall, e) ||
-        !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall,
-                         e))
+        !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall, e))
         return false;
     if (!result->bad) show_progress(m, step, result);
     return write_line(m, e,

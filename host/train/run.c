@@ -99,8 +99,9 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
             (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
     fprintf(out, "parameters  %ld, without the position lookup %ld\n", (long)model_count_params(c),
             (long)model_count_matmul_params(c));
-    fprintf(out, "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
-                 "(6N + 6LCT)\n",
+    fprintf(out,
+            "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
+            "(6N + 6LCT)\n",
             (long)o->steps, (long)o->batch_size, (long)o->context, tokens, flops);
     arena_report(&m->arena, m->backend->properties.memory_free, out);
 }
@@ -129,8 +130,7 @@ static bool dry_run(Trainer *t, Error *e) {
     int64_t memory = 0;
     if ((t->options->device_memory[0] &&
          !options_bytes(t->options->device_memory, "--device-memory", &memory, e)) ||
-        !vocab_of_data(t, e) ||
-        !train_model_config(t->options, t->tokenizer.n_vocab, &c, e) ||
+        !vocab_of_data(t, e) || !train_model_config(t->options, t->tokenizer.n_vocab, &c, e) ||
         !train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
@@ -268,8 +268,8 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     t->state.finished = false;
     setup_schedule(t);
     t->n_micro = t->options->batch_size / t->model.use.B;
-    return start_feed(t, e) && checkpoint_write_options(t->run, t->options, e) && start_metrics(t, e) &&
-           trainer_loop(t, exit_code, e);
+    return start_feed(t, e) && checkpoint_write_options(t->run, t->options, e) &&
+           start_metrics(t, e) && trainer_loop(t, exit_code, e);
 }
 
 static void trainer_close(Trainer *t) {
@@ -308,8 +308,8 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
         ok = error_misuse(e, "--run", "Give a folder, such as --run runs/first",
                           "a run needs a folder for its checkpoints");
     } else {
-        const bool old = t->options->fresh && (checkpoint_exists(t->run) ||
-                                               exists(t->run, "metrics.jsonl"));
+        const bool old =
+            t->options->fresh && (checkpoint_exists(t->run) || exists(t->run, "metrics.jsonl"));
         ok = run_lock(t->run, &lock, e) && (!old || move_aside(t->run, &lock, e)) &&
              run_locked(t, exit_code, e);
     }

@@ -26,12 +26,12 @@ typedef struct Metrics {
     double flops_per_token;
     double peak_flops; /* 0: unknown */
     int64_t memory_bytes;
-    double start, elapsed_before;  /* wall time of the loop's start; seconds of earlier calls */
-    double last_time;              /* of the last step that was reported */
-    double paused;                 /* since then: seconds of samples, saves, evaluations */
-    int64_t last_tokens;           /* tokens by then */
-    double tokens_per_sec;         /* between the last two reports */
-    int64_t steps; /* of the whole run */
+    double start, elapsed_before; /* wall time of the loop's start; seconds of earlier calls */
+    double last_time;             /* of the last step that was reported */
+    double paused;                /* since then: seconds of samples, saves, evaluations */
+    int64_t last_tokens;          /* tokens by then */
+    double tokens_per_sec;        /* between the last two reports */
+    int64_t steps;                /* of the whole run */
 } Metrics;
 
 enum { RING = 2 }; /* steps in flight: one runs, one is being read */
@@ -86,7 +86,7 @@ bool trainer_save(Trainer *t, bool eval_due, Error *e);
 /* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it
  * by the reported definition if that is less work. NaN if there is no validation part. */
 double trainer_estimate(Trainer *t);
-bool trainer_sample(Trainer *t, Error *e); /* appends one text to samples.txt */
+bool trainer_sample(Trainer *t, Error *e);      /* appends one text to samples.txt */
 bool trainer_cut_samples(Trainer *t, Error *e); /* deletes those of steps beyond the state */
 
 /* metrics.c. Opens RUN's files, and cuts what lies beyond the state. */

@@ -8,8 +8,8 @@ static double estimate_by_batches(Trainer *t) {
     Model *m = &t->model;
     const int64_t B = m->use.B, T = m->use.T, n = B * T;
     int32_t *memory = t->val_memory;
-    Batch batch = {.tokens = memory, .targets = memory + n, .order = memory + 2 * n,
-                   .starts = memory + 3 * n};
+    Batch batch = {
+        .tokens = memory, .targets = memory + n, .order = memory + 2 * n, .starts = memory + 3 * n};
     const LoaderConfig feed = {&t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM};
     float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
@@ -44,8 +44,8 @@ bool trainer_sample(Trainer *t, Error *e) {
     FILE *out = fopen(path, "a");
     if (!out) return error_set(e, path, "Check the folder", "samples cannot be written: %m");
     fprintf(out, "%s%ld ===\n", sample_mark, (long)t->state.step);
-    const bool ok = t->sample(&t->model, &t->tokenizer, (uint64_t)t->options->seed, t->state.step,
-                              out, e);
+    const bool ok =
+        t->sample(&t->model, &t->tokenizer, (uint64_t)t->options->seed, t->state.step, out, e);
     fprintf(out, "\n");
     if (fclose(out) != 0 && ok) return error_set(e, path, "Free some space", "write failed: %m");
     return ok;
