@@ -63,7 +63,7 @@ typedef enum OptionSource { FROM_DEFAULT, FROM_PRESET, FROM_FILE, FROM_FLAG } Op
 typedef struct Settings {
     Options options;
     uint8_t source[256]; /* OptionSource of each row */
-    /* Arguments that are no options, in order; several values of --input are here too. */
+    /* Arguments that are no options, in order, as argv has them; all values of --input too. */
     const char *positional[256];
     int n_positional;
 } Settings;

@@ -57,6 +57,10 @@ works "info of a device that is not there" "memory plan" "of 80000 MB" -- \
     "$puck" info --preset gpt2 --device cpu --device-memory 80G
 works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_positions": 123653376' -- \
     "$puck" info --preset gpt2 --device cpu --json
+"$puck" info --device auto --verbose >"$work/stdout" 2>"$work/stderr"
+check "--verbose says more" grep -q "^debug: " "$work/stderr"
+"$puck" info --device auto --quiet >"$work/stdout" 2>"$work/stderr"
+check "--quiet says nothing" test ! -s "$work/stderr"
 refuses 2 "info of two things" --from -- "$puck" info --from "$work" --preset gpt2
 if [ -w /dev/full ]; then
     refuses 1 "standard output that is full" "standard output" -- bash -c "'$puck' help >/dev/full"
