@@ -1,8 +1,10 @@
 /* The program: finds the subcommand and runs it. */
 #include "backend.h"
 #include "cmd.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* In the order of cmd_names. */
 static int (*const run[])(int argc, char **argv) = {cmd_train, cmd_generate, cmd_eval, cmd_tokenize,
@@ -54,8 +56,16 @@ static int run_command(int argc, char **argv) {
     return unknown_command(name);
 }
 
+/* A file opened while a standard stream is closed would take its number, and the log would go into
+ * it. What stands in for the stream fails as it did: it is open the other way round. */
+static void guard_streams(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
     Error e;
+    guard_streams();
     if (!check_processor(&e)) return cmd_fail(&e);
     const int code = run_command(argc, argv);
     /* A full disk behind a redirection shows only here. */
