@@ -61,9 +61,12 @@ bool trainer_cut_samples(Trainer *t, Error *e) {
     char *text = file_read(path, &bytes, e);
     if (!text) return false;
     bool ok = true;
-    for (char *at = text; (at = strstr(at, sample_mark)); at++) {
+    const size_t mark_bytes = strlen(sample_mark);
+    /* A sample of a byte tokenizer may hold NUL. */
+    for (char *at = text; (at = memmem(at, (size_t)(text + bytes - at), sample_mark, mark_bytes));
+         at++) {
         if (at != text && at[-1] != '\n') continue;
-        if (strtol(at + strlen(sample_mark), NULL, 10) <= t->state.step) continue;
+        if (strtol(at + mark_bytes, NULL, 10) <= t->state.step) continue;
         ok = file_write_atomic(path, text, at - text, e);
         break;
     }
