@@ -218,7 +218,11 @@ static bool folder_install(DataWriter *w, Error *e) {
 bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error *e) {
     char path[IO_PATH_MAX];
     if (!split_close(w, e)) return false;
+    const uint64_t expected = meta->data_hash;
     meta->data_hash = XXH3_64bits_digest(w->hash);
+    if (expected && expected != meta->data_hash)
+        return error_misuse(e, "--data", "Add --override to go on with other data",
+                            "the run in %s was trained on other data", w->output);
     return path_join(path, w->temporary, "tokenizer.json", e) && tokenizer_save(t, path, e) &&
            data_meta_write(w->temporary, meta, e) && path_sync_folder(w->temporary, e) &&
            folder_install(w, e);

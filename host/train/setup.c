@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* Settings that were given must agree with the recorded ones as their kind demands; those that were
- * not given are taken from the record. */
+ * not given are taken from the record, and still count as not given. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     Settings recorded;
     options_defaults(&recorded);
@@ -17,7 +17,7 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
         options_value(&s->options, row, is, sizeof is);
         options_flag(flag + 2, row->name);
         if (s->source[i] == FROM_DEFAULT) {
-            if (!options_set(s, row->name, was, FROM_FILE, folder, e)) return false;
+            if (!options_set(s, row->name, was, FROM_DEFAULT, folder, e)) return false;
         } else if (options_equal(&recorded.options, &s->options, row)) {
             continue;
         } else if (row->kind == OPTION_MODEL) {
@@ -30,6 +30,19 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
                                 was, is);
         }
     }
+    return true;
+}
+
+bool setup_check(const Options *o, Error *e) {
+    if (o->min_lr > o->lr && strcmp(o->schedule, "constant") != 0)
+        return error_misuse(e, "--min-lr", "Give a --min-lr that is not above --lr",
+                            "the rate at the end, %g, is above the peak of %g", o->min_lr, o->lr);
+    if (o->patience > 0 && o->eval_every == 0)
+        return error_misuse(e, "--patience", "Give --eval-every too",
+                            "without evaluations there is no loss that could stop to fall");
+    if (o->device_memory[0] && !o->dry_run)
+        return error_misuse(e, "--device-memory", "Add --dry-run, or leave it out",
+                            "training plans for the device that is there");
     return true;
 }
 

@@ -70,6 +70,8 @@ typedef struct Trainer {
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
+/* What no single option's range can say. */
+bool setup_check(const Options *o, Error *e);
 /* The model of --init-from's folder; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
 /* Fails, with what differs named, if `folder`'s model b is another than a. */
