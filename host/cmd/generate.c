@@ -74,7 +74,7 @@ static bool generate_samples(Loaded *l, const Options *o, GenerateRequest *r, Er
         } else {
             if (r->sample > 0) puts("---");
             ok = generate_text(&l->model, &l->tokenizer, r, stdout, e);
-            putchar('\n');
+            if (ok) putchar('\n');
         }
         fflush(stdout);
     }
@@ -108,7 +108,23 @@ static bool run_fill(Loaded *l, const Options *o, Error *e) {
                          o->probs ? (int)o->probs : FILL_SHOWN, o->json, stdout, e);
 }
 
-static bool run(const Options *o, Error *e) {
+/* --fill ranks texts and samples none. */
+static bool check_fill(const Settings *s, Error *e) {
+    static const char *const used[] = {"fill", "candidates", "probs"};
+    for (int i = 0; s->options.fill[0] && i < n_option_rows; i++) {
+        const OptionRow *row = &option_rows[i];
+        bool is_used = s->source[i] == FROM_DEFAULT || strcmp(row->group, "Generation") != 0;
+        for (int k = 0; k < COUNT_OF(used); k++) is_used |= strcmp(row->name, used[k]) == 0;
+        if (!is_used)
+            return error_misuse(e, "--fill", "Leave one of them out",
+                                "the ranking of --fill takes no %s", row->name);
+    }
+    return true;
+}
+
+static bool run(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    if (!check_fill(s, e)) return false;
     if (o->candidates[0] && !o->fill[0])
         return error_misuse(e, "--candidates", "Give --fill too", "there is no sentence to fill");
     if (o->probs && o->json && !o->fill[0])
@@ -126,5 +142,5 @@ int cmd_generate(int argc, char **argv) {
     Error e;
     int code;
     if (!cmd_parse(&s, CMD_GENERATE, argc, argv, &code)) return code;
-    return run(&s.options, &e) ? EXIT_DONE : cmd_fail(&e);
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
 }

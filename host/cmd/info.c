@@ -204,11 +204,14 @@ static bool info_machine(const Options *o, json_t *facts, Error *e) {
     return true;
 }
 
-/* Whether the command line describes a model. */
+/* Whether the command line describes a model or its training. */
 static bool asks_model(const Settings *s) {
-    for (int i = 0; i < n_option_rows; i++)
-        if (option_rows[i].kind == OPTION_MODEL && s->source[i] != FROM_DEFAULT) return true;
-    return s->options.preset[0] || s->options.config[0] || s->options.device_memory[0];
+    for (int i = 0; i < n_option_rows; i++) {
+        const char *group = option_rows[i].group;
+        if (s->source[i] != FROM_DEFAULT && (!strcmp(group, "Model") || !strcmp(group, "Training")))
+            return true;
+    }
+    return s->options.config[0] || s->options.device_memory[0];
 }
 
 static bool run(const Settings *s, json_t *facts, Error *e) {
