@@ -111,6 +111,16 @@ static bool add_positional(Settings *s, int command, const char *argument, Error
     return true;
 }
 
+/* An empty text where one is needed is most often a variable that was not set. */
+static bool refuse_empty(const Flag *f, Error *e) {
+    static const char *const may_be_empty[] = {"prompt", "stop", "candidates"};
+    if (f->row->type != TYPE_STRING || f->row->choices || f->value[0]) return true;
+    for (int i = 0; i < COUNT_OF(may_be_empty); i++)
+        if (!strcmp(f->row->name, may_be_empty[i])) return true;
+    return error_misuse(e, f->place, "Leave the option out, or give it a value",
+                        "the value of this option is empty");
+}
+
 /* Sets every flag or, `early`, only --preset and --config, which the others go over. */
 static bool read_flags(Settings *s, int command, bool early, int argc, char **argv, Error *e) {
     bool flags_end = false;
@@ -125,6 +135,7 @@ static bool read_flags(Settings *s, int command, bool early, int argc, char **ar
         }
         Flag f = split_flag(argv[i]);
         if (!flag_value(command, &f, argc, argv, &i, e)) return false;
+        if (!refuse_empty(&f, e)) return false;
         const char *name = f.row->name;
         if (early && strcmp(name, "preset") != 0 && strcmp(name, "config") != 0) continue;
         if (!options_set(s, name, f.value, FROM_FLAG, f.place, e)) return false;

@@ -1,5 +1,6 @@
 /* Reads the inputs of `puck tokenize` and joins them. */
 #include "corpus.h"
+#include "log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -103,6 +104,7 @@ static bool file_add(Corpus *c, const char *path, const char *field, Error *e) {
     c->sources[c->n_sources] = strdup(name);
     CHECK(c->sources[c->n_sources], "no memory for a file name");
     c->n_sources++;
+    log_debug("reading %s", name);
 
     bool good;
     if (field[0]) {
