@@ -39,6 +39,7 @@ typedef enum ParamInit {
 typedef struct ParamSpec {
     const char *name; /* on disk; %d is the layer */
     bool per_layer;
+    bool per_token;  /* a row a token: padded in memory, see VOCAB_PADDING */
     bool transposed; /* on disk (in, out); in memory always (out, in) */
     bool is_bias;    /* absent without config.bias; on disk zero then: GPT-2 has no such option */
     bool decays;     /* AdamW's weight decay: matrices and embeddings */
@@ -51,6 +52,13 @@ typedef struct ParamSpec {
 extern const ParamSpec param_specs[];
 extern const int n_param_specs;
 
+/* Rows that exist: all but the vocabulary's padding. */
+static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *c) {
+    return spec->per_token ? c->vocab : spec->rows(c);
+}
+/* The name on disk, with the layer's number where the table has %d. */
+void model_name_param(char *name, size_t size, const ParamSpec *spec, int64_t layer);
+
 /* One tensor of a model. */
 typedef struct Param {
     const ParamSpec *spec;
@@ -62,9 +70,7 @@ typedef struct Param {
     Tensor m, v;   /* AdamW moments, f32; training only */
 } Param;
 
-static inline Tensor param_act(const Param *p) { return p->w_act.data ? p->w_act : p->w; }
-
-/* Parameters on disk (vocabulary unpadded, biases only if the model has them). */
+/* Parameters: the vocabulary without its padding, biases only if the model has them. */
 int64_t model_count_params(const ModelConfig *c);
 /* The same without the position lookup: the N of FLOPs per token. The tied embedding counts
  * once. */

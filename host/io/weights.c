@@ -30,13 +30,6 @@ typedef struct DiskTensor {
     const SafetensorsEntry *found;
 } DiskTensor;
 
-/* Whether a tensor has a row per token, padded in memory: its rows grow with the vocabulary. */
-static bool has_token_rows(const ParamSpec *spec, const ModelConfig *c) {
-    ModelConfig larger = *c;
-    larger.vocab += VOCAB_PADDING;
-    return spec->rows(&larger) != spec->rows(c);
-}
-
 /* Every tensor that the file holds, in the order of the table. */
 static DiskTensor *list_tensors(const Model *m, int *n) {
     const ModelConfig *c = &m->config;
@@ -45,17 +38,14 @@ static DiskTensor *list_tensors(const Model *m, int *n) {
     *n = 0;
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
-        const char *number = strstr(spec->name, "%d");
         for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++) {
             DiskTensor *t = &list[(*n)++];
             t->spec = spec;
             t->param = m->lookup[i * c->layers + layer];
-            if (number)
-                snprintf(t->name, sizeof t->name, "%s%.*s%ld%s", prefix, (int)(number - spec->name),
-                         spec->name, (long)layer, number + 2);
-            else
-                snprintf(t->name, sizeof t->name, "%s%s", prefix, spec->name);
-            t->rows = has_token_rows(spec, c) ? c->vocab : spec->rows(c);
+            memcpy(t->name, prefix, sizeof prefix);
+            model_name_param(t->name + sizeof prefix - 1, sizeof t->name - sizeof prefix + 1, spec,
+                             layer);
+            t->rows = param_live_rows(spec, c);
             t->cols = spec->cols ? spec->cols(c) : 1;
             t->rank = spec->cols ? 2 : 1;
             t->dim[0] = spec->transposed ? t->cols : t->rows;
@@ -317,7 +307,7 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
         if (!list[i].found && list[i].param)
             return error_set(e, folder, NULL, "tensor %s is missing", list[i].name);
     for (int i = 0; head && i < n; i++)
-        if (has_token_rows(list[i].spec, c) && !same_values(head, list[i].found))
+        if (list[i].spec->per_token && !same_values(head, list[i].found))
             return error_set(e, folder, "puck computes GPT-2 with tied embeddings",
                              "lm_head.weight differs from %s", list[i].name);
     return true;

@@ -31,7 +31,8 @@ static inline const Param *param_find(const Model *m, ParamId id, int64_t layer)
 /* The weight as products read it, and its gradient; none if the model has no such parameter. */
 static inline Tensor param_weight(const Model *m, ParamId id, int64_t layer) {
     const Param *p = param_find(m, id, layer);
-    return p ? param_act(p) : TENSOR_NONE;
+    if (!p) return TENSOR_NONE;
+    return p->w_act.data ? p->w_act : p->w;
 }
 static inline Tensor param_grad(const Model *m, ParamId id, int64_t layer) {
     const Param *p = param_find(m, id, layer);

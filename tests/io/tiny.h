@@ -41,8 +41,7 @@ static inline float *tiny_data(Tensor t) { return t.data; }
 
 /* Elements that a file holds: rows of the vocabulary's padding are not. */
 static inline int64_t tiny_live(const Model *m, const Param *p) {
-    const int64_t n = tensor_count(p->w);
-    return strcmp(p->name, "wte.weight") == 0 ? m->config.vocab * m->config.channels : n;
+    return tensor_count(p->w) / p->w.dim[0] * param_live_rows(p->spec, &m->config);
 }
 
 static inline void tiny_fill_tensor(Tensor t, int64_t live, uint64_t seed, uint32_t site) {
