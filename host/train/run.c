@@ -138,9 +138,8 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
                                      .tokenizer = choose_tokenizer(t, start, path, sizeof path),
                                      .output = t->data,
                                      .val_fraction = o->val_fraction,
-                                     .data_hash = start->resumes && !o->override
-                                                      ? t->state.data_hash
-                                                      : 0};
+                                     .data_hash =
+                                         start->resumes && !o->override ? t->state.data_hash : 0};
     TokenizeResult result;
     if (!tokenize_files(&request, &result, e)) return false;
     log_info("%s: %ld training and %ld validation tokens, vocabulary %d", o->data,
@@ -168,9 +167,9 @@ static bool check_tokenizer(const Trainer *t, const Start *start, Error *e) {
     if (!tokenizer_load(&own, path, &ignored)) return true; /* none, or of a kind unknown here */
     const bool same = tokenizer_hash(&own) == tokenizer_hash(&t->tokenizer);
     tokenizer_free(&own);
-    return same || error_misuse(e, chosen ? "--tokenizer" : "--data",
-                                "Use the tokenizer of that file",
-                                "%s was tokenized otherwise than %s says", t->data, path);
+    return same ||
+           error_misuse(e, chosen ? "--tokenizer" : "--data", "Use the tokenizer of that file",
+                        "%s was tokenized otherwise than %s says", t->data, path);
 }
 
 /* An estimate of the loss needs a token and its target. */
