@@ -46,12 +46,12 @@ static bool is_data_file(const char *name) {
 static bool folder_is_data(const char *path, Error *e) {
     DIR *d = opendir(path);
     if (!d)
-        return error_set(e, path, "Choose another --output", "cannot open the folder: %s",
+        return error_set(e, path, "Choose another folder", "cannot open the folder: %s",
                          strerror(errno));
     bool good = true;
     for (struct dirent *entry; good && (entry = readdir(d));)
         if (path_is_plain_name(entry->d_name) && !is_data_file(entry->d_name))
-            good = error_set(e, path, "Choose another --output, or move that away",
+            good = error_set(e, path, "Choose another folder, or move that away",
                              "the folder to replace holds something else than tokens: %.200s",
                              entry->d_name);
     closedir(d);
@@ -87,7 +87,7 @@ static bool temporary_make(DataWriter *w, Error *e) {
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &locked) != 0 ||
         stat(w->temporary, &there) != 0 || locked.st_ino != there.st_ino) {
         close(fd);
-        return error_set(e, w->temporary, "Wait until it ends, or choose another --output",
+        return error_set(e, w->temporary, "Wait until it ends, or choose another folder",
                          "another process is writing this folder");
     }
     DIR *d = folder_is_data(w->temporary, e) ? opendir(w->temporary) : NULL;
@@ -193,7 +193,7 @@ static bool folder_exchange(DataWriter *w, Error *e) {
         w->lock = older;
         return true;
     }
-    error_set(e, w->output, "Delete the older folder and repeat, or choose another --output",
+    error_set(e, w->output, "Delete the older folder and repeat, or choose another folder",
               "cannot put the new folder in its place: %s", strerror(errno));
     if (older >= 0) close(older);
     return false;
@@ -205,7 +205,7 @@ static bool folder_install(DataWriter *w, Error *e) {
     } else if (errno == EEXIST || errno == ENOTEMPTY) {
         if (!folder_exchange(w, e)) return false;
     } else {
-        return error_set(e, w->output, "Choose another --output",
+        return error_set(e, w->output, "Choose another folder",
                          "cannot put the folder in place: %s", strerror(errno));
     }
     char parent[IO_PATH_MAX];

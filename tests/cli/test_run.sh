@@ -11,6 +11,12 @@ works "half a run" -- "${train[@]}" --data text.txt --run half --stop-after 2
 copy() { rm -rf run && cp -a half run && checkpoints run >before; }
 same_weights() { cmp "whole/ckpt/latest/$1" "run/ckpt/latest/$1"; }
 
+mkdir -p taken/data
+echo mine >taken/data/notes
+refuses 1 "a run whose data folder is in use" notes "another folder" -- \
+    "${train[@]}" --data text.txt --run taken
+check "which stays" test -e taken/data/notes
+
 copy
 mv text.txt moved.txt
 works "a run goes on when its text is gone" -- "$puck" train --run run

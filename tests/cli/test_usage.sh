@@ -43,6 +43,7 @@ refuses 2 "a size that is none" --device-memory '"80GB"' -- \
 for option in init-from config preset run data; do
     refuses 2 "--$option without text" "--$option" empty -- "${train[@]}" --$option ""
 done
+refuses 2 "zero over zero where there was no gradient" --adam-eps 1e-20 -- "${train[@]}" --adam-eps 0
 refuses 2 "a rate that would rise" --min-lr 0.01 -- "${train[@]}" --min-lr 0.02
 refuses 2 "patience without evaluations" --patience --eval-every -- "${train[@]}" --patience 2
 refuses 2 "patience without a validation part" --patience --val-fraction -- \
