@@ -12,22 +12,32 @@ FIGURES = {"total_sec": ("training in all", lambda x: f"{x:.1f} s"),
 
 
 def newest():
+    """Peers' records and commands' records."""
     records = {}
     for path in sorted(Path(__file__).parent.glob("results/*.jsonl")):
         for line in path.read_text().splitlines():
             r = json.loads(line)
-            if r.get("bench") not in TITLES:
+            if r["bench"] not in TITLES and not r["bench"].startswith("commands/"):
                 continue
-            key = r["bench"], r["device"], r["threads"]
+            key = r["bench"], r["device"], r.get("threads")
             if key not in records or r["date"] >= records[key]["date"]:
                 records[key] = r
     return records.values()
 
 
-def main():
+def print_commands(records):
+    print("| command | runs | seconds, median (least to greatest) | peak memory | record |")
+    print("|---|---|---|---|---|")
+    for r in records:
+        print(f"| `{r['command']}` | {r['repeats']} | {r['median_sec']:.3f} ({r['min_sec']:.3f} to "
+              f"{r['max_sec']:.3f}) | {r['peak_bytes'] / 1e6:.0f} MB | {r['device']}, "
+              f"{r['commit']}, {r['date']} |")
+
+
+def print_peers(records):
     print("| work | figure | puck | PyTorch | PyTorch / puck | record |")
     print("|---|---|---|---|---|---|")
-    for r in newest():
+    for r in records:
         where = (f"{r['device']}, {r['threads']} threads, {r['repeats']} runs in turn, "
                  f"{r['peer']}, {r['commit']}, {r['date']}")
         for i, (name, f) in enumerate(r["figures"].items()):
@@ -37,6 +47,13 @@ def main():
             ratio = "" if name == "val_loss" else f"{f['ratio']:.2f}"
             print(f"| {TITLES[r['bench']].format(**r) if i == 0 else ''} | {title} | {cells[0]} | "
                   f"{cells[1]} | {ratio} | {where if i == 0 else ''} |")
+
+
+def main():
+    records = list(newest())
+    print_peers(r for r in records if r["bench"] in TITLES)
+    print()
+    print_commands(r for r in records if r["bench"] not in TITLES)
 
 
 if __name__ == "__main__":

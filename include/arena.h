@@ -27,6 +27,8 @@ typedef struct ArenaEntry {
     int64_t bytes, offset; /* offset within the category */
 } ArenaEntry;
 
+const char *arena_category_name(ArenaCategory category);
+
 struct Backend;
 typedef struct Arena {
     ArenaEntry *entries;
@@ -48,9 +50,11 @@ void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory categ
               (const int64_t[]){__VA_ARGS__})
 
 int64_t arena_total(const Arena *arena);
-/* Allocates and zero-fills. False if the device has not that much memory (needed and there are
- * named). */
+/* Allocates and zero-fills. False if the device has not that much memory: what is needed and what
+ * there is are named, and arena_free is still due. */
 bool arena_commit(Arena *arena, struct Backend *backend, Error *e);
-/* One line a category and one a group of equally named entries, largest first. */
+/* One line a category and one a group of equally named entries, largest first. `device_bytes` is
+ * what there is; 0 if that is not known. */
 void arena_report(const Arena *arena, int64_t device_bytes, FILE *out);
+/* Frees the memory and the list; the arena is empty afterwards. */
 void arena_free(Arena *arena);

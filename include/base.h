@@ -13,10 +13,10 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_MISUSE = 2, EXIT_PREEMPTED = 75 };
 
 /* Filled by the function that found the fault; every caller on the way up just returns false. */
 typedef struct Error {
-    int code;         /* exit code: EXIT_FAILED or EXIT_MISUSE */
-    char text[512];   /* what is wrong, one sentence without a full stop */
-    char place[512];  /* file:line, file, or flag; empty if there is none */
-    char hint[512];   /* what the user can do about it; empty if there is nothing */
+    int code;        /* exit code: EXIT_FAILED or EXIT_MISUSE */
+    char text[512];  /* what is wrong, one sentence without a full stop */
+    char place[512]; /* file:line, file, or flag; empty if there is none */
+    char hint[512];  /* what the user can do about it; empty if there is nothing */
 } Error;
 
 /* Both return false, so that a function can end with `return error_set(...)`. `place` and `hint`
@@ -41,5 +41,6 @@ _Noreturn void check_failed(const char *file, int line, const char *expression, 
 
 static inline int64_t i64_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t i64_max(int64_t a, int64_t b) { return a > b ? a : b; }
+/* For a >= 0 and b > 0. */
 static inline int64_t i64_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t i64_round_up(int64_t a, int64_t b) { return i64_div_up(a, b) * b; }

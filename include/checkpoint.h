@@ -15,18 +15,18 @@
 
 /* All that a resumed run needs besides weights and moments. Every field is in state.json. */
 typedef struct TrainState {
-    int64_t step;           /* optimiser steps attempted so far */
-    int64_t samples;        /* sequences consumed: the data position */
-    int64_t tokens;         /* valid targets trained on */
-    int64_t bad_steps;      /* non-finite steps in a row so far */
-    int64_t skipped_steps;  /* non-finite steps in all */
-    double best_loss;       /* lowest estimate; infinity before the first (null in JSON) */
+    int64_t step;          /* optimiser steps attempted so far */
+    int64_t samples;       /* sequences consumed: the data position */
+    int64_t tokens;        /* valid targets trained on */
+    int64_t bad_steps;     /* non-finite steps in a row so far */
+    int64_t skipped_steps; /* non-finite steps in all */
+    double best_loss;      /* lowest estimate; infinity before the first (null in JSON) */
     int64_t best_step;
     int64_t evals_since_best;
-    bool eval_due;          /* that of `step` has not happened yet: resuming does it first */
+    bool eval_due; /* that of `step` has not happened yet: resuming does it first */
     bool finished;
     uint64_t tokenizer_hash, data_hash;
-    double elapsed_sec;     /* time field: training time so far */
+    double elapsed_sec; /* time field: training time so far */
 } TrainState;
 
 /* Saves RUN/ckpt/step-N and rotates: keeps the newest `keep` and best's. `options` may be NULL (a
@@ -56,14 +56,17 @@ bool checkpoint_read_optim(const char *folder, Model *m, Error *e);
 bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 /* config.toml of the folder: recorded options, over what *s holds. */
 bool checkpoint_read_options(const char *folder, Settings *s, Error *e);
+/* Writes it: for a checkpoint's folder, and for the run's. */
+bool checkpoint_write_options(const char *folder, const Options *options, Error *e);
 
-/* One writer a run: an flock on RUN/lock, held until the process ends, so a stale file is no lock.
+/* One writer a run: an flock on RUN/lock, which ends with its process: a stale file is no lock.
  * Makes the run folder, and deletes what a killed save left there. The holder's pid is in the
  * message of the refused one. */
 bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 
-/* Small files, whole: read (NUL-terminated, caller frees) and atomic write (tmp, fsync, rename). */
+/* Small files, whole: read (NUL-terminated, the caller frees; NULL with an Error) and atomic write
+ * (tmp, fsync, rename). */
 char *file_read(const char *path, int64_t *bytes, Error *e);
 bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e);
 bool path_make_folder(const char *path, Error *e); /* like mkdir -p */

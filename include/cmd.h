@@ -1,7 +1,14 @@
 /* Subcommands: each parses its arguments, calls the layer below, prints. Returns the exit code. */
 #pragma once
+#include "config.h"
 
 #define PUCK_VERSION "0.1"
+
+/* What each begins with. False if there is nothing more to do: help was asked for and given, or the
+ * call is wrong and was told so; *code is then the exit code. */
+bool cmd_parse(Settings *s, int command, int argc, char **argv, int *code);
+/* Prints the error, returns its exit code. */
+int cmd_fail(const Error *e);
 
 int cmd_train(int argc, char **argv);
 int cmd_generate(int argc, char **argv);

@@ -8,7 +8,12 @@
 
 /* Which subcommands take an option: a bit each. */
 enum {
-    CMD_TRAIN = 1, CMD_GENERATE = 2, CMD_EVAL = 4, CMD_TOKENIZE = 8, CMD_INFO = 16, CMD_BENCH = 32,
+    CMD_TRAIN = 1,
+    CMD_GENERATE = 2,
+    CMD_EVAL = 4,
+    CMD_TOKENIZE = 8,
+    CMD_INFO = 16,
+    CMD_BENCH = 32,
     CMD_ALL = 63
 };
 
@@ -40,11 +45,11 @@ typedef struct OptionRow {
     OptionType type;
     const char *name; /* with '_', where flags have '-' */
     OptionKind kind;
-    int commands;          /* CMD_ bits */
-    const char *group;     /* heading in the help */
-    const char *initial;   /* default, as text */
+    int commands;            /* CMD_ bits */
+    const char *group;       /* heading in the help */
+    const char *initial;     /* default, as text */
     double minimum, maximum; /* INT and FLOAT: inclusive range */
-    const char *choices;   /* STRING: "a|b|c", or NULL for any */
+    const char *choices;     /* STRING: "a|b|c", or NULL for any */
     const char *help;
     size_t offset; /* in Options */
 } OptionRow;
@@ -58,7 +63,7 @@ typedef enum OptionSource { FROM_DEFAULT, FROM_PRESET, FROM_FILE, FROM_FLAG } Op
 typedef struct Settings {
     Options options;
     uint8_t source[256]; /* OptionSource of each row */
-    /* Arguments that are no options, in order; several values of --input are here too. */
+    /* Arguments that are no options, in order, as argv has them; all values of --input too. */
     const char *positional[256];
     int n_positional;
 } Settings;
@@ -74,9 +79,14 @@ bool options_set(Settings *s, const char *name, const char *value, OptionSource 
                  const char *place, Error *e);
 /* Row by name ('_' equals '-'), or NULL. */
 const OptionRow *options_find(const char *name);
+/* A row's name as a flag has it: '-' for '_', without leading dashes. Returns `flag`. */
+enum { OPTIONS_NAME_MAX = 64 };
+const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name);
 /* Value of a row as text that options_set reads back to the same value. */
 void options_value(const Options *o, const OptionRow *row, char *text, size_t size);
+/* Whether both have the same value in this row. */
 bool options_equal(const Options *a, const Options *b, const OptionRow *row);
+/* `name` must be an option's. */
 OptionSource options_source(const Settings *s, const char *name);
 /* The known name nearest to an unknown one (edit distance), or NULL if none is near. `names` ends
  * with NULL. */
@@ -95,9 +105,10 @@ void options_help(int command, FILE *out);
 /* "80G", "900M" or "123456": bytes, in powers of 1000. `place` is the flag. */
 bool options_bytes(const char *text, const char *place, int64_t *bytes, Error *e);
 
-/* Presets: named sets of option values (host/core/presets.c). */
-/* `preset` itself stays as it is: the caller records the name. */
+/* Presets: named sets of option values (host/core/presets.c). The option `preset` itself stays as
+ * it is: the caller records the name. Misuse: no such preset (the nearest is named). */
 bool preset_apply(Settings *s, const char *name, Error *e);
+/* A line each: name and help. */
 void preset_list(FILE *out);
-/* Names, ended by NULL, for messages and for `puck info`. */
-const char *const *preset_names(void);
+/* Name of preset `number`, from 0; NULL behind the last. */
+const char *preset_name(int number);

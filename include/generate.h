@@ -4,14 +4,17 @@
 #include <stdio.h>
 
 typedef struct Sampler {
-    double temperature; /* 0: greedy */
-    int64_t top_k;      /* 0: all */
-    double top_p;       /* 1: all */
+    double temperature;        /* 0: greedy */
+    int64_t top_k;             /* 0: all */
+    double top_p;              /* 1: all */
     double repetition_penalty; /* divides positive logits, multiplies negative ones; 1: off */
     uint64_t seed;
 } Sampler;
 
-typedef struct Candidate { int32_t id; double probability; } Candidate;
+typedef struct Candidate {
+    int32_t id;
+    double probability;
+} Candidate;
 
 /* Chooses a token. `logits` (n_vocab) is overwritten. `seen` lists the n_seen different tokens of
  * the text so far (repetition penalty). Order: penalty, temperature, top-k, top-p among what is
@@ -26,7 +29,7 @@ typedef struct GenerateRequest {
     const char *prompt; /* UTF-8; empty: a newline, or the first token if there is none */
     int64_t prompt_bytes;
     int64_t n_tokens;
-    int64_t sample;  /* number of this text: another number, another text */
+    int64_t sample;   /* number of this text: another number, another text */
     const char *stop; /* "" for none */
     int n_probs;      /* candidates shown a step; 0 is none */
     bool echo_prompt;

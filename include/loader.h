@@ -50,6 +50,7 @@ typedef struct TokenizeRequest {
     const char *tokenizer; /* "char", "byte", or path of a tokenizer.json */
     const char *output;    /* folder, made if need be */
     double val_fraction;   /* last part of the characters of the whole input */
+    uint64_t data_hash;    /* not 0: other tokens are refused, and what is there stays */
 } TokenizeRequest;
 typedef struct TokenizeResult {
     int64_t n_train, n_val, n_bytes;
@@ -75,7 +76,8 @@ DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e);
 /* Tokens go to the split begun last. */
 bool data_writer_split(DataWriter *w, const char *split, Error *e);
 bool data_writer_tokens(DataWriter *w, const int32_t *ids, int64_t n, Error *e);
-/* Adds tokenizer.json and meta.json (data_hash is filled in) and puts the folder in place. */
+/* Adds tokenizer.json and meta.json and puts the folder in place. data_hash is filled in; where it
+ * was not 0 and is not that of these tokens, they are refused. */
 bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error *e);
 /* Frees; without a successful finish it deletes what was written. */
 void data_writer_end(DataWriter *w);

@@ -6,13 +6,13 @@
 
 /* GPT-2's architecture. Everything that a checkpoint's config.json says about shapes. */
 typedef struct ModelConfig {
-    int64_t vocab;        /* tokens that exist */
-    int64_t context;      /* most positions at once */
+    int64_t vocab;   /* tokens that exist */
+    int64_t context; /* most positions at once */
     int64_t layers, heads, channels;
-    int64_t hidden;       /* width of the MLP: 4 * channels */
-    bool bias;            /* biases in linear layers and norms */
-    double norm_eps;      /* 1e-5 */
-    double dropout;       /* embedding, attention, residual branches */
+    int64_t hidden;  /* width of the MLP: 4 * channels */
+    bool bias;       /* biases in linear layers and norms */
+    double norm_eps; /* 1e-5 */
+    double dropout;  /* embedding, attention, residual branches */
 } ModelConfig;
 
 /* Vocabulary rows in memory: rounded up, so that products and vectors are aligned. Rows beyond
@@ -37,12 +37,13 @@ typedef enum ParamInit {
 /* One row per kind of parameter; the only list of parameters there is. Allocation, initialisation,
  * files, optimiser groups, counts and tests iterate it. */
 typedef struct ParamSpec {
-    const char *name;  /* on disk; %d is the layer */
+    const char *name; /* on disk; %d is the layer */
     bool per_layer;
-    bool transposed;   /* on disk (in, out); in memory always (out, in) */
-    bool is_bias;      /* absent without config.bias; on disk zero then: GPT-2 has no such option */
-    bool decays;       /* AdamW's weight decay: matrices and embeddings */
-    bool is_lookup;    /* rows are looked up by position: left out of FLOPs */
+    bool per_token;  /* a row a token: padded in memory, see VOCAB_PADDING */
+    bool transposed; /* on disk (in, out); in memory always (out, in) */
+    bool is_bias;    /* absent without config.bias; on disk zero then: GPT-2 has no such option */
+    bool decays;     /* AdamW's weight decay: matrices and embeddings */
+    bool is_lookup;  /* rows are looked up by position: left out of FLOPs */
     ParamInit init;
     int64_t (*rows)(const ModelConfig *); /* in memory, vocabulary padding included */
     int64_t (*cols)(const ModelConfig *); /* NULL: a vector */
@@ -50,6 +51,13 @@ typedef struct ParamSpec {
 
 extern const ParamSpec param_specs[];
 extern const int n_param_specs;
+
+/* Rows that exist: all but the vocabulary's padding. */
+static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *c) {
+    return spec->per_token ? c->vocab : spec->rows(c);
+}
+/* The name on disk, with the layer's number where the table has %d. */
+void model_name_param(char *name, size_t size, const ParamSpec *spec, int64_t layer);
 
 /* One tensor of a model. */
 typedef struct Param {
@@ -62,9 +70,7 @@ typedef struct Param {
     Tensor m, v;   /* AdamW moments, f32; training only */
 } Param;
 
-static inline Tensor param_act(const Param *p) { return p->w_act.data ? p->w_act : p->w; }
-
-/* Parameters on disk (vocabulary unpadded, biases only if the model has them). */
+/* Parameters: the vocabulary without its padding, biases only if the model has them. */
 int64_t model_count_params(const ModelConfig *c);
 /* The same without the position lookup: the N of FLOPs per token. The tied embedding counts
  * once. */
@@ -77,11 +83,11 @@ double model_flops_per_token(const ModelConfig *c, int64_t T);
 typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_MLP, RECOMPUTE_BLOCK } Recompute;
 
 typedef struct ModelUse {
-    int64_t B, T;          /* of one pass */
-    bool training;         /* plan gradients, moments and all that backward needs */
-    Recompute recompute;   /* training: which activations are made again */
-    int64_t decode_batch;  /* sequences of the KV cache; 0: no decoding */
-    int64_t decode_rows;   /* most new rows a sequence in one decode pass (prompt block) */
+    int64_t B, T;         /* of one pass */
+    bool training;        /* plan gradients, moments and all that backward needs */
+    Recompute recompute;  /* training: which activations are made again */
+    int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
+    int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
 } ModelUse;
 
 /* Activations of one block, (B,T,..) act unless said. What is shared between layers is only valid
@@ -92,7 +98,7 @@ typedef struct BlockActs {
     Tensor qkv, att, lse;     /* (3C); (C); (B,H,T) f32 */
     Tensor res2;              /* residual stream before the MLP (C) */
     Tensor ln2, mean2, rstd2;
-    Tensor fc_pre, fc;        /* before and after GELU (hidden) */
+    Tensor fc_pre, fc; /* before and after GELU (hidden) */
 } BlockActs;
 
 typedef struct Model {
@@ -107,12 +113,12 @@ typedef struct Model {
     Tensor tokens, targets, order, starts; /* i32 (B,T), (B,T), (N), (N+1) */
     Tensor step_params, step_result;       /* StepParams, StepResult as bytes (u8) */
 
-    BlockActs *blocks;                /* layers of them */
-    Tensor branch;                    /* (B,T,C): output of a residual branch, shared by all */
+    BlockActs *blocks; /* layers of them */
+    Tensor branch;     /* (B,T,C): output of a residual branch, shared by all */
     Tensor res_final, lnf, meanf, rstdf;
-    Tensor logits, losses;            /* (B*T, Vp) act; (B*T) f32 */
+    Tensor logits, losses;                  /* (B*T, Vp) act; (B*T) f32 */
     Tensor dres, dbranch, dnorm, dqkv, dfc; /* gradients, shared by all blocks */
-    Tensor grad_flags;                /* (n_params) i32 */
+    Tensor grad_flags;                      /* (n_params) i32 */
 
     /* Decoding. */
     Tensor *k_cache, *v_cache;             /* per layer (decode_batch, H, context, D) */

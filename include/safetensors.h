@@ -15,17 +15,16 @@ typedef struct SafetensorsEntry {
 typedef struct SafetensorsFile {
     SafetensorsEntry *entries; /* in order of offset */
     int n_entries;
-    struct { char *key, *value; } *metadata;
-    int n_metadata;
     void *map;
     int64_t map_bytes;
     char path[1024];
 } SafetensorsFile;
 
-/* Verifies all that FORMATS.md names: header length, JSON, duplicate names, contiguous offsets,
+/* Verifies all that data/README.md names: header length, JSON, duplicate names, contiguous offsets,
  * sizes, file length. Never crashes on a hostile file; memory is bounded by the file's size. */
 bool safetensors_open(SafetensorsFile *f, const char *path, Error *e);
 void safetensors_close(SafetensorsFile *f);
+/* NULL if the file has no such tensor. The entry lives as long as the file is open. */
 const SafetensorsEntry *safetensors_find(const SafetensorsFile *f, const char *name);
 /* Elements [first, first+n) of an entry as float, whatever its float dtype. False if it is not
  * one. */

@@ -33,14 +33,11 @@ static inline Tensor tensor_2d(void *data, DType t, int64_t a, int64_t b) {
 static inline Tensor tensor_3d(void *data, DType t, int64_t a, int64_t b, int64_t c) {
     return (Tensor){data, t, 3, {a, b, c, 1}};
 }
-static inline Tensor tensor_4d(void *data, DType t, int64_t a, int64_t b, int64_t c, int64_t d) {
-    return (Tensor){data, t, 4, {a, b, c, d}};
-}
 
 /* Rows [first, first + n) of the leading dimension. */
 static inline Tensor tensor_rows(Tensor t, int64_t first, int64_t n) {
-    CHECK(t.rank >= 1 && first >= 0 && n >= 0 && first + n <= t.dim[0],
-          "rows %ld..%ld of %ld", (long)first, (long)(first + n), (long)t.dim[0]);
+    CHECK(t.rank >= 1 && first >= 0 && n >= 0 && first + n <= t.dim[0], "rows %ld..%ld of %ld",
+          (long)first, (long)(first + n), (long)t.dim[0]);
     const int64_t stride = t.dim[0] ? tensor_bytes(t) / t.dim[0] : 0;
     t.data = (char *)t.data + first * stride;
     t.dim[0] = n;

@@ -1,5 +1,5 @@
 /* Text <-> token ids. One tokenizer.json holds everything; Hugging Face's `tokenizers` reads it to
- * the same ids (FORMATS: model BPE without merges for characters and bytes). */
+ * the same ids (data/README.md). */
 #pragma once
 #include "base.h"
 

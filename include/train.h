@@ -18,12 +18,12 @@ typedef bool (*SampleText)(Model *m, const Tokenizer *t, uint64_t seed, int64_t 
  * saving); false with an Error. A dry run prints to stdout and changes nothing. */
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e);
 
-/* Loss over a whole split by FORMATS' definition: each token but the first scored once, windows of
+/* Loss over a whole split as puck reports it: each token but the first scored once, windows of
  * T with stride T/2, the second half scored, the first window whole. */
 typedef struct EvalResult {
-    double loss;         /* nats per token */
-    int64_t n_scored;    /* tokens; 0 (and loss NaN) where there are fewer than two */
-    double perplexity;   /* e^loss */
+    double loss;          /* nats per token */
+    int64_t n_scored;     /* tokens; 0 (and loss NaN) where there are fewer than two */
+    double perplexity;    /* e^loss */
     double bits_per_byte; /* 0 if the bytes of the text are not known */
 } EvalResult;
 /* Windows of m->use.T, m->use.B of them a pass. Losses of single tokens are added as doubles in the

@@ -29,20 +29,20 @@ done_check() {
 # ---- who may include what: include/ <- kernels, include/ <- host/core <- host/{text,io,feed,dist} <-
 # host/model <- host/{train,gen} <- host/cmd. Headers of the same folder are always allowed. ----
 bottom="base.h dtype.h tensor.h rng.h"
-core="$bottom arena.h log.h backend.h ops.h options.def config.h plugin.h"
+core="$bottom utf8.h arena.h log.h backend.h ops.h options.def config.h plugin.h"
 # A checkpoint is made of a model's parameter table, so model.h, the contract, is known to host/io.
 middle="$core tokenizer.h safetensors.h loader.h dist.h"
 declare -A allowed=(
     [include]="$middle model.h checkpoint.h schedule.h"
     [kernels/cpu]="$bottom backend.h ops.h"
     [host/core]="$core"
-    [host/text]="$middle utf8.h data_writer.h"
-    [host/io]="$middle utf8.h data_writer.h tfevents.h model.h checkpoint.h"
+    [host/text]="$middle"
+    [host/io]="$middle tfevents.h model.h checkpoint.h"
     [host/feed]="$middle"
     [host/dist]="$middle"
     [host/model]="$bottom arena.h log.h backend.h ops.h model.h"
     [host/train]="$middle tfevents.h model.h checkpoint.h schedule.h train.h"
-    [host/gen]="$middle utf8.h model.h checkpoint.h generate.h"
+    [host/gen]="$middle model.h checkpoint.h generate.h"
     [host/cmd]="any"
 )
 n=0

@@ -2,7 +2,6 @@
  * Every figure stands beside what this machine reaches: a large matrix product, a large copy. */
 #include "bench.h"
 #include "cmd.h"
-#include "config.h"
 #include "loader.h"
 #include "model.h"
 #include "plugin.h"
@@ -15,8 +14,8 @@
 #include <sys/stat.h>
 
 enum {
-    WARM_UP = 2,              /* untimed repetitions */
-    COPY_BYTES = 256 << 20,   /* the copy that is the roof: beyond any cache */
+    WARM_UP = 2,            /* untimed repetitions */
+    COPY_BYTES = 256 << 20, /* the copy that is the roof: beyond any cache */
     ROOF_REPEATS = 5,
     TINYSHAKESPEARE_VOCAB = 65, /* where neither --data nor --vocab-size says one */
     SYNTHETIC_TOKENS = 1 << 20
@@ -74,15 +73,14 @@ static double quantile(const BenchRow *r, double q) {
 
 static void print_json(const BenchRow *r, const Machine *m, double share, double per_step) {
     const double median = quantile(r, 0.5);
-    json_t *line = json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f}", "op", r->op, "shape", r->shape, "median_sec", median,
-        "min_sec", r->sec[0], "spread", (quantile(r, 0.75) - quantile(r, 0.25)) / median,
-        "calls_per_step", per_step);
+    json_t *line =
+        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "op", r->op, "shape", r->shape, "median_sec",
+                  median, "min_sec", r->sec[0], "spread",
+                  (quantile(r, 0.75) - quantile(r, 0.25)) / median, "calls_per_step", per_step);
     CHECK(line, "%s %s is no JSON", r->op, r->shape);
     if (r->flops > 0) json_object_set_new(line, "gflops", json_real(r->flops / median * 1e-9));
     if (r->bytes > 0) json_object_set_new(line, "gbps", json_real(r->bytes / median * 1e-9));
-    if (r->tokens > 0)
-        json_object_set_new(line, "tokens_per_sec", json_real(r->tokens / median));
+    if (r->tokens > 0) json_object_set_new(line, "tokens_per_sec", json_real(r->tokens / median));
     if (share > 0) json_object_set_new(line, "share_of_roof", json_real(share));
     json_object_set_new(line, "device", json_string(m->device));
     json_object_set_new(line, "threads", json_integer(m->threads));
@@ -93,8 +91,10 @@ static void print_json(const BenchRow *r, const Machine *m, double share, double
 }
 
 static void print_figure(double value, int decimals) {
-    if (value > 0) printf(" %9.*f", decimals, value);
-    else printf(" %9s", "-");
+    if (value > 0)
+        printf(" %9.*f", decimals, value);
+    else
+        printf(" %9s", "-");
 }
 
 static void print_line(const BenchRow *r, double share, double per_step) {
@@ -103,8 +103,10 @@ static void print_line(const BenchRow *r, double share, double per_step) {
            r->sec[0] * 1e3, 100 * (quantile(r, 0.75) - quantile(r, 0.25)) / median);
     print_figure(r->flops / median * 1e-9, 1);
     print_figure(r->bytes / median * 1e-9, 1);
-    if (share > 0) printf(" %8.0f%%", 100 * share);
-    else printf(" %9s", "-");
+    if (share > 0)
+        printf(" %8.0f%%", 100 * share);
+    else
+        printf(" %9s", "-");
     if (r->tokens > 0) printf(" %9.0f", r->tokens / median);
     putchar('\n');
 }
@@ -130,8 +132,10 @@ static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool j
                              : r->bytes > 0 ? r->bytes / median / m->copy_bytes
                                             : 0;
         const double per_step = (double)r->n_sec / (double)repeats;
-        if (json) print_json(r, m, share, per_step);
-        else print_line(r, share, per_step);
+        if (json)
+            print_json(r, m, share, per_step);
+        else
+            print_line(r, share, per_step);
     }
 }
 
@@ -197,8 +201,10 @@ static void make_tokens(Subject *s, int64_t n_vocab) {
 }
 
 static void subject_close(Subject *s) {
-    if (s->tokens.shards == &s->synthetic) free((void *)s->synthetic.tokens);
-    else tokens_close(&s->tokens);
+    if (s->tokens.shards == &s->synthetic)
+        free((void *)s->synthetic.tokens);
+    else
+        tokens_close(&s->tokens);
 }
 
 static bool subject_open(Subject *s, const Options *o, Error *e) {
@@ -209,12 +215,12 @@ static bool subject_open(Subject *s, const Options *o, Error *e) {
     ModelUse use;
     if (!train_model_config(o, n_vocab, &s->config, e) || !train_model_use(o, &use, e))
         return false;
-    s->feed = (LoaderConfig){
-        .tokens = &s->tokens,
-        .B = use.B,
-        .T = o->context,
-        .seed = (uint64_t)o->seed,
-        .order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE};
+    s->feed =
+        (LoaderConfig){.tokens = &s->tokens,
+                       .B = use.B,
+                       .T = o->context,
+                       .seed = (uint64_t)o->seed,
+                       .order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE};
     if (!o->data[0]) make_tokens(s, n_vocab);
     return loader_check(&s->feed, o->data, e);
 }
@@ -234,10 +240,8 @@ static void model_feed(Model *m, const Subject *s) {
     const int64_t n = s->feed.B * s->feed.T;
     int32_t *memory = malloc((size_t)(4 * n + 1) * sizeof *memory);
     CHECK(memory, "no memory for a batch");
-    Batch batch = {.tokens = memory,
-                   .targets = memory + n,
-                   .order = memory + 2 * n,
-                   .starts = memory + 3 * n};
+    Batch batch = {
+        .tokens = memory, .targets = memory + n, .order = memory + 2 * n, .starts = memory + 3 * n};
     loader_fill(&s->feed, 0, &batch);
     model_write(m, m->tokens, batch.tokens);
     model_write(m, m->targets, batch.targets);
@@ -367,35 +371,28 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
 }
 
 /* Without a preset, shakespeare-cpu-gpt2's goes ahead of the caller's options. */
-static bool parse(Settings *s, int argc, char **argv, bool *help, Error *e) {
-    if (!options_parse(s, CMD_BENCH, argc, argv, help, e)) return false;
-    if (*help || s->options.preset[0]) return true;
+static bool parse(Settings *s, int argc, char **argv, int *code) {
+    if (!cmd_parse(s, CMD_BENCH, argc, argv, code)) return false;
+    if (s->options.preset[0]) return true;
     char **with_preset = calloc((size_t)argc + 2, sizeof *with_preset);
     CHECK(with_preset, "no memory for %d arguments", argc);
     with_preset[0] = argv[0];
     with_preset[1] = "--preset=shakespeare-cpu-gpt2";
     memcpy(with_preset + 2, argv + 1, (size_t)(argc - 1) * sizeof *argv);
-    const bool ok = options_parse(s, CMD_BENCH, argc + 1, with_preset, help, e);
+    const bool ok = cmd_parse(s, CMD_BENCH, argc + 1, with_preset, code);
     free(with_preset);
     return ok;
 }
 
 int cmd_bench(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help = false;
+    Settings s;
+    Error e;
+    int code;
     Machine machine = {.command = "puck"};
     for (int i = 0; i < argc; i++) {
         const size_t n = strlen(machine.command);
         snprintf(machine.command + n, sizeof machine.command - n, " %s", argv[i]);
     }
-    if (!parse(&s, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_BENCH, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s, &machine, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    if (!parse(&s, argc, argv, &code)) return code;
+    return run(&s, &machine, &e) ? EXIT_DONE : cmd_fail(&e);
 }

@@ -17,7 +17,6 @@ typedef struct BenchTable {
 /* Adds a sample to the row of this op and shape, which is made at its first call. */
 void bench_add(BenchTable *t, const BenchRow *row, double sec);
 
-
 /* A back end whose op table passes every call on to the real one and times it. So ops are measured
  * where the model calls them: with its operands, and with the caches as the op before left them. */
 typedef struct TimedBackend {

@@ -29,12 +29,14 @@ static bool enough(int64_t n_tokens, const Options *o, Error *e) {
 /* Opens one split of a folder made by `puck tokenize`. */
 static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, const Options *o,
                         const Loaded *l, Error *e) {
+    const bool val = strcmp(o->split, "val") == 0;
     DataMeta meta;
-    if (!data_meta_read(dir, &meta, e)) return false;
+    if (!data_meta_read(dir, &meta, e) || !enough(val ? meta.n_val : meta.n_train, o, e))
+        return false;
     if (meta.tokenizer_hash != tokenizer_hash(&l->tokenizer))
         return error_set(e, dir, "Tokenize the text with the checkpoint's tokenizer.json",
                          "these tokens were made by another tokenizer than the model's");
-    *text_bytes = strcmp(o->split, "val") == 0 ? meta.val_bytes : meta.train_bytes;
+    *text_bytes = val ? meta.val_bytes : meta.train_bytes;
     return tokens_open(tokens, dir, o->split, l->config.vocab, e);
 }
 
@@ -58,23 +60,23 @@ static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, con
                                      .val_fraction = o->val_fraction};
     TokenizeResult made;
     bool ok = tokenize_files(&request, &made, e);
-    ok = ok && enough(strcmp(o->split, "val") == 0 ? made.n_val : made.n_train, o, e);
     ok = ok && open_tokens(tokens, text_bytes, dir, o, l, e);
     nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return ok;
 }
 
-static bool open_data(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
+static bool open_data(Tokens *tokens, int64_t *text_bytes, const Settings *s, const Loaded *l,
                       Error *e) {
+    const Options *o = &s->options;
     struct stat status;
     if (stat(o->data, &status) != 0)
         return error_set(e, o->data, "Check --data", "the data cannot be read: %s",
                          strerror(errno));
-    const bool ok = S_ISDIR(status.st_mode) ? open_tokens(tokens, text_bytes, o->data, o, l, e)
-                                            : open_text(tokens, text_bytes, o, l, e);
-    if (!ok || enough(tokens->n_tokens, o, e)) return ok;
-    tokens_close(tokens);
-    return false;
+    if (!S_ISDIR(status.st_mode)) return open_text(tokens, text_bytes, o, l, e);
+    if (options_source(s, "val_fraction") != FROM_DEFAULT)
+        return error_misuse(e, "--val-fraction", "Leave it out, or give --data a text",
+                            "the tokens in %s are split already", o->data);
+    return open_tokens(tokens, text_bytes, o->data, o, l, e);
 }
 
 /* A run's text is split where the run split it, unless the call says otherwise. */
@@ -82,7 +84,7 @@ static bool recall_split(Settings *s, const char *folder, Error *e) {
     char path[1100];
     snprintf(path, sizeof path, "%s/config.toml", folder);
     if (options_source(s, "val_fraction") != FROM_DEFAULT || access(path, F_OK) != 0) return true;
-    static Settings recorded; /* too large for the stack */
+    Settings recorded;
     options_defaults(&recorded);
     if (!checkpoint_read_options(folder, &recorded, e)) return false;
     s->options.val_fraction = recorded.options.val_fraction;
@@ -114,7 +116,7 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
     const Options *o = &s->options;
     Tokens tokens;
     int64_t text_bytes;
-    if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, o, l, e)) return false;
+    if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, s, l, e)) return false;
     const int64_t T = l->config.context;
     const int64_t fit = i64_max(1, EVAL_ROWS / T);
     const ModelUse use = {.B = i64_min(fit, evaluate_windows(tokens.n_tokens, T)), .T = T};
@@ -138,16 +140,9 @@ static bool run(Settings *s, Error *e) {
 }
 
 int cmd_eval(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help;
-    if (!options_parse(&s, CMD_EVAL, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_EVAL, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_EVAL, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
 }

@@ -2,7 +2,6 @@
 #include "generate.h"
 #include "cmd.h"
 #include "load.h"
-#include "log.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -75,7 +74,7 @@ static bool generate_samples(Loaded *l, const Options *o, GenerateRequest *r, Er
         } else {
             if (r->sample > 0) puts("---");
             ok = generate_text(&l->model, &l->tokenizer, r, stdout, e);
-            putchar('\n');
+            if (ok) putchar('\n');
         }
         fflush(stdout);
     }
@@ -109,7 +108,23 @@ static bool run_fill(Loaded *l, const Options *o, Error *e) {
                          o->probs ? (int)o->probs : FILL_SHOWN, o->json, stdout, e);
 }
 
-static bool run(const Options *o, Error *e) {
+/* --fill ranks texts and samples none. */
+static bool check_fill(const Settings *s, Error *e) {
+    static const char *const used[] = {"fill", "candidates", "probs"};
+    for (int i = 0; s->options.fill[0] && i < n_option_rows; i++) {
+        const OptionRow *row = &option_rows[i];
+        bool is_used = s->source[i] == FROM_DEFAULT || strcmp(row->group, "Generation") != 0;
+        for (int k = 0; k < COUNT_OF(used); k++) is_used |= strcmp(row->name, used[k]) == 0;
+        if (!is_used)
+            return error_misuse(e, "--fill", "Leave one of them out",
+                                "the ranking of --fill takes no %s", row->name);
+    }
+    return true;
+}
+
+static bool run(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    if (!check_fill(s, e)) return false;
     if (o->candidates[0] && !o->fill[0])
         return error_misuse(e, "--candidates", "Give --fill too", "there is no sentence to fill");
     if (o->probs && o->json && !o->fill[0])
@@ -123,16 +138,9 @@ static bool run(const Options *o, Error *e) {
 }
 
 int cmd_generate(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
-    Error e = {0};
-    bool help;
-    if (!options_parse(&s, CMD_GENERATE, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_GENERATE, stdout);
-        return EXIT_DONE;
-    }
-    if (run(&s.options, &e)) return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_GENERATE, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
 }

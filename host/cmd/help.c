@@ -1,9 +1,24 @@
-/* `puck help [COMMAND]`. */
-#include "base.h"
+/* `puck help [COMMAND]`, and what every subcommand begins and ends with. */
 #include "cmd.h"
-#include "config.h"
 #include <stdio.h>
 #include <string.h>
+
+bool cmd_parse(Settings *s, int command, int argc, char **argv, int *code) {
+    Error e;
+    bool help;
+    *code = EXIT_DONE;
+    if (!options_parse(s, command, argc, argv, &help, &e)) {
+        *code = cmd_fail(&e);
+        return false;
+    }
+    if (help) options_help(command, stdout);
+    return !help;
+}
+
+int cmd_fail(const Error *e) {
+    error_print(e);
+    return e->code;
+}
 
 const char *const *cmd_names(void) {
     static const char *const names[] = {"train", "generate", "eval", "tokenize",
@@ -67,6 +82,5 @@ int cmd_help(int argc, char **argv) {
     const char *nearest = options_nearest(argv[1], cmd_names());
     if (nearest) snprintf(hint, sizeof hint, "Did you mean `puck help %s`?", nearest);
     error_misuse(&e, NULL, hint, "there is no command \"%.64s\"", argv[1]);
-    error_print(&e);
-    return e.code;
+    return cmd_fail(&e);
 }

@@ -1,14 +1,11 @@
 /* `puck info`: a checkpoint, a preset, or this machine. Each is a list of facts, printed as lines
  * or as one JSON object. */
-#include "base.h"
 #include "checkpoint.h"
 #include "cmd.h"
-#include "config.h"
 #include "plugin.h"
 #include "train.h"
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,10 +80,9 @@ static int64_t guess_vocab(const Options *o) {
 }
 
 static void add_memory(json_t *facts, const Arena *arena) {
-    static const char *const names[ARENA_CATEGORIES] = {"parameters", "gradients", "optimiser",
-                                                        "activations", "scratch"};
     json_t *memory = json_object();
-    for (int i = 0; i < ARENA_CATEGORIES; i++) add_int(memory, names[i], arena->bytes[i]);
+    for (int i = 0; i < ARENA_CATEGORIES; i++)
+        add_int(memory, arena_category_name((ArenaCategory)i), arena->bytes[i]);
     add_int(memory, "total", arena_total(arena));
     json_object_set_new(facts, "memory_bytes", memory);
 }
@@ -172,8 +168,7 @@ static bool info_checkpoint(const Options *o, json_t *facts, Error *e) {
 
 static void add_presets(json_t *facts) {
     json_t *list = json_array();
-    for (const char *const *name = preset_names(); *name; name++)
-        json_array_append_new(list, json_string(*name));
+    for (int i = 0; preset_name(i); i++) json_array_append_new(list, json_string(preset_name(i)));
     json_object_set_new(facts, "presets", list);
 }
 
@@ -209,38 +204,32 @@ static bool info_machine(const Options *o, json_t *facts, Error *e) {
     return true;
 }
 
-/* Whether the command line describes a model. */
+/* Whether the command line describes a model or its training. */
 static bool asks_model(const Settings *s) {
-    for (int i = 0; i < n_option_rows; i++)
-        if (option_rows[i].kind == OPTION_MODEL && s->source[i] != FROM_DEFAULT) return true;
-    return s->options.preset[0] || s->options.config[0] || s->options.device_memory[0];
+    for (int i = 0; i < n_option_rows; i++) {
+        const char *group = option_rows[i].group;
+        if (s->source[i] != FROM_DEFAULT && (!strcmp(group, "Model") || !strcmp(group, "Training")))
+            return true;
+    }
+    return s->options.config[0] || s->options.device_memory[0];
+}
+
+static bool run(const Settings *s, json_t *facts, Error *e) {
+    const Options *o = &s->options;
+    if (o->from[0] && asks_model(s))
+        return error_misuse(e, "--from", "Leave one of them out",
+                            "a checkpoint's model and a described one exclude each other");
+    if (o->from[0]) return info_checkpoint(o, facts, e);
+    return asks_model(s) ? info_model(o, facts, e) : info_machine(o, facts, e);
 }
 
 int cmd_info(int argc, char **argv) {
-    static Settings s; /* too large for the stack */
+    Settings s;
     Error e;
-    bool help;
-    if (!options_parse(&s, CMD_INFO, argc, argv, &help, &e)) {
-        error_print(&e);
-        return e.code;
-    }
-    if (help) {
-        options_help(CMD_INFO, stdout);
-        return EXIT_DONE;
-    }
+    int code;
+    if (!cmd_parse(&s, CMD_INFO, argc, argv, &code)) return code;
     json_t *facts = json_object();
-    bool ok;
-    if (s.options.from[0] && asks_model(&s))
-        ok = error_misuse(&e, "--from", "Leave one of them out",
-                          "a checkpoint's model and a described one exclude each other");
-    else if (s.options.from[0])
-        ok = info_checkpoint(&s.options, facts, &e);
-    else if (asks_model(&s))
-        ok = info_model(&s.options, facts, &e);
-    else
-        ok = info_machine(&s.options, facts, &e);
+    const bool ok = run(&s, facts, &e);
     json_decref(facts);
-    if (ok) return EXIT_DONE;
-    error_print(&e);
-    return e.code;
+    return ok ? EXIT_DONE : cmd_fail(&e);
 }

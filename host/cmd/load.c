@@ -2,10 +2,10 @@
 #include "log.h"
 #include "plugin.h"
 #include <stdio.h>
+#include <unistd.h>
 
 bool load_open(Loaded *l, const Options *o, Error *e) {
     *l = (Loaded){0};
-    log_set_level(o->quiet ? LOG_WARNING : o->verbose ? LOG_DEBUG : LOG_INFO);
     if (!o->from[0])
         return error_misuse(e, "--from", "Give a run folder, a checkpoint or a Hugging Face folder",
                             "there is no model to load");
@@ -13,6 +13,9 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
     if (!checkpoint_find(o->from, l->folder, sizeof l->folder, e)) return false;
     snprintf(path, sizeof path, "%s/tokenizer.json", l->folder);
     if (!checkpoint_read_config(l->folder, &l->config, e)) return false;
+    if (access(path, F_OK) != 0)
+        return error_set(e, l->folder, "Copy the tokenizer.json that it was trained with there",
+                         "the model has no tokenizer.json");
     if (!tokenizer_load(&l->tokenizer, path, e)) return false;
     if (l->tokenizer.n_vocab > l->config.vocab)
         return error_set(e, path, "They belong to different models",

@@ -1,10 +1,10 @@
 /* The program: finds the subcommand and runs it. */
-#include "base.h"
+#include "backend.h"
 #include "cmd.h"
-#include "config.h"
-#include "plugin.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* In the order of cmd_names. */
 static int (*const run[])(int argc, char **argv) = {cmd_train, cmd_generate, cmd_eval, cmd_tokenize,
@@ -17,6 +17,9 @@ static bool check_processor(Error *e) {
 #ifdef __AVX2__
     if (!__builtin_cpu_supports("avx2")) missing = "AVX2";
 #endif
+#ifdef __BMI2__
+    if (!__builtin_cpu_supports("bmi2")) missing = "BMI2";
+#endif
 #ifdef __FMA__
     if (!__builtin_cpu_supports("fma")) missing = "FMA";
 #endif
@@ -28,18 +31,13 @@ static bool check_processor(Error *e) {
                      "this build of puck needs a processor with %s", missing);
 }
 
-static int fail(const Error *e) {
-    error_print(e);
-    return e->code;
-}
-
 static int unknown_command(const char *name) {
     Error e;
     char hint[128] = "`puck help` lists the commands";
     const char *nearest = options_nearest(name, cmd_names());
     if (nearest) snprintf(hint, sizeof hint, "Did you mean `puck %s`?", nearest);
     error_misuse(&e, NULL, hint, "there is no command \"%.64s\"", name);
-    return fail(&e);
+    return cmd_fail(&e);
 }
 
 static int run_command(int argc, char **argv) {
@@ -58,12 +56,20 @@ static int run_command(int argc, char **argv) {
     return unknown_command(name);
 }
 
+/* A file opened while a standard stream is closed would take its number, and the log would go into
+ * it. What stands in for the stream fails as it did: it is open the other way round. */
+static void guard_streams(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
     Error e;
-    if (!check_processor(&e)) return fail(&e);
+    guard_streams();
+    if (!check_processor(&e)) return cmd_fail(&e);
     const int code = run_command(argc, argv);
     /* A full disk behind a redirection shows only here. */
     if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     error_set(&e, "standard output", "Is the disk full?", "the result could not be written");
-    return code == EXIT_DONE ? fail(&e) : code;
+    return code == EXIT_DONE ? cmd_fail(&e) : code;
 }

@@ -1,6 +1,5 @@
 /* puck tokenize: texts to a data folder. */
 #include "cmd.h"
-#include "config.h"
 #include "loader.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,12 +7,12 @@
 static bool check_options(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (s->n_positional == 0)
-        return error_misuse(e, "--input", "Give a file, a folder, or - for standard input.",
+        return error_misuse(e, "--input", "Give a file, a folder, or - for standard input",
                             "there is nothing to read");
     if (!o->output[0])
-        return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
+        return error_misuse(e, "--output", "Give the folder to write", "no folder is named");
     if (o->vocab_size != 0)
-        return error_misuse(e, "--vocab-size", "Leave it out.",
+        return error_misuse(e, "--vocab-size", "Leave it out",
                             "the vocabulary of this tokenizer follows from the text");
     return true;
 }
@@ -32,28 +31,25 @@ static void print_result(const Options *o, const TokenizeResult *r) {
     printf("written to  %s\n", o->output);
 }
 
-int cmd_tokenize(int argc, char **argv) {
-    static Settings settings;
-    const Options *o = &settings.options;
-    Error e;
-    bool help;
-    if (!options_parse(&settings, CMD_TOKENIZE, argc, argv, &help, &e)) goto failed;
-    if (help) {
-        options_help(CMD_TOKENIZE, stdout);
-        return EXIT_DONE;
-    }
-    if (!check_options(&settings, &e)) goto failed;
-    const TokenizeRequest request = {.inputs = settings.positional,
-                                     .n_inputs = settings.n_positional,
+static bool run(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    if (!check_options(s, e)) return false;
+    const TokenizeRequest request = {.inputs = s->positional,
+                                     .n_inputs = s->n_positional,
                                      .field = o->field,
                                      .tokenizer = o->tokenizer,
                                      .output = o->output,
                                      .val_fraction = o->val_fraction};
     TokenizeResult result;
-    if (!tokenize_files(&request, &result, &e)) goto failed;
+    if (!tokenize_files(&request, &result, e)) return false;
     print_result(o, &result);
-    return EXIT_DONE;
-failed:
-    error_print(&e);
-    return e.code;
+    return true;
+}
+
+int cmd_tokenize(int argc, char **argv) {
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_TOKENIZE, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
 }

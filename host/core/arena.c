@@ -4,8 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const category_name[ARENA_CATEGORIES] = {"parameters", "gradients", "optimiser",
-                                                            "activations", "scratch"};
+const char *arena_category_name(ArenaCategory category) {
+    static const char *const names[ARENA_CATEGORIES] = {"parameters", "gradients", "optimiser",
+                                                        "activations", "scratch"};
+    CHECK(category < ARENA_CATEGORIES, "category %d", (int)category);
+    return names[category];
+}
 
 void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory category, DType dtype,
                int rank, const int64_t *dim) {
@@ -45,9 +49,9 @@ bool arena_commit(Arena *arena, Backend *backend, Error *e) {
         if (!arena->bytes[c]) continue;
         arena->base[c] = backend->alloc(backend, arena->bytes[c]);
         if (!arena->base[c])
-            return error_set(e, backend->properties.name, hint,
-                             "no memory for %.0f MB of %s (%.0f MB in all)",
-                             (double)arena->bytes[c] * mb, category_name[c], (double)need * mb);
+            return error_set(
+                e, backend->properties.name, hint, "no memory for %.0f MB of %s (%.0f MB in all)",
+                (double)arena->bytes[c] * mb, arena_category_name(c), (double)need * mb);
     }
     for (int i = 0; i < arena->n_entries; i++) {
         const ArenaEntry *entry = &arena->entries[i];
@@ -101,7 +105,7 @@ static void report_category(const Arena *arena, ArenaCategory c, FILE *out) {
         n++;
     }
     qsort(groups, (size_t)n, sizeof *groups, compare_groups);
-    fprintf(out, "  %-24s %10.2f MB\n", category_name[c], (double)arena->bytes[c] * 1e-6);
+    fprintf(out, "  %-24s %10.2f MB\n", arena_category_name(c), (double)arena->bytes[c] * 1e-6);
     int64_t rest = 0;
     for (int i = 0; i < n; i++) {
         if (i >= REPORT_GROUPS) {
@@ -128,7 +132,7 @@ void arena_report(const Arena *arena, int64_t device_bytes, FILE *out) {
     if (device_bytes > 0)
         fprintf(out, " of %.0f MB: %s", (double)device_bytes * 1e-6,
                 total <= device_bytes ? "fits"
-                                       : "does not fit; --micro-batch or --recompute helps");
+                                      : "does not fit; --micro-batch or --recompute helps");
     fprintf(out, "\n");
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Of the process, as its standard error is. */
 static LogLevel minimum_level = LOG_INFO;
 static bool progress_shown; /* a progress line without its newline is on the terminal */
 

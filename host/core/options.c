@@ -6,9 +6,7 @@
 #include <string.h>
 
 const OptionRow option_rows[] = {
-#define OPTION(type, name, kind, commands, group, initial, minimum, maximum, choices, help)        \
-    {TYPE_##type, #name,   kind,    commands, group, initial,                                      \
-     minimum,     maximum, choices, help,     offsetof(Options, name)},
+#define OPTION(type, name, ...) {TYPE_##type, #name, __VA_ARGS__, offsetof(Options, name)},
 #include "options.def"
 #undef OPTION
 };
@@ -96,11 +94,11 @@ bool options_set(Settings *s, const char *name, const char *value, OptionSource 
                  const char *place, Error *e) {
     const OptionRow *row = options_find(name);
     if (!row) return unknown_option(name, place, e);
-    static bool (*const parse[])(const OptionRow *, void *, const char *, const char *, Error *) = {
-        [TYPE_BOOL] = parse_bool,
-        [TYPE_INT] = parse_int,
-        [TYPE_FLOAT] = parse_float,
-        [TYPE_STRING] = parse_string};
+    static bool (*const parse[])(const OptionRow *, void *, const char *, const char *,
+                                 Error *) = {[TYPE_BOOL] = parse_bool,
+                                             [TYPE_INT] = parse_int,
+                                             [TYPE_FLOAT] = parse_float,
+                                             [TYPE_STRING] = parse_string};
     if (!parse[row->type](row, (char *)&s->options + row->offset, value, place, e)) return false;
     s->source[row - option_rows] = (uint8_t)source;
     return true;
@@ -131,12 +129,8 @@ void options_value(const Options *o, const OptionRow *row, char *text, size_t si
     case TYPE_BOOL:
         snprintf(text, size, "%s", *(const option_BOOL *)field ? "true" : "false");
         return;
-    case TYPE_INT:
-        snprintf(text, size, "%lld", (long long)*(const option_INT *)field);
-        return;
-    case TYPE_STRING:
-        snprintf(text, size, "%s", (const char *)field);
-        return;
+    case TYPE_INT: snprintf(text, size, "%lld", (long long)*(const option_INT *)field); return;
+    case TYPE_STRING: snprintf(text, size, "%s", (const char *)field); return;
     case TYPE_FLOAT: {
         const double number = *(const option_FLOAT *)field;
         /* 17 digits always read back to the same bits; most values need fewer. */

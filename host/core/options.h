@@ -2,14 +2,12 @@
 #pragma once
 #include "config.h"
 
-enum { OPTIONS_NAME_MAX = 64, OPTIONS_QUOTE_MAX = 64, OPTIONS_HINT_MAX = 512 };
+enum { OPTIONS_QUOTE_MAX = 64, OPTIONS_HINT_MAX = 512 };
 
 /* "train" for CMD_TRAIN. */
 const char *options_command_name(int command);
 /* The row of an option of n bytes, '_' equal to '-', or NULL. */
 const OptionRow *options_find_bytes(const char *name, size_t n);
-/* A row's name as a flag has it: '-' for '_', without leading dashes. */
-const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name);
 /* Foreign text for a message: cut if long, control characters made visible. */
 const char *options_quote(char quoted[OPTIONS_QUOTE_MAX], const char *text);
 /* "Did you mean PREFIXnearest?", with '-' for '_', or `otherwise` if no name is near. */

@@ -6,14 +6,16 @@
 /* Other spellings: short options, and what other programs call it. */
 static const struct {
     const char *flag, *name;
-} aliases[] = {{"-p", "prompt"}, {"-n", "tokens"}, {"--max-new-tokens", "tokens"},
+} aliases[] = {{"-p", "prompt"},
+               {"-n", "tokens"},
+               {"--max-new-tokens", "tokens"},
                {"--max_new_tokens", "tokens"}};
 
 /* One flag, taken apart. */
 typedef struct Flag {
     const OptionRow *row;
-    const char *value;              /* after '=', or NULL */
-    bool negated;                   /* --no-NAME */
+    const char *value;             /* after '=', or NULL */
+    bool negated;                  /* --no-NAME */
     char place[OPTIONS_QUOTE_MAX]; /* the flag as written, without its value */
 } Flag;
 
@@ -109,6 +111,16 @@ static bool add_positional(Settings *s, int command, const char *argument, Error
     return true;
 }
 
+/* An empty text where one is needed is most often a variable that was not set. */
+static bool refuse_empty(const Flag *f, Error *e) {
+    static const char *const may_be_empty[] = {"prompt", "stop", "candidates"};
+    if (f->row->type != TYPE_STRING || f->row->choices || f->value[0]) return true;
+    for (int i = 0; i < COUNT_OF(may_be_empty); i++)
+        if (!strcmp(f->row->name, may_be_empty[i])) return true;
+    return error_misuse(e, f->place, "Leave the option out, or give it a value",
+                        "the value of this option is empty");
+}
+
 /* Sets every flag or, `early`, only --preset and --config, which the others go over. */
 static bool read_flags(Settings *s, int command, bool early, int argc, char **argv, Error *e) {
     bool flags_end = false;
@@ -123,6 +135,7 @@ static bool read_flags(Settings *s, int command, bool early, int argc, char **ar
         }
         Flag f = split_flag(argv[i]);
         if (!flag_value(command, &f, argc, argv, &i, e)) return false;
+        if (!refuse_empty(&f, e)) return false;
         const char *name = f.row->name;
         if (early && strcmp(name, "preset") != 0 && strcmp(name, "config") != 0) continue;
         if (!options_set(s, name, f.value, FROM_FLAG, f.place, e)) return false;
@@ -140,8 +153,6 @@ bool options_parse(Settings *s, int command, int argc, char **argv, bool *help, 
     if (s->options.preset[0] && !preset_apply(s, s->options.preset, e)) return false;
     if (s->options.config[0] && !options_read_file(s, s->options.config, e)) return false;
     if (!read_flags(s, command, false, argc, argv, e)) return false;
-    log_set_level(s->options.quiet     ? LOG_WARNING
-                  : s->options.verbose ? LOG_DEBUG
-                                       : LOG_INFO);
+    log_set_level(s->options.quiet ? LOG_WARNING : s->options.verbose ? LOG_DEBUG : LOG_INFO);
     return true;
 }

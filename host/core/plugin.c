@@ -75,6 +75,7 @@ static void find_library(char path[PATH_MAX], const char *name) {
 
 static bool open_library(Backend *out, const char *path, int device, const HostServices *host,
                          Error *e) {
+    log_debug("opening the back end %s", path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return error_set(e, path, "--device cpu needs no library", "the back end does not load: %s",
@@ -117,7 +118,10 @@ bool plugin_open(Backend *out, const char *device, int64_t n_threads, Error *e) 
     const HostServices host = services_make(n_threads);
     *out = (Backend){0};
     if (!strcmp(device, "auto")) return open_auto(out, &host, e);
-    if (!strcmp(device, "cpu")) return backend_open_cpu(out, &host, e);
+    if (!strcmp(device, "cpu")) {
+        log_debug("device cpu: %d threads", host.n_threads);
+        return backend_open_cpu(out, &host, e);
+    }
     if (strchr(device, '/')) return open_library(out, device, 0, &host, e);
 
     char path[PATH_MAX];

@@ -13,7 +13,9 @@ typedef struct Preset {
     {"context", "1024"}, {"vocab_size", "50257"}, {"bias", "true"}, {"dropout", "0"},              \
         {"steps", "19073"}, {"batch_size", "512"}, {"warmup", "700"}, {"min_lr", "0"},             \
         {"schedule", "cosine"}, {"beta1", "0.9"}, {"beta2", "0.95"}, {"weight_decay", "0.1"},      \
-        {"clip", "1"}, {"save_every", "1000"}
+        {"clip", "1"}, {                                                                           \
+        "save_every", "1000"                                                                       \
+    }
 
 /* nanoGPT's two recipes, but for the order of the data: nanoGPT draws windows at random offsets
  * (--order random); visiting each window once an epoch ends about 0.01 nats lower. */
@@ -92,12 +94,9 @@ static const Preset presets[] = {
       GPT2_SHARED}},
 };
 
-static const char *const names[] = {"shakespeare-cpu-gpt2", "shakespeare-gpt2", "gpt2",
-                                    "gpt2-medium",          "gpt2-large",       "gpt2-xl",
-                                    NULL};
-_Static_assert(COUNT_OF(names) == COUNT_OF(presets) + 1, "every preset has its name in the list");
-
-const char *const *preset_names(void) { return names; }
+const char *preset_name(int number) {
+    return number < COUNT_OF(presets) ? presets[number].name : NULL;
+}
 
 bool preset_apply(Settings *s, const char *name, Error *e) {
     for (int i = 0; i < COUNT_OF(presets); i++) {
@@ -108,6 +107,8 @@ bool preset_apply(Settings *s, const char *name, Error *e) {
         }
         return true;
     }
+    const char *names[COUNT_OF(presets) + 1] = {NULL};
+    for (int i = 0; i < COUNT_OF(presets); i++) names[i] = presets[i].name;
     char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];
     options_hint(hint, "", name, names, "`puck info` lists the presets");
     return error_misuse(e, "--preset", hint, "there is no preset \"%s\"",

@@ -1,4 +1,6 @@
+/* The flat part of TOML: see toml.h. */
 #include "toml.h"
+#include "utf8.h"
 #include <string.h>
 
 /* One line while it is taken apart. */
@@ -6,9 +8,7 @@ typedef struct Cursor {
     const char *at, *end;
 } Cursor;
 
-static bool is_control(unsigned char c) {
-    return c < 0x20 || c == 0x7f;
-}
+static bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
 
 static bool is_key(unsigned char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -24,9 +24,7 @@ static void skip_spaces(Cursor *c) {
     while (c->at < c->end && (*c->at == ' ' || *c->at == '\t')) c->at++;
 }
 
-static bool at_end(const Cursor *c) {
-    return c->at == c->end || *c->at == '#';
-}
+static bool at_end(const Cursor *c) { return c->at == c->end || *c->at == '#'; }
 
 /* Appends `n` bytes and keeps the value NUL-terminated. */
 static bool append(TomlEntry *entry, size_t *length, const char *bytes, size_t n, Error *e) {
@@ -55,15 +53,7 @@ static bool read_code_point(Cursor *c, int n_digits, char utf8[4], size_t *n) {
         code = code << 4 | (uint32_t)digit;
     }
     if (code == 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
-    if (code < 0x80) {
-        utf8[0] = (char)code;
-        *n = 1;
-        return true;
-    }
-    *n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const uint8_t lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = *n - 1; i > 0; i--, code >>= 6) utf8[i] = (char)(0x80 | (code & 0x3f));
-    utf8[0] = (char)(lead[*n] | code);
+    *n = (size_t)utf8_write(utf8, (int32_t)code);
     return true;
 }
 
@@ -106,8 +96,7 @@ static bool read_string(Cursor *c, TomlEntry *entry, Error *e) {
 
 static bool read_line(Cursor c, TomlEntry *entry, Error *e) {
     const char *const form = "A line is `key = value`, and values with spaces stand in quotes";
-    if (*c.at == '[')
-        return error_misuse(e, entry->place, form, "config files have no sections");
+    if (*c.at == '[') return error_misuse(e, entry->place, form, "config files have no sections");
     size_t n = 0;
     while (c.at < c.end && is_key((unsigned char)*c.at)) {
         if (n + 1 == sizeof entry->key)

@@ -2,8 +2,6 @@
 #include "loader.h"
 #include "rng.h"
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { FEISTEL_ROUNDS = 8 };
 
@@ -50,13 +48,13 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) 
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
     if (n <= c->T)
-        return error_set(e, dir, "Use a smaller --context or more text.",
+        return error_set(e, dir, "Use a smaller --context or more text",
                          "the data has %" PRId64 " tokens, too few for one window of %" PRId64
                          " and its last target",
                          n, c->T);
     const int64_t windows = c->order == ORDER_RANDOM ? n - c->T : loader_epoch_samples(c);
     if (c->B <= windows) return true;
-    return error_set(e, dir, "Use a smaller --batch-size or --context, or more text.",
+    return error_set(e, dir, "Use a smaller --batch-size or --context, or more text",
                      "the data has %" PRId64 " windows of %" PRId64
                      " tokens, fewer than the %" PRId64 " sequences of a batch",
                      windows, c->T, c->B);

@@ -18,8 +18,8 @@ typedef struct Choice {
 
 /* Everything of one call. */
 typedef struct Fill {
-    int32_t *before,
-        *after; /* the sentence around the blank; `before` begins with the start token */
+    /* The sentence around the blank; `before` begins with the start token and owns both. */
+    int32_t *before, *after;
     int64_t n_before, n_after;
     Choice *choices;
     int64_t n;

@@ -20,4 +20,3 @@ static inline void show_token(FILE *out, const Tokenizer *t, int32_t id) {
     const char *text = tokenizer_text(t, id, &bytes);
     show_quoted(out, text, bytes);
 }
-

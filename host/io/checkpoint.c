@@ -64,7 +64,7 @@ static bool point_link(const char *ckpt, const char *link, const char *target, E
     return false;
 }
 
-static bool write_options(const char *folder, const Options *options, Error *e) {
+bool checkpoint_write_options(const char *folder, const Options *options, Error *e) {
     char path[IO_PATH_MAX], *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
@@ -81,10 +81,10 @@ static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer
                         const Options *options, const TrainState *state, Error *e) {
     char path[IO_PATH_MAX];
     return path_make_folder(folder, e) && weights_write(folder, m, e) &&
-           config_write(folder, &m->config, e) &&
-           path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
-           (!m->use.training || optim_write(folder, m, e)) && state_write(folder, state, e) &&
-           (!options || write_options(folder, options, e)) && manifest_write(folder, e);
+           config_write(folder, &m->config, e) && path_join(path, folder, "tokenizer.json", e) &&
+           tokenizer_save(tokenizer, path, e) && (!m->use.training || optim_write(folder, m, e)) &&
+           state_write(folder, state, e) &&
+           (!options || checkpoint_write_options(folder, options, e)) && manifest_write(folder, e);
 }
 
 /* Puts the new folder in place. One that is there already is exchanged with it in one move, and
@@ -147,6 +147,7 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
         path_remove(temporary, &ignored);
         return false;
     }
+    log_debug("saved %s", folder);
     Error old;
     if (!rotate(run, state->step, keep, &old))
         log_warning("an old checkpoint stays: %s (%s)", old.text, old.place);
@@ -175,8 +176,8 @@ static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
     bool found = false;
     for (int i = 0; !found && i < n; i++) {
         Error damage;
-        found = path_join(path, ckpt, names[i]->d_name, &damage) &&
-                checkpoint_verify(path, &damage);
+        found =
+            path_join(path, ckpt, names[i]->d_name, &damage) && checkpoint_verify(path, &damage);
         if (!found)
             log_warning("checkpoint %s is damaged: %s (%s)", names[i]->d_name, damage.text,
                         damage.place);

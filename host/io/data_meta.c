@@ -1,8 +1,10 @@
 /* meta.json of a data folder. */
 #include "io.h"
 #include "loader.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static const struct {
     const char *key;
@@ -15,7 +17,11 @@ static const struct {
 
 bool data_meta_read(const char *dir, DataMeta *meta, Error *e) {
     char path[IO_PATH_MAX];
-    json_t *root = path_join(path, dir, "meta.json", e) ? json_read_file(path, e) : NULL;
+    if (!path_join(path, dir, "meta.json", e)) return false;
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return error_set(e, dir, "Give a text, or a folder made by `puck tokenize`",
+                         "the folder holds no tokens: it has no meta.json");
+    json_t *root = json_read_file(path, e);
     bool good = root != NULL;
     for (int64_t i = 0; good && i < COUNT_OF(counts); i++)
         good = json_get_int(root, path, counts[i].key, 0, INT64_MAX,

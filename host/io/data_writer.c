@@ -46,12 +46,12 @@ static bool is_data_file(const char *name) {
 static bool folder_is_data(const char *path, Error *e) {
     DIR *d = opendir(path);
     if (!d)
-        return error_set(e, path, "Choose another --output.", "cannot open the folder: %s",
+        return error_set(e, path, "Choose another folder", "cannot open the folder: %s",
                          strerror(errno));
     bool good = true;
     for (struct dirent *entry; good && (entry = readdir(d));)
         if (path_is_plain_name(entry->d_name) && !is_data_file(entry->d_name))
-            good = error_set(e, path, "Choose another --output, or move that away.",
+            good = error_set(e, path, "Choose another folder, or move that away",
                              "the folder to replace holds something else than tokens: %.200s",
                              entry->d_name);
     closedir(d);
@@ -72,8 +72,8 @@ static bool paths_set(DataWriter *w, const char *output, Error *e) {
     }
     free(real);
     if (n == 0)
-        return error_misuse(e, "--output", "Give the folder to write.", "no folder is named");
-    return fits || error_set(e, output, "Use a shorter path.", "the path is too long");
+        return error_misuse(e, "--output", "Give the folder to write", "no folder is named");
+    return fits || error_set(e, output, "Use a shorter path", "the path is too long");
 }
 
 /* What a crashed call left is deleted first; a living one holds the lock. */
@@ -81,13 +81,13 @@ static bool temporary_make(DataWriter *w, Error *e) {
     if (!path_make_folder(w->temporary, e)) return false;
     const int fd = open(w->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(e, w->temporary, "Check the permissions.", "cannot open: %s",
+        return error_set(e, w->temporary, "Check the permissions", "cannot open: %s",
                          strerror(errno));
     struct stat locked, there; /* the other may have moved the folder since it was opened */
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &locked) != 0 ||
         stat(w->temporary, &there) != 0 || locked.st_ino != there.st_ino) {
         close(fd);
-        return error_set(e, w->temporary, "Wait until it ends, or choose another --output.",
+        return error_set(e, w->temporary, "Wait until it ends, or choose another folder",
                          "another process is writing this folder");
     }
     DIR *d = folder_is_data(w->temporary, e) ? opendir(w->temporary) : NULL;
@@ -193,7 +193,7 @@ static bool folder_exchange(DataWriter *w, Error *e) {
         w->lock = older;
         return true;
     }
-    error_set(e, w->output, "Delete the older folder and repeat, or choose another --output.",
+    error_set(e, w->output, "Delete the older folder and repeat, or choose another folder",
               "cannot put the new folder in its place: %s", strerror(errno));
     if (older >= 0) close(older);
     return false;
@@ -205,7 +205,7 @@ static bool folder_install(DataWriter *w, Error *e) {
     } else if (errno == EEXIST || errno == ENOTEMPTY) {
         if (!folder_exchange(w, e)) return false;
     } else {
-        return error_set(e, w->output, "Choose another --output.",
+        return error_set(e, w->output, "Choose another folder",
                          "cannot put the folder in place: %s", strerror(errno));
     }
     char parent[IO_PATH_MAX];
@@ -218,7 +218,11 @@ static bool folder_install(DataWriter *w, Error *e) {
 bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error *e) {
     char path[IO_PATH_MAX];
     if (!split_close(w, e)) return false;
+    const uint64_t expected = meta->data_hash;
     meta->data_hash = XXH3_64bits_digest(w->hash);
+    if (expected && expected != meta->data_hash)
+        return error_misuse(e, "--data", "Add --override to go on with other data",
+                            "the run in %s was trained on other data", w->output);
     return path_join(path, w->temporary, "tokenizer.json", e) && tokenizer_save(t, path, e) &&
            data_meta_write(w->temporary, meta, e) && path_sync_folder(w->temporary, e) &&
            folder_install(w, e);

@@ -117,7 +117,7 @@ bool path_make_folder(const char *path, Error *e) {
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return true;
     return error_set(e, path, "Move it away, or choose another name",
-                     "a folder is needed here, but this is a file");
+                     "a folder is needed here, but this is none");
 }
 
 bool path_sync_folder(const char *folder, Error *e) {

@@ -1,13 +1,16 @@
 /* config.json as Hugging Face's GPT-2 has it. What puck does not compute is refused by name. */
 #include "io.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Bounds of the options of the same meaning, so that shapes cannot overflow. */
 enum {
-    VOCAB_MAX = 16777216, CONTEXT_MAX = 1048576, LAYERS_MAX = 256, HEADS_MAX = 256,
-    CHANNELS_MAX = 65536, HIDDEN_MAX = 4 * CHANNELS_MAX
+    VOCAB_MAX = 16777216,
+    CONTEXT_MAX = 1048576,
+    LAYERS_MAX = 256,
+    HEADS_MAX = 256,
+    CHANNELS_MAX = 65536,
+    HIDDEN_MAX = 4 * CHANNELS_MAX
 };
 
 static bool write_text(const char *folder, const char *name, const char *text, Error *e) {
@@ -23,43 +26,46 @@ bool config_write(const char *folder, const ModelConfig *c, Error *e) {
     if (c->hidden != 4 * c->channels) snprintf(inner, sizeof inner, "%ld", (long)c->hidden);
     /* n_ctx is for older readers. The token ids are null, because GPT-2's own would be assumed. */
     const int n = snprintf(text, sizeof text,
-        "{\n"
-        "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
-        "  \"model_type\": \"gpt2\",\n"
-        "  \"vocab_size\": %ld,\n"
-        "  \"n_positions\": %ld,\n"
-        "  \"n_ctx\": %ld,\n"
-        "  \"n_embd\": %ld,\n"
-        "  \"n_layer\": %ld,\n"
-        "  \"n_head\": %ld,\n"
-        "  \"n_inner\": %s,\n"
-        "  \"activation_function\": \"gelu_new\",\n"
-        "  \"layer_norm_epsilon\": %s,\n"
-        "  \"attn_pdrop\": %s,\n"
-        "  \"embd_pdrop\": %s,\n"
-        "  \"resid_pdrop\": %s,\n"
-        "  \"initializer_range\": 0.02,\n"
-        "  \"scale_attn_weights\": true,\n"
-        "  \"scale_attn_by_inverse_layer_idx\": false,\n"
-        "  \"reorder_and_upcast_attn\": false,\n"
-        "  \"tie_word_embeddings\": true,\n"
-        "  \"bos_token_id\": null,\n"
-        "  \"eos_token_id\": null,\n"
-        "  \"pad_token_id\": null,\n"
-        "  \"torch_dtype\": \"float32\",\n"
-        "  \"puck\": {\"bias\": %s}\n"
-        "}\n",
-        (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels, (long)c->layers,
-        (long)c->heads, inner, eps, dropout, dropout, dropout, c->bias ? "true" : "false");
+                           "{\n"
+                           "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+                           "  \"model_type\": \"gpt2\",\n"
+                           "  \"vocab_size\": %ld,\n"
+                           "  \"n_positions\": %ld,\n"
+                           "  \"n_ctx\": %ld,\n"
+                           "  \"n_embd\": %ld,\n"
+                           "  \"n_layer\": %ld,\n"
+                           "  \"n_head\": %ld,\n"
+                           "  \"n_inner\": %s,\n"
+                           "  \"activation_function\": \"gelu_new\",\n"
+                           "  \"layer_norm_epsilon\": %s,\n"
+                           "  \"attn_pdrop\": %s,\n"
+                           "  \"embd_pdrop\": %s,\n"
+                           "  \"resid_pdrop\": %s,\n"
+                           "  \"initializer_range\": 0.02,\n"
+                           "  \"scale_attn_weights\": true,\n"
+                           "  \"scale_attn_by_inverse_layer_idx\": false,\n"
+                           "  \"reorder_and_upcast_attn\": false,\n"
+                           "  \"tie_word_embeddings\": true,\n"
+                           "  \"bos_token_id\": null,\n"
+                           "  \"eos_token_id\": null,\n"
+                           "  \"pad_token_id\": null,\n"
+                           "  \"torch_dtype\": \"float32\",\n"
+                           "  \"puck\": {\"bias\": %s}\n"
+                           "}\n",
+                           (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels,
+                           (long)c->layers, (long)c->heads, inner, eps, dropout, dropout, dropout,
+                           c->bias ? "true" : "false");
     CHECK(n < (int)sizeof text, "config.json of %d bytes", n);
     return write_text(folder, "config.json", text, e) &&
            write_text(folder, "generation_config.json",
                       "{\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": null, "
-                      "\"do_sample\": true}\n", e) &&
+                      "\"do_sample\": true}\n",
+                      e) &&
            /* Else transformers takes GPT-2's own split and merges instead of tokenizer.json. */
            write_text(folder, "tokenizer_config.json",
                       "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", "
-                      "\"clean_up_tokenization_spaces\": false}\n", e);
+                      "\"clean_up_tokenization_spaces\": false}\n",
+                      e);
 }
 
 static bool refuse(const char *path, const char *key, const char *why, Error *e) {
@@ -77,9 +83,14 @@ static bool check_architecture(json_t *root, const char *path, Error *e) {
     const char *name = json_string_value(gelu);
     if (gelu && (!name || (strcmp(name, "gelu_new") && strcmp(name, "gelu_pytorch_tanh"))))
         return refuse(path, "activation_function", "puck computes \"gelu_new\" alone", e);
-    static const struct { const char *key; bool needed; } flags[] = {
-        {"scale_attn_weights", true}, {"scale_attn_by_inverse_layer_idx", false},
-        {"add_cross_attention", false}, {"tie_word_embeddings", true},
+    static const struct {
+        const char *key;
+        bool needed;
+    } flags[] = {
+        {"scale_attn_weights", true},
+        {"scale_attn_by_inverse_layer_idx", false},
+        {"add_cross_attention", false},
+        {"tie_word_embeddings", true},
     };
     for (int64_t i = 0; i < COUNT_OF(flags); i++) {
         bool value = flags[i].needed;
@@ -87,8 +98,8 @@ static bool check_architecture(json_t *root, const char *path, Error *e) {
             !json_get_bool(root, path, flags[i].key, &value, e))
             return false;
         if (value != flags[i].needed)
-            return refuse(path, flags[i].key, flags[i].needed ? "puck needs true" :
-                          "puck needs false", e);
+            return refuse(path, flags[i].key,
+                          flags[i].needed ? "puck needs true" : "puck needs false", e);
     }
     const json_t *quantized = json_object_get(root, "quantization_config");
     if (quantized && !json_is_null(quantized))

@@ -24,11 +24,10 @@ bool run_lock(const char *run, int *lock, Error *e) {
                          "process %s is already writing to this run", pid);
     }
     const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) != 0 || !fd_write_all(fd, pid, n, path, e)) {
-        close(fd);
-        return error_set(e, path, NULL, "cannot write to the run folder: %s", strerror(errno));
-    }
-    if (!checkpoint_remove_leftovers(run, e)) {
+    bool good = ftruncate(fd, 0) == 0;
+    if (!good) error_set(e, path, NULL, "cannot write to the run folder: %s", strerror(errno));
+    good = good && fd_write_all(fd, pid, n, path, e) && checkpoint_remove_leftovers(run, e);
+    if (!good) {
         close(fd);
         return false;
     }

@@ -14,12 +14,16 @@
 enum { HEADER_BYTES_MAX = 100000000, RANK_MAX = 8 };
 
 /* Every dtype of the format; DTYPE_COUNT where puck has none. */
-static const struct { const char *text; DType dtype; int bytes; } file_dtypes[] = {
-    {"F64", DTYPE_F64, 8}, {"F32", DTYPE_F32, 4}, {"F16", DTYPE_F16, 2}, {"BF16", DTYPE_BF16, 2},
-    {"F8_E4M3", DTYPE_F8E4M3, 1}, {"F8_E5M2", DTYPE_F8E5M2, 1}, {"I64", DTYPE_I64, 8},
-    {"I32", DTYPE_I32, 4}, {"U16", DTYPE_U16, 2}, {"U8", DTYPE_U8, 1}, {"BOOL", DTYPE_COUNT, 1},
-    {"I8", DTYPE_COUNT, 1}, {"I16", DTYPE_COUNT, 2}, {"U32", DTYPE_COUNT, 4},
-    {"U64", DTYPE_COUNT, 8},
+static const struct {
+    const char *text;
+    DType dtype;
+    int bytes;
+} file_dtypes[] = {
+    {"F64", DTYPE_F64, 8},   {"F32", DTYPE_F32, 4},        {"F16", DTYPE_F16, 2},
+    {"BF16", DTYPE_BF16, 2}, {"F8_E4M3", DTYPE_F8E4M3, 1}, {"F8_E5M2", DTYPE_F8E5M2, 1},
+    {"I64", DTYPE_I64, 8},   {"I32", DTYPE_I32, 4},        {"U16", DTYPE_U16, 2},
+    {"U8", DTYPE_U8, 1},     {"BOOL", DTYPE_COUNT, 1},     {"I8", DTYPE_COUNT, 1},
+    {"I16", DTYPE_COUNT, 2}, {"U32", DTYPE_COUNT, 4},      {"U64", DTYPE_COUNT, 8},
 };
 
 /* The part of a file after its header. */
@@ -73,18 +77,14 @@ static bool read_entry(SafetensorsEntry *entry, const json_t *object, Data data,
     return true;
 }
 
-static bool read_metadata(SafetensorsFile *f, json_t *object, Error *e) {
-    if (!json_is_object(object))
-        return error_set(e, f->path, NULL, "__metadata__ is not an object");
-    f->metadata = calloc(json_object_size(object) + 1, sizeof *f->metadata);
-    CHECK(f->metadata, "no memory for %zu keys", json_object_size(object));
+/* __metadata__ tells puck nothing; it must have its form all the same. */
+static bool check_metadata(json_t *object, const char *path, Error *e) {
+    if (!json_is_object(object)) return error_set(e, path, NULL, "__metadata__ is not an object");
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value) {
         if (!json_is_string(value))
-            return error_set(e, f->path, NULL, "__metadata__ holds more than strings");
-        f->metadata[f->n_metadata].key = strdup(key);
-        f->metadata[f->n_metadata++].value = strdup(json_string_value(value));
+            return error_set(e, path, NULL, "__metadata__ holds more than strings");
     }
     return true;
 }
@@ -96,7 +96,7 @@ static bool read_tensors(SafetensorsFile *f, json_t *root, Data data, Error *e) 
     json_t *value;
     json_object_foreach(root, name, value) {
         if (strcmp(name, "__metadata__") == 0) {
-            if (!read_metadata(f, value, e)) return false;
+            if (!check_metadata(value, f->path, e)) return false;
             continue;
         }
         SafetensorsEntry *entry = &f->entries[f->n_entries++];
@@ -139,7 +139,8 @@ static bool parse(SafetensorsFile *f, Error *e) {
     if (header > HEADER_BYTES_MAX || (int64_t)header > f->map_bytes - 8 || header < 2)
         return error_set(e, f->path, NULL,
                          "this is no safetensors file, or it is cut off: a header of %lu bytes in "
-                         "a file of %ld", (unsigned long)header, (long)f->map_bytes);
+                         "a file of %ld",
+                         (unsigned long)header, (long)f->map_bytes);
     if (text[0] != '{')
         return error_set(e, f->path, NULL, "this is no safetensors file: its header is no JSON");
     json_t *root = json_parse(f->path, text, (int64_t)header, e);
@@ -176,12 +177,7 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
 
 void safetensors_close(SafetensorsFile *f) {
     for (int i = 0; i < f->n_entries; i++) free(f->entries[i].name);
-    for (int i = 0; i < f->n_metadata; i++) {
-        free(f->metadata[i].key);
-        free(f->metadata[i].value);
-    }
     free(f->entries);
-    free(f->metadata);
     if (f->map) munmap(f->map, (size_t)f->map_bytes);
     *f = (SafetensorsFile){0};
 }
@@ -214,9 +210,7 @@ bool safetensors_read_f32(const SafetensorsEntry *entry, int64_t first, int64_t 
           (long)first, (long)(first + n), (long)entry->count);
     const char *data = entry->data; /* unaligned: memcpy reads it */
     switch (entry->dtype) {
-    case DTYPE_F32:
-        memcpy(out, data + 4 * first, 4 * (size_t)n);
-        return true;
+    case DTYPE_F32: memcpy(out, data + 4 * first, 4 * (size_t)n); return true;
     case DTYPE_F64:
         for (int64_t i = 0; i < n; i++) {
             double value;
@@ -233,7 +227,6 @@ bool safetensors_read_f32(const SafetensorsEntry *entry, int64_t first, int64_t 
                                                 : f16_to_float(bits);
         }
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }

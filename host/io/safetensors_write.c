@@ -11,14 +11,14 @@
 struct SafetensorsWriter {
     char path[IO_PATH_MAX];
     int fd;
-    json_t *header; /* keeps the order of insertion; __metadata__ is its first key */
+    json_t *header;            /* keeps the order of insertion; __metadata__ is its first key */
     int64_t declared, written; /* bytes of data */
 };
 
 static const char *const dtype_texts[DTYPE_COUNT] = {
-    [DTYPE_F64] = "F64",         [DTYPE_F32] = "F32",         [DTYPE_BF16] = "BF16",
-    [DTYPE_F16] = "F16",         [DTYPE_F8E4M3] = "F8_E4M3", [DTYPE_F8E5M2] = "F8_E5M2",
-    [DTYPE_I64] = "I64",         [DTYPE_I32] = "I32",         [DTYPE_U16] = "U16",
+    [DTYPE_F64] = "F64", [DTYPE_F32] = "F32",        [DTYPE_BF16] = "BF16",
+    [DTYPE_F16] = "F16", [DTYPE_F8E4M3] = "F8_E4M3", [DTYPE_F8E5M2] = "F8_E5M2",
+    [DTYPE_I64] = "I64", [DTYPE_I32] = "I32",        [DTYPE_U16] = "U16",
     [DTYPE_U8] = "U8",
 };
 

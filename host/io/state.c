@@ -4,9 +4,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-static const struct { const char *key; size_t offset; } integers[] = {
+static const struct {
+    const char *key;
+    size_t offset;
+} integers[] = {
     {"step", offsetof(TrainState, step)},
     {"samples", offsetof(TrainState, samples)},
     {"tokens", offsetof(TrainState, tokens)},
@@ -34,8 +36,8 @@ bool state_write(const char *folder, const TrainState *s, Error *e) {
             "  \"tokenizer_hash\": \"%016" PRIx64 "\",\n"
             "  \"data_hash\": \"%016" PRIx64 "\",\n"
             "  \"elapsed_sec\": %s\n}\n",
-            best, s->eval_due ? "true" : "false", s->finished ? "true" : "false",
-            s->tokenizer_hash, s->data_hash, elapsed);
+            best, s->eval_due ? "true" : "false", s->finished ? "true" : "false", s->tokenizer_hash,
+            s->data_hash, elapsed);
     CHECK(fclose(out) == 0, "no memory for state.json");
     const bool good = path_join(path, folder, "state.json", e) &&
                       file_write_atomic(path, text, (int64_t)bytes, e);

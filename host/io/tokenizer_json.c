@@ -5,7 +5,6 @@
  * have one of the values listed here. */
 #include "io.h"
 #include "utf8.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +12,7 @@
  * characters silently, with this one it raises an error, as puck does. */
 #define UNKNOWN "<unk>"
 
-static const char *const only_own = "Use a character or byte tokenizer made by puck.";
+static const char *const only_own = "Use a character or byte tokenizer made by puck";
 
 /* `allowed` is a set of: - missing, 0 null, f false, t true, e empty list or text, o object, s the
  * string `text`, S any string. */

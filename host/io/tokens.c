@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,13 +13,13 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "shards are mapped as they are");
 
-static const char *const make_again = "Make the folder again with `puck tokenize`.";
+static const char *const make_again = "Make the folder again with `puck tokenize`";
 
 static bool shard_map(TokenShard *s, Error *e) {
     const int fd = open(s->path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     bool good = fd >= 0 && fstat(fd, &info) == 0;
-    if (!good) error_set(e, s->path, "Check the permissions.", "cannot open: %s", strerror(errno));
+    if (!good) error_set(e, s->path, "Check the permissions", "cannot open: %s", strerror(errno));
     if (good && (!S_ISREG(info.st_mode) || info.st_size < TOKENS_HEADER_BYTES))
         good = error_set(e, s->path, make_again, "the file is too short for a token shard");
     if (good) {
@@ -68,7 +67,7 @@ static bool shard_open(TokenShard *s, int64_t n_vocab, Error *e) {
     if (bad == s->n) return true;
     const uint32_t id = s->token_bytes == 2 ? ((const uint16_t *)s->tokens)[bad]
                                             : ((const uint32_t *)s->tokens)[bad];
-    return error_set(e, s->path, "Use the tokenizer and the data of one folder.",
+    return error_set(e, s->path, "Use the tokenizer and the data of one folder",
                      "token %" PRId64 " (byte offset %" PRId64 ") is %" PRIu32
                      ", outside of the vocabulary of %" PRId64,
                      bad, TOKENS_HEADER_BYTES + bad * s->token_bytes, id, n_vocab);
@@ -82,7 +81,7 @@ static int compare_shards(const void *a, const void *b) {
 static bool shards_list(Tokens *t, const char *dir, const char *split, Error *e) {
     DIR *d = opendir(dir);
     if (!d)
-        return error_set(e, dir, "Give a folder made by `puck tokenize`.",
+        return error_set(e, dir, "Give a folder made by `puck tokenize`",
                          "cannot open the folder: %s", strerror(errno));
     const size_t length = strlen(split);
     bool good = true;
@@ -100,7 +99,7 @@ static bool shards_list(Tokens *t, const char *dir, const char *split, Error *e)
     }
     closedir(d);
     if (good && t->n_shards == 0)
-        good = error_set(e, dir, "Give a folder made by `puck tokenize`.",
+        good = error_set(e, dir, "Give a folder made by `puck tokenize`",
                          "the folder has no %s_*.bin", split);
     if (good) qsort(t->shards, (size_t)t->n_shards, sizeof *t->shards, compare_shards);
     return good;

@@ -4,7 +4,6 @@
  * pass through a stage of a few megabytes: a file never needs the model's memory again. */
 #include "io.h"
 #include "safetensors.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,13 +30,6 @@ typedef struct DiskTensor {
     const SafetensorsEntry *found;
 } DiskTensor;
 
-/* Whether a tensor has a row per token, padded in memory: its rows grow with the vocabulary. */
-static bool has_token_rows(const ParamSpec *spec, const ModelConfig *c) {
-    ModelConfig larger = *c;
-    larger.vocab += VOCAB_PADDING;
-    return spec->rows(&larger) != spec->rows(c);
-}
-
 /* Every tensor that the file holds, in the order of the table. */
 static DiskTensor *list_tensors(const Model *m, int *n) {
     const ModelConfig *c = &m->config;
@@ -46,17 +38,14 @@ static DiskTensor *list_tensors(const Model *m, int *n) {
     *n = 0;
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
-        const char *number = strstr(spec->name, "%d");
         for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++) {
             DiskTensor *t = &list[(*n)++];
             t->spec = spec;
             t->param = m->lookup[i * c->layers + layer];
-            if (number)
-                snprintf(t->name, sizeof t->name, "%s%.*s%ld%s", prefix,
-                         (int)(number - spec->name), spec->name, (long)layer, number + 2);
-            else
-                snprintf(t->name, sizeof t->name, "%s%s", prefix, spec->name);
-            t->rows = has_token_rows(spec, c) ? c->vocab : spec->rows(c);
+            memcpy(t->name, prefix, sizeof prefix);
+            model_name_param(t->name + sizeof prefix - 1, sizeof t->name - sizeof prefix + 1, spec,
+                             layer);
+            t->rows = param_live_rows(spec, c);
             t->cols = spec->cols ? spec->cols(c) : 1;
             t->rank = spec->cols ? 2 : 1;
             t->dim[0] = spec->transposed ? t->cols : t->rows;
@@ -309,14 +298,16 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
     for (int f = 0; f < s->n; f++)
         for (int i = 0; i < s->files[f].n_entries; i++) {
             const SafetensorsEntry *entry = &s->files[f].entries[i];
-            if (strcmp(entry->name, "lm_head.weight") == 0) head = entry;
-            else if (!place_entry(entry, list, n, c, s->files[f].path, e)) return false;
+            if (strcmp(entry->name, "lm_head.weight") == 0)
+                head = entry;
+            else if (!place_entry(entry, list, n, c, s->files[f].path, e))
+                return false;
         }
     for (int i = 0; i < n; i++)
         if (!list[i].found && list[i].param)
             return error_set(e, folder, NULL, "tensor %s is missing", list[i].name);
     for (int i = 0; head && i < n; i++)
-        if (has_token_rows(list[i].spec, c) && !same_values(head, list[i].found))
+        if (list[i].spec->per_token && !same_values(head, list[i].found))
             return error_set(e, folder, "puck computes GPT-2 with tied embeddings",
                              "lm_head.weight differs from %s", list[i].name);
     return true;
@@ -352,8 +343,10 @@ static void read_plain(Model *m, const DiskTensor *t, const Stage *s) {
 
 static bool read_tensor(Model *m, const DiskTensor *t, const Stage *s, const char *folder,
                         Error *e) {
-    if (t->param && t->spec->transposed) read_transposed(m, t, s);
-    else if (t->param) read_plain(m, t, s);
+    if (t->param && t->spec->transposed)
+        read_transposed(m, t, s);
+    else if (t->param)
+        read_plain(m, t, s);
     if (t->param || !t->found) return true;
     safetensors_read_f32(t->found, 0, t->rows, s->block);
     for (int64_t i = 0; i < t->rows; i++)
@@ -368,8 +361,8 @@ bool checkpoint_read_weights(const char *folder, Model *m, Error *e) {
     int n;
     DiskTensor *list = list_tensors(m, &n);
     Stage stage = stage_make(m);
-    bool good = shards_open(&shards, folder, e) &&
-                find_tensors(&shards, &m->config, list, n, folder, e);
+    bool good =
+        shards_open(&shards, folder, e) && find_tensors(&shards, &m->config, list, n, folder, e);
     for (int i = 0; good && i < n; i++) good = read_tensor(m, &list[i], &stage, folder, e);
     stage_free(&stage);
     free(list);

@@ -11,10 +11,10 @@ static Tensor rows_3d(Tensor t, int64_t B, int64_t n) {
 static void norm(Model *m, Tensor y, int64_t n, Tensor branch, ParamId w, int64_t l) {
     BlockActs *d = &m->decode_block;
     const Tensor res = rows(m->decode_res, n);
-    m->backend->ops->residual_norm_forward(
-        &m->cx, branch.data ? res : TENSOR_NONE, y, rows(d->mean1, n), rows(d->rstd1, n), res,
-        branch, param_weight(m, w, l), param_weight(m, w + 1, l), NORM_LAYER, m->config.norm_eps,
-        DROPOUT_OFF);
+    m->backend->ops->residual_norm_forward(&m->cx, branch.data ? res : TENSOR_NONE, y,
+                                           rows(d->mean1, n), rows(d->rstd1, n), res, branch,
+                                           param_weight(m, w, l), param_weight(m, w + 1, l),
+                                           NORM_LAYER, m->config.norm_eps, DROPOUT_OFF);
 }
 
 static void linear(Model *m, Tensor y, Tensor x, ParamId w, int64_t l, Activation activation) {
@@ -29,9 +29,9 @@ static void decode_block(Model *m, int64_t l, int64_t B, int64_t n_rows, Tensor 
     const Tensor branch = rows(m->decode_branch, n), ln = rows(d->ln1, n), att = rows(d->att, n);
     norm(m, ln, n, branch_before, PARAM_LN1_W, l);
     linear(m, rows(d->qkv, n), ln, PARAM_QKV_W, l, ACTIVATION_NONE);
-    m->backend->ops->attention_decode(&m->cx, rows_3d(att, B, n_rows), m->k_cache[l],
-                                      m->v_cache[l], rows_3d(d->qkv, B, n_rows),
-                                      m->decode_position, m->config.heads, m->config.heads);
+    m->backend->ops->attention_decode(&m->cx, rows_3d(att, B, n_rows), m->k_cache[l], m->v_cache[l],
+                                      rows_3d(d->qkv, B, n_rows), m->decode_position,
+                                      m->config.heads, m->config.heads);
     linear(m, branch, att, PARAM_PROJ_W, l, ACTIVATION_NONE);
     norm(m, ln, n, branch, PARAM_LN2_W, l);
     linear(m, rows(d->fc, n), ln, PARAM_FC_W, l, ACTIVATION_GELU);

@@ -7,14 +7,13 @@
  * first finishes the branch before it. Hence the stream is kept at three kinds of points: res1
  * (before a block's attention), res2 (before its MLP), res_final. */
 #include "params.h"
-#include <string.h>
+#include "rng.h"
 
 #define OPS(m) ((m)->backend->ops)
 
 static Dropout dropout_at(const Model *m, enum RngUse use, int64_t layer) {
-    return m->config.dropout > 0
-               ? (Dropout){(float)m->config.dropout, rng_site(use, layer)}
-               : DROPOUT_OFF;
+    return m->config.dropout > 0 ? (Dropout){(float)m->config.dropout, rng_site(use, layer)}
+                                 : DROPOUT_OFF;
 }
 
 static Tensor as_3d(const Model *m, Tensor t) {
@@ -25,9 +24,8 @@ static Tensor as_3d(const Model *m, Tensor t) {
 
 static void norm_forward(Model *m, Tensor res, Tensor y, Tensor mean, Tensor rstd, Tensor res_in,
                          Tensor branch, ParamId w, int64_t l, Dropout drop) {
-    OPS(m)->residual_norm_forward(&m->cx, res, y, mean, rstd, res_in, branch,
-                                  param_weight(m, w, l), param_weight(m, w + 1, l), NORM_LAYER,
-                                  m->config.norm_eps, drop);
+    OPS(m)->residual_norm_forward(&m->cx, res, y, mean, rstd, res_in, branch, param_weight(m, w, l),
+                                  param_weight(m, w + 1, l), NORM_LAYER, m->config.norm_eps, drop);
 }
 
 static void linear_forward(Model *m, Tensor y, Tensor aux, Tensor x, ParamId w, int64_t l,
@@ -79,8 +77,8 @@ void model_forward(Model *m, bool gradient) {
                  PARAM_LNF_W, 0, dropout_at(m, RNG_DROP_RESIDUAL_MLP, last));
     OPS(m)->linear_forward(&m->cx, m->logits, TENSOR_NONE, m->lnf, param_weight(m, PARAM_WTE, 0),
                            TENSOR_NONE, ACTIVATION_NONE);
-    OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits,
-                       m->targets, m->config.vocab, 0);
+    OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits, m->targets,
+                       m->config.vocab, 0);
     OPS(m)->loss_sum(&m->cx, m->losses);
 }
 
@@ -127,9 +125,9 @@ static Tensor block_backward(Model *m, int64_t l, Tensor dbranch) {
     OPS(m)->linear_backward_input(&m->cx, m->dfc, param_grad(m, PARAM_FC_B, l), dbranch,
                                   param_weight(m, PARAM_FCPROJ_W, l), a->fc_pre, ACTIVATION_GELU);
     linear_backward(m, m->dnorm, m->dfc, a->ln2, PARAM_FC_W, l);
-    dbranch = norm_backward(m, a->res2, a->mean2, a->rstd2, PARAM_LN2_W, l,
-                            param_grad(m, PARAM_PROJ_B, l),
-                            dropout_at(m, RNG_DROP_RESIDUAL_ATT, l));
+    dbranch =
+        norm_backward(m, a->res2, a->mean2, a->rstd2, PARAM_LN2_W, l,
+                      param_grad(m, PARAM_PROJ_B, l), dropout_at(m, RNG_DROP_RESIDUAL_ATT, l));
 
     /* Attention. dnorm holds the gradient of its output, later that of its input. */
     linear_backward(m, m->dnorm, dbranch, a->att, PARAM_PROJ_W, l);

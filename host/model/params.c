@@ -2,6 +2,7 @@
  * values. Names and orientations on disk are Hugging Face's GPT-2, whose Conv1D layers store (in,
  * out). */
 #include "params.h"
+#include "rng.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,8 @@ static int64_t n_hidden(const ModelConfig *c) { return c->hidden; }
 #define BIAS .is_bias = true, .init = INIT_ZERO
 
 const ParamSpec param_specs[] = {
-    [PARAM_WTE] = {"wte.weight", .decays = true, .init = INIT_NORMAL, .rows = n_vocab,
-                   .cols = n_channels},
+    [PARAM_WTE] = {"wte.weight", .per_token = true, .decays = true, .init = INIT_NORMAL,
+                   .rows = n_vocab, .cols = n_channels},
     [PARAM_WPE] = {"wpe.weight", .decays = true, .is_lookup = true, .init = INIT_NORMAL,
                    .rows = n_context, .cols = n_channels},
     [PARAM_LN1_W] = {"h.%d.ln_1.weight", LAYER, .init = INIT_ONE, .rows = n_channels},
@@ -50,29 +51,37 @@ bool model_config_check(const ModelConfig *c, Error *e) {
     return true;
 }
 
-/* Elements on disk: the vocabulary without its padding. */
-static int64_t count_on_disk(const ParamSpec *spec, const ModelConfig *c) {
+static int64_t count_of(const ParamSpec *spec, const ModelConfig *c) {
     if (spec->is_bias && !c->bias) return 0;
-    const int64_t rows = spec->rows == n_vocab ? c->vocab : spec->rows(c);
-    return rows * (spec->cols ? spec->cols(c) : 1) * (spec->per_layer ? c->layers : 1);
+    return param_live_rows(spec, c) * (spec->cols ? spec->cols(c) : 1) *
+           (spec->per_layer ? c->layers : 1);
 }
 
 int64_t model_count_params(const ModelConfig *c) {
     int64_t n = 0;
-    for (int i = 0; i < n_param_specs; i++) n += count_on_disk(&param_specs[i], c);
+    for (int i = 0; i < n_param_specs; i++) n += count_of(&param_specs[i], c);
     return n;
 }
 
 int64_t model_count_matmul_params(const ModelConfig *c) {
     int64_t n = 0;
     for (int i = 0; i < n_param_specs; i++)
-        if (!param_specs[i].is_lookup) n += count_on_disk(&param_specs[i], c);
+        if (!param_specs[i].is_lookup) n += count_of(&param_specs[i], c);
     return n;
 }
 
 double model_flops_per_token(const ModelConfig *c, int64_t T) {
     return 6.0 * (double)model_count_matmul_params(c) +
            6.0 * (double)c->layers * (double)c->channels * (double)T;
+}
+
+void model_name_param(char *name, size_t size, const ParamSpec *spec, int64_t layer) {
+    const char *number = strstr(spec->name, "%d");
+    if (number)
+        snprintf(name, size, "%.*s%ld%s", (int)(number - spec->name), spec->name, (long)layer,
+                 number + 2);
+    else
+        snprintf(name, size, "%s", spec->name);
 }
 
 void params_make(Model *m) {
@@ -88,13 +97,7 @@ void params_make(Model *m) {
             Param *p = &m->params[m->n_params++];
             p->spec = spec;
             p->layer = spec->per_layer ? (int)layer : -1;
-            /* The table's names are the only formats here; one of them has a %d. */
-            const char *at = strstr(spec->name, "%d");
-            if (at)
-                snprintf(p->name, sizeof p->name, "%.*s%d%s", (int)(at - spec->name), spec->name,
-                         p->layer, at + 2);
-            else
-                snprintf(p->name, sizeof p->name, "%s", spec->name);
+            model_name_param(p->name, sizeof p->name, spec, layer);
             m->lookup[i * layers + layer] = p;
         }
     }
@@ -109,7 +112,7 @@ enum { INIT_CHUNK = 1 << 20 }; /* elements staged on the host at a time */
 static void init_param(Model *m, Param *p, uint64_t seed, float *chunk) {
     const ParamSpec *spec = p->spec;
     const int64_t n = tensor_count(p->w), cols = n / p->w.dim[0];
-    const int64_t n_used = spec->rows == n_vocab ? m->config.vocab * cols : n;
+    const int64_t n_used = param_live_rows(spec, &m->config) * cols;
     const int spec_number = (int)(spec - param_specs);
     const uint32_t site = rng_site(RNG_INIT, spec_number * 4096 + p->layer + 1);
     const double std = initial_std(spec, &m->config);
@@ -118,9 +121,12 @@ static void init_param(Model *m, Param *p, uint64_t seed, float *chunk) {
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < count; i++) {
             const int64_t index = first + i;
-            if (spec->init == INIT_ZERO || index >= n_used) chunk[i] = 0;
-            else if (spec->init == INIT_ONE) chunk[i] = 1;
-            else chunk[i] = (float)(std * rng_normal(seed, 0, site, (uint64_t)index));
+            if (spec->init == INIT_ZERO || index >= n_used)
+                chunk[i] = 0;
+            else if (spec->init == INIT_ONE)
+                chunk[i] = 1;
+            else
+                chunk[i] = (float)(std * rng_normal(seed, 0, site, (uint64_t)index));
         }
         model_write_param(m, p, first, count, chunk);
     }

@@ -1,7 +1,6 @@
 /* Memory of a model: every buffer named once, then committed in one go. */
 #include "params.h"
 #include <stdlib.h>
-#include <string.h>
 
 static void plan_params(Model *m) {
     const DType act = m->backend->compute, master = m->backend->master;
@@ -137,13 +136,24 @@ static void plan_decode(Model *m) {
 static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
     const ModelConfig *c = &m->config;
     const int64_t Vp = model_vocab_padded(c), C = c->channels;
-    const OpShape base = {.B = B, .T = T, .C = C, .H = c->heads, .K = c->heads, .D = C / c->heads,
-                          .V = c->vocab, .Vp = Vp};
+    const OpShape base = {.B = B,
+                          .T = T,
+                          .C = C,
+                          .H = c->heads,
+                          .K = c->heads,
+                          .D = C / c->heads,
+                          .V = c->vocab,
+                          .Vp = Vp};
     const int64_t linear[][2] = {/* C, O */
-                                 {C, 3 * C}, {C, C}, {C, c->hidden}, {c->hidden, C}, {C, Vp}};
+                                 {C, 3 * C},
+                                 {C, C},
+                                 {C, c->hidden},
+                                 {c->hidden, C},
+                                 {C, Vp}};
     int64_t most = 0;
     for (int op = 0; op < OP_KINDS; op++)
         for (int64_t i = 0; i < COUNT_OF(linear); i++) {
+            if (op == OP_MUON) continue; /* no pass calls it, and it asks for a matrix or two */
             OpShape shape = base;
             shape.C = linear[i][0];
             shape.O = linear[i][1];
@@ -169,8 +179,7 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
         const int64_t decode = scratch_of_pass(m, use->decode_batch, use->decode_rows);
         scratch = i64_max(scratch, decode);
     }
-    if (scratch)
-        ARENA_ADD(&m->arena, &m->scratch, "scratch", ARENA_SCRATCH, DTYPE_U8, scratch);
+    if (scratch) ARENA_ADD(&m->arena, &m->scratch, "scratch", ARENA_SCRATCH, DTYPE_U8, scratch);
     m->grad_list = calloc((size_t)m->n_params, sizeof *m->grad_list);
     CHECK(m->grad_list, "no memory for a list of gradients");
 }

@@ -1,5 +1,5 @@
 /* One optimiser step around the passes, and copies between host and device. */
-#include "params.h"
+#include "model.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,9 +27,12 @@ static void write_as(Model *m, Tensor t, int64_t first, int64_t n, const float *
     void *staged = malloc((size_t)(n * dtype_bytes(t.dtype)));
     CHECK(staged, "no memory to stage %ld values", (long)n);
     for (int64_t i = 0; i < n; i++) {
-        if (t.dtype == DTYPE_F32) ((float *)staged)[i] = values[i];
-        else if (t.dtype == DTYPE_F64) ((double *)staged)[i] = values[i];
-        else ((uint16_t *)staged)[i] = bf16_from_float(values[i]);
+        if (t.dtype == DTYPE_F32)
+            ((float *)staged)[i] = values[i];
+        else if (t.dtype == DTYPE_F64)
+            ((double *)staged)[i] = values[i];
+        else
+            ((uint16_t *)staged)[i] = bf16_from_float(values[i]);
     }
     char *to = (char *)t.data + first * dtype_bytes(t.dtype);
     model_write(m, tensor_1d(to, t.dtype, n), staged);
@@ -51,7 +54,8 @@ void model_read_f32(const Model *m, Tensor t, float *host) {
     CHECK(staged, "no memory to stage %ld values", (long)n);
     model_read(m, t, staged);
     for (int64_t i = 0; i < n; i++) {
-        if (t.dtype == DTYPE_F64) host[i] = (float)((const double *)staged)[i];
+        if (t.dtype == DTYPE_F64)
+            host[i] = (float)((const double *)staged)[i];
         else {
             const uint32_t bits = (uint32_t)((const uint16_t *)staged)[i] << 16; /* bf16 */
             memcpy(&host[i], &bits, sizeof bits);

@@ -1,5 +1,6 @@
 /* Reads the inputs of `puck tokenize` and joins them. */
 #include "corpus.h"
+#include "log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -16,7 +17,7 @@ static bool bytes_reserve(Bytes *b, int64_t more, const char *name, Error *e) {
     const int64_t capacity = i64_max(b->n + more, 2 * b->capacity);
     char *data = realloc(b->data, (size_t)capacity);
     if (!data)
-        return error_set(e, name, "Tokenize it in parts.",
+        return error_set(e, name, "Tokenize it in parts",
                          "no memory for the text: %" PRId64 " bytes are needed", capacity);
     b->data = data;
     b->capacity = capacity;
@@ -60,10 +61,10 @@ static bool line_add(Corpus *c, const char *line, int64_t bytes, int64_t number,
     const json_t *text = json_object_get(object, field);
     bool good = json_is_string(text);
     if (!object)
-        error_set(e, place, "Each line must be one JSON object.", "the line is not JSON: %s",
+        error_set(e, place, "Each line must be one JSON object", "the line is not JSON: %s",
                   fault.text);
     else if (!good)
-        error_set(e, place, "Give the name of a text field with --field.",
+        error_set(e, place, "Give the name of a text field with --field",
                   "the line has no text field \"%.100s\"", field);
     const int64_t n = (int64_t)json_string_length(text);
     good = good && bytes_reserve(&c->text, n + 1, place, e);
@@ -96,13 +97,14 @@ static bool file_add(Corpus *c, const char *path, const char *field, Error *e) {
     const char *name = standard ? "standard input" : path;
     const int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(e, name, "Check the name and the permissions.", "cannot open: %s",
+        return error_set(e, name, "Check the name and the permissions", "cannot open: %s",
                          strerror(errno));
     c->sources = realloc(c->sources, ((size_t)c->n_sources + 1) * sizeof *c->sources);
     CHECK(c->sources, "no memory for %d file names", c->n_sources + 1);
     c->sources[c->n_sources] = strdup(name);
     CHECK(c->sources[c->n_sources], "no memory for a file name");
     c->n_sources++;
+    log_debug("reading %s", name);
 
     bool good;
     if (field[0]) {
@@ -128,19 +130,19 @@ static bool entry_add(Corpus *c, const FTSENT *entry, const char *field, const s
     case FTS_D:
         if (output && entry->fts_statp->st_dev == output->st_dev &&
             entry->fts_statp->st_ino == output->st_ino)
-            return error_set(e, entry->fts_path, "Choose another --output.",
+            return error_set(e, entry->fts_path, "Choose another --output",
                              "the output folder lies within the input");
         return true;
     case FTS_DC:
-        return error_set(e, entry->fts_path, "Remove the link.",
+        return error_set(e, entry->fts_path, "Remove the link",
                          "the folder holds itself by a link");
     case FTS_DNR:
     case FTS_ERR:
     case FTS_NS:
-        return error_set(e, entry->fts_path, "Check the permissions.", "cannot read: %s",
+        return error_set(e, entry->fts_path, "Check the permissions", "cannot read: %s",
                          strerror(entry->fts_errno));
     case FTS_SLNONE:
-        return error_set(e, entry->fts_path, "Remove the link.", "the link leads nowhere");
+        return error_set(e, entry->fts_path, "Remove the link", "the link leads nowhere");
     default: return true; /* the end of a folder; sockets, pipes and devices */
     }
 }
@@ -158,7 +160,7 @@ static bool folder_add(Corpus *c, const char *path, const char *field, const str
         good = error_set(e, path, NULL, "cannot read the folder: %s", strerror(errno));
     fts_close(tree);
     if (good && c->n_sources == before)
-        good = error_set(e, path, "Give a folder with text files.", "the folder holds no file");
+        good = error_set(e, path, "Give a folder with text files", "the folder holds no file");
     return good;
 }
 
@@ -176,7 +178,7 @@ bool corpus_read(Corpus *c, const char *const *inputs, int n_inputs, const char 
     }
     if (c->text.n == 0)
         return error_set(e, n_inputs == 1 ? inputs[0] : "--input",
-                         "Give a text with some characters.", "the text is empty");
+                         "Give a text with some characters", "the text is empty");
     document_add(c, 0);
     c->n_documents--; /* the end is no document */
     return true;

@@ -15,7 +15,7 @@ static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, E
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
     if (strcmp(which, "char") != 0) {
         if (access(which, F_OK) == 0) return tokenizer_load(t, which, e);
-        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json.",
+        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json",
                             "there is no tokenizer or file \"%.200s\"", which);
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
@@ -60,12 +60,13 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
     return total;
 }
 
-static bool write_data(const Corpus *c, const Tokenizer *t, int64_t cut, int32_t *ids,
-                       DataWriter *w, TokenizeResult *result, Error *e) {
+static bool write_data(const TokenizeRequest *r, const Corpus *c, const Tokenizer *t, int64_t cut,
+                       int32_t *ids, DataWriter *w, TokenizeResult *result, Error *e) {
     DataMeta meta = {.n_vocab = t->n_vocab,
                      .train_bytes = cut,
                      .val_bytes = c->text.n - cut,
-                     .tokenizer_hash = tokenizer_hash(t)};
+                     .tokenizer_hash = tokenizer_hash(t),
+                     .data_hash = r->data_hash};
     if (!data_writer_split(w, "train", e)) return false;
     meta.n_train = encode_part(c, t, 0, cut, ids, w, e);
     if (meta.n_train < 0 || !data_writer_split(w, "val", e)) return false;
@@ -79,12 +80,12 @@ static bool tokenize_corpus(const TokenizeRequest *r, const Corpus *c, const Tok
                             TokenizeResult *result, Error *e) {
     const int64_t cut = find_cut(c->text.data, c->text.n, r->val_fraction);
     if (cut == 0)
-        return error_set(e, c->sources[0], "Give more text, or --val-fraction 0.",
+        return error_set(e, c->sources[0], "Give more text, or --val-fraction 0",
                          "the text is too short to keep a part for validation");
     int32_t *ids = malloc(CHUNK_BYTES * sizeof *ids);
     CHECK(ids, "no memory for a chunk of tokens");
     DataWriter *w = data_writer_begin(r->output, t->n_vocab, e);
-    const bool good = w && write_data(c, t, cut, ids, w, result, e);
+    const bool good = w && write_data(r, c, t, cut, ids, w, result, e);
     if (w) data_writer_end(w);
     free(ids);
     return good;

@@ -45,7 +45,7 @@ bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e) {
 bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes,
                          Error *e) {
     if (bytes == 0)
-        return error_set(e, name, "Give a text with some characters.", "the text is empty");
+        return error_set(e, name, "Give a text with some characters", "the text is empty");
     if (!utf8_check(name, text, bytes, e)) return false;
     uint8_t *seen = calloc(CODE_POINTS / 8, 1); /* one bit each */
     CHECK(seen, "no memory for a table of characters");
@@ -67,7 +67,7 @@ bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64
         utf8_place(place, sizeof place, name, text,
                    (const char *)memchr(text, 0, (size_t)bytes) - text);
         good = error_set(
-            e, place, "Remove it, or use --tokenizer byte.",
+            e, place, "Remove it, or use --tokenizer byte",
             "the text holds the character U+0000, which a character tokenizer cannot have");
     } else {
         good = tokenizer_from_codes(t, code, n, e);
@@ -128,7 +128,7 @@ static int64_t encode_chars(const Tokenizer *t, const char *name, const char *te
             utf8_place(place, sizeof place, name, text, i);
             if (code >= 0xA0 || (code > 32 && code < 127)) /* no control character on a terminal */
                 snprintf(shown, sizeof shown, " (%.*s)", length, text + i);
-            error_set(e, place, "Leave it out, or use a tokenizer made from a text that has it.",
+            error_set(e, place, "Leave it out, or use a tokenizer made from a text that has it",
                       "the character U+%04" PRIX32 "%s is not in the tokenizer's vocabulary",
                       (uint32_t)code, shown);
             return -1;

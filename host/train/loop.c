@@ -3,10 +3,8 @@
  * signal, end) the result of the step itself is awaited first. */
 #include "trainer.h"
 #include "log.h"
-#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* The signal that asks for a save and an end; 0 is none. A handler can reach nothing else. */
@@ -126,8 +124,8 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
         }
     }
     const bool last = record->step == t->options->steps;
-    const bool write = record->step % t->options->log_every == 0 || last;
-    return metrics_step(&t->metrics, record, r, state->tokens, write, e);
+    if (record->step % t->options->log_every != 0 && !last) return true;
+    return metrics_step(&t->metrics, record, r, state->tokens, e);
 }
 
 bool trainer_save(Trainer *t, bool eval_due, Error *e) {

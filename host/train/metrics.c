@@ -72,8 +72,10 @@ static bool write_line(Metrics *m, Error *e, const char *format, ...) {
 
 /* JSON has no NaN: null instead. */
 static const char *json_number(char text[32], double value) {
-    if (isfinite(value)) snprintf(text, 32, "%.9g", value);
-    else snprintf(text, 32, "null");
+    if (isfinite(value))
+        snprintf(text, 32, "%.9g", value);
+    else
+        snprintf(text, 32, "null");
     return text;
 }
 
@@ -93,8 +95,7 @@ static void show_progress(const Metrics *m, const StepRecord *step, const StepRe
 }
 
 bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, int64_t tokens,
-                  bool write, Error *e) {
-    if (!write) return true;
+                  Error *e) {
     const double sec = step->time - m->last_time - m->paused;
     m->tokens_per_sec = (double)(tokens - m->last_tokens) / fmax(sec, 1e-9);
     m->last_time = step->time;
@@ -106,8 +107,7 @@ bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, 
     const double wall = (double)time(NULL);
     if (!tfevents_scalar(m->events, step->step, "train/loss", result->loss, wall, e) ||
         !tfevents_scalar(m->events, step->step, "train/lr", step->lr, wall, e) ||
-        !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall,
-                         e))
+        !tfevents_scalar(m->events, step->step, "train/grad_norm", result->grad_norm, wall, e))
         return false;
     if (!result->bad) show_progress(m, step, result);
     return write_line(m, e,
@@ -135,5 +135,5 @@ void metrics_sync(Metrics *m) {
 
 void metrics_close(Metrics *m) {
     if (m->file >= 0) close(m->file);
-    if (m->events) tfevents_close(m->events);
+    tfevents_close(m->events);
 }

@@ -21,6 +21,31 @@ static bool exists(const char *folder, const char *name) {
 
 /* ---- folders ---- */
 
+/* Whether a path is, or is in, the run's folder. */
+static bool is_within(const char *path, const char *run) {
+    char *inner = realpath(path, NULL), *outer = realpath(run, NULL);
+    const size_t n = outer ? strlen(outer) : 0;
+    const bool within =
+        inner && outer && strncmp(inner, outer, n) == 0 && (!inner[n] || inner[n] == '/');
+    free(inner);
+    free(outer);
+    return within;
+}
+
+/* --fresh moves a run away only if what the new one begins with is there, and stays there. */
+static bool check_fresh(const Options *o, Error *e) {
+    const char *const inputs[] = {o->data, o->init_from};
+    for (int i = 0; i < COUNT_OF(inputs); i++) {
+        if (!inputs[i][0]) continue;
+        if (access(inputs[i], R_OK) != 0)
+            return error_set(e, inputs[i], "Check the name and the permissions", "cannot open: %m");
+        if (is_within(inputs[i], o->run))
+            return error_misuse(e, inputs[i], "Choose another --run, or copy that first",
+                                "--fresh would move this away with the run in %s", o->run);
+    }
+    return true;
+}
+
 /* Moves what RUN holds to RUN.old-N. The lock is held meanwhile, and again on the new folder. */
 static bool move_aside(const char *run, int *lock, Error *e) {
     char old[2048];
@@ -35,42 +60,86 @@ static bool move_aside(const char *run, int *lock, Error *e) {
     return run_lock(run, lock, e);
 }
 
+/* ---- where it starts ---- */
+
+/* The checkpoint that the run goes on from, or the one that --init-from names; neither of a new
+ * model. */
+typedef struct Start {
+    char folder[1024];
+    bool resumes, finetunes;
+} Start;
+
+static bool find_start(Trainer *t, Start *s, Error *e) {
+    const Options *o = t->options;
+    *s = (Start){0};
+    if (t->run[0] && !o->fresh && checkpoint_exists(t->run)) {
+        if (!checkpoint_find(t->run, s->folder, sizeof s->folder, e) ||
+            !setup_merge_recorded(&t->settings, s->folder, e) ||
+            !checkpoint_read_state(s->folder, &t->state, e))
+            return false;
+        s->resumes = true;
+    } else if (o->init_from[0]) {
+        if (!checkpoint_find(o->init_from, s->folder, sizeof s->folder, e)) return false;
+        s->finetunes = true;
+    }
+    return setup_check(o, e);
+}
+
 /* ---- data and tokenizer ---- */
 
-/* The tokenizer of a finetuned checkpoint, where it has one and none was asked for. */
-static const char *choose_tokenizer(const Trainer *t, char *path, size_t size) {
-    const Options *o = t->options;
-    if (o->init_from[0] && options_source(&t->settings, "tokenizer") == FROM_DEFAULT) {
-        char folder[1024];
-        Error ignored;
-        if (checkpoint_find(o->init_from, folder, sizeof folder, &ignored) &&
-            exists(folder, "tokenizer.json")) {
-            snprintf(path, size, "%s/tokenizer.json", folder);
-            return path;
-        }
-    }
-    return o->tokenizer;
+/* The tokenizer of the checkpoint that training starts from, where it has one and none was asked
+ * for. */
+static const char *choose_tokenizer(const Trainer *t, const Start *start, char *path, size_t size) {
+    if (!start->folder[0] || options_source(&t->settings, "tokenizer") != FROM_DEFAULT ||
+        !exists(start->folder, "tokenizer.json"))
+        return t->options->tokenizer;
+    snprintf(path, size, "%s/tokenizer.json", start->folder);
+    return path;
+}
+
+/* A folder is tokenized and split already. */
+static bool take_folder(Trainer *t, Error *e) {
+    static const char *const text_only[] = {"tokenizer", "val_fraction"};
+    for (int i = 0; i < COUNT_OF(text_only); i++)
+        if (options_source(&t->settings, text_only[i]) == FROM_FLAG)
+            return error_misuse(e, i ? "--val-fraction" : "--tokenizer",
+                                "Leave it out, or give --data a text",
+                                "the tokens in %s are made already", t->options->data);
+    snprintf(t->data, sizeof t->data, "%s", t->options->data);
+    return true;
+}
+
+/* Whether RUN/data holds what the run was trained on, and nothing else was asked for: then it goes
+ * on even if the text has moved. */
+static bool has_own_data(const Trainer *t) {
+    static const char *const ways[] = {"data", "tokenizer", "val_fraction"};
+    DataMeta meta;
+    Error ignored;
+    for (int i = 0; i < COUNT_OF(ways); i++)
+        if (options_source(&t->settings, ways[i]) != FROM_DEFAULT) return false;
+    return data_meta_read(t->data, &meta, &ignored) && meta.data_hash == t->state.data_hash &&
+           meta.tokenizer_hash == t->state.tokenizer_hash;
 }
 
 /* A folder is taken as it is; a text is tokenized into RUN/data. */
-static bool prepare_data(Trainer *t, Error *e) {
+static bool prepare_data(Trainer *t, const Start *start, Error *e) {
     const Options *o = t->options;
     if (!o->data[0])
         return error_misuse(e, "--data", "Give a text file, or a folder made by `puck tokenize`",
                             "there is nothing to train on");
-    if (is_folder(o->data)) {
-        snprintf(t->data, sizeof t->data, "%s", o->data);
-        return true;
-    }
+    if (is_folder(o->data)) return take_folder(t, e);
     char path[2048];
     snprintf(t->data, sizeof t->data, "%s/data", t->run);
+    if (start->resumes && has_own_data(t)) return true;
     const char *input = o->data;
     const TokenizeRequest request = {.inputs = &input,
                                      .n_inputs = 1,
                                      .field = "",
-                                     .tokenizer = choose_tokenizer(t, path, sizeof path),
+                                     .tokenizer = choose_tokenizer(t, start, path, sizeof path),
                                      .output = t->data,
-                                     .val_fraction = o->val_fraction};
+                                     .val_fraction = o->val_fraction,
+                                     .data_hash =
+                                         start->resumes && !o->override ? t->state.data_hash : 0};
     TokenizeResult result;
     if (!tokenize_files(&request, &result, e)) return false;
     log_info("%s: %ld training and %ld validation tokens, vocabulary %d", o->data,
@@ -87,6 +156,32 @@ static bool open_data(Trainer *t, Error *e) {
     return t->meta.n_val == 0 || tokens_open(&t->val, t->data, "val", t->tokenizer.n_vocab, e);
 }
 
+/* To a model with another tokenizer the same ids are another text. */
+static bool check_tokenizer(const Trainer *t, const Start *start, Error *e) {
+    char path[2048];
+    Tokenizer own;
+    Error ignored;
+    const bool chosen = options_source(&t->settings, "tokenizer") != FROM_DEFAULT;
+    snprintf(path, sizeof path, "%s/tokenizer.json", start->folder);
+    if (!start->folder[0] || (start->finetunes && chosen)) return true;
+    if (!tokenizer_load(&own, path, &ignored)) return true; /* none, or of a kind unknown here */
+    const bool same = tokenizer_hash(&own) == tokenizer_hash(&t->tokenizer);
+    tokenizer_free(&own);
+    return same ||
+           error_misuse(e, chosen ? "--tokenizer" : "--data", "Use the tokenizer of that file",
+                        "%s was tokenized otherwise than %s says", t->data, path);
+}
+
+/* An estimate of the loss needs a token and its target. */
+static bool check_validation(const Trainer *t, Error *e) {
+    if (t->options->eval_every == 0 || t->val.n_tokens > 1) return true;
+    if (t->options->patience > 0)
+        return error_misuse(e, "--patience", "Keep some text with --val-fraction",
+                            "without a validation part there is no loss that could stop to fall");
+    log_info("there is no validation part: nothing is evaluated");
+    return true;
+}
+
 /* ---- the plan, printed ---- */
 
 static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
@@ -99,8 +194,9 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
             (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
     fprintf(out, "parameters  %ld, without the position lookup %ld\n", (long)model_count_params(c),
             (long)model_count_matmul_params(c));
-    fprintf(out, "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
-                 "(6N + 6LCT)\n",
+    fprintf(out,
+            "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
+            "(6N + 6LCT)\n",
             (long)o->steps, (long)o->batch_size, (long)o->context, tokens, flops);
     arena_report(&m->arena, m->backend->properties.memory_free, out);
 }
@@ -123,15 +219,21 @@ static bool vocab_of_data(Trainer *t, Error *e) {
     return ok;
 }
 
+static bool dry_config(Trainer *t, ModelConfig *c, Error *e) {
+    Start start;
+    if (!find_start(t, &start, e)) return false;
+    if (start.resumes) return checkpoint_read_config(start.folder, c, e);
+    if (start.finetunes) return setup_config_from_folder(t, start.folder, c, e);
+    return vocab_of_data(t, e) && train_model_config(t->options, t->tokenizer.n_vocab, c, e);
+}
+
 static bool dry_run(Trainer *t, Error *e) {
     ModelConfig c;
     ModelUse use;
     int64_t memory = 0;
     if ((t->options->device_memory[0] &&
          !options_bytes(t->options->device_memory, "--device-memory", &memory, e)) ||
-        !vocab_of_data(t, e) ||
-        !train_model_config(t->options, t->tokenizer.n_vocab, &c, e) ||
-        !train_model_use(t->options, &use, e) ||
+        !dry_config(t, &c, e) || !train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
     if (memory) t->backend.properties.memory_free = memory;
@@ -156,30 +258,25 @@ static void *pinned(Trainer *t, int64_t bytes) {
     return memory;
 }
 
-/* Weights, moments and state: from the run, from --init-from, or new. */
-static bool load_or_init(Trainer *t, const char *resume, const char *init, Error *e) {
-    t->last_saved = -1;
-    t->state.best_loss = INFINITY;
-    t->state.tokenizer_hash = t->meta.tokenizer_hash;
+/* Weights and moments: from the run, from --init-from, or new. */
+static bool load_or_init(Trainer *t, const Start *start, Error *e) {
+    if (start->resumes) {
+        if (t->state.data_hash != t->meta.data_hash && !t->options->override)
+            return error_misuse(e, "--data", "Add --override to go on with other data",
+                                "%s was trained on other data than %s", start->folder, t->data);
+        t->last_saved = t->state.step;
+    } else {
+        t->last_saved = -1;
+        t->state.best_loss = INFINITY;
+        t->state.tokenizer_hash = t->meta.tokenizer_hash;
+    }
     t->state.data_hash = t->meta.data_hash;
-    if (init) return checkpoint_read_weights(init, &t->model, e);
-    if (!resume) {
+    if (!start->folder[0]) {
         model_init(&t->model, (uint64_t)t->options->seed);
         return true;
     }
-    TrainState state;
-    if (!checkpoint_read_state(resume, &state, e)) return false;
-    if (state.data_hash != t->meta.data_hash && !t->options->override)
-        return error_misuse(e, "--data", "Add --override to go on with other data",
-                            "%s was trained on other data than %s", resume, t->data);
-    if (!checkpoint_read_weights(resume, &t->model, e) ||
-        !checkpoint_read_optim(resume, &t->model, e))
-        return false;
-    const uint64_t data_hash = t->meta.data_hash;
-    t->state = state;
-    t->state.data_hash = data_hash;
-    t->last_saved = state.step;
-    return true;
+    return checkpoint_read_weights(start->folder, &t->model, e) &&
+           (!start->resumes || checkpoint_read_optim(start->folder, &t->model, e));
 }
 
 static bool start_feed(Trainer *t, Error *e) {
@@ -204,35 +301,24 @@ static bool start_feed(Trainer *t, Error *e) {
     return true;
 }
 
-static bool build_model(Trainer *t, const char *resume, const char *init, Error *e) {
+static bool build_model(Trainer *t, const Start *start, Error *e) {
     ModelConfig c, recorded;
     ModelUse use;
-    if (!(init ? setup_config_from_folder(t, init, &c, e)
-               : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)))
+    if (!(start->finetunes ? setup_config_from_folder(t, start->folder, &c, e)
+                           : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)))
         return false;
-    if (resume && (!checkpoint_read_config(resume, &recorded, e) ||
-                   !setup_same_config(&c, &recorded, resume, e)))
-        return false;
-    if (resume) c.norm_eps = recorded.norm_eps; /* no option: --init-from may have set it */
+    if (start->resumes) {
+        if (!checkpoint_read_config(start->folder, &recorded, e) ||
+            !setup_same_config(&c, &recorded, start->folder, e))
+            return false;
+        c.norm_eps = recorded.norm_eps; /* no option: --init-from may have set it */
+    }
     if (!train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->threads, e))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
     if (!t->options->quiet) print_plan(t, &c, stderr);
-    return model_commit(&t->model, e) && load_or_init(t, resume, init, e);
-}
-
-static bool write_config(const Trainer *t, Error *e) {
-    char path[2048], *text = NULL;
-    size_t size = 0;
-    snprintf(path, sizeof path, "%s/config.toml", t->run);
-    FILE *out = open_memstream(&text, &size);
-    CHECK(out, "no memory for %s", path);
-    options_write_file(t->options, CMD_TRAIN, out);
-    fclose(out);
-    const bool ok = file_write_atomic(path, text, (int64_t)size, e);
-    free(text);
-    return ok;
+    return model_commit(&t->model, e) && load_or_init(t, start, e);
 }
 
 static bool start_metrics(Trainer *t, Error *e) {
@@ -240,55 +326,43 @@ static bool start_metrics(Trainer *t, Error *e) {
     m->flops_per_token = model_flops_per_token(&t->model.config, t->model.use.T);
     m->peak_flops = measure_peak_flops(&t->backend);
     m->memory_bytes = arena_total(&t->model.arena);
-    m->report_every = t->options->log_every;
     m->steps = t->options->steps;
     return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
 }
 
-/* Says so if the run has nothing left to do. An unreadable state is found again when it is
- * loaded. */
-static bool is_finished(const Trainer *t, const char *resume) {
-    TrainState state;
-    Error ignored;
-    if (!checkpoint_read_state(resume, &state, &ignored) || !state.finished ||
-        !trainer_is_finished(t->options, &state))
-        return false;
-    log_info("the run in %s is finished at step %ld; more --steps with --override go on, --fresh "
-             "starts anew",
-             t->run, (long)state.step);
+/* Says so if the run has nothing left to do. */
+static bool is_finished(const Trainer *t) {
+    const TrainState *state = &t->state;
+    if (!state->finished || !trainer_is_finished(t->options, state)) return false;
+    log_info("the run in %s is finished at step %ld; %s, --fresh starts anew", t->run,
+             (long)state->step,
+             state->step < t->options->steps ? "a larger --patience goes on"
+                                             : "more --steps with --override go on");
     return true;
 }
 
 /* The run folder is locked. */
 static bool run_locked(Trainer *t, int *exit_code, Error *e) {
-    char folder[1024], init_folder[1024];
-    const char *resume = NULL, *init = NULL;
-    if (checkpoint_exists(t->run)) {
-        if (!checkpoint_find(t->run, folder, sizeof folder, e) ||
-            !setup_merge_recorded(&t->settings, folder, e))
-            return false;
-        resume = folder;
-    } else if (t->options->init_from[0]) {
-        if (!checkpoint_find(t->options->init_from, init_folder, sizeof init_folder, e))
-            return false;
-        init = init_folder;
-    }
-    if (resume && is_finished(t, resume)) {
-        *exit_code = EXIT_DONE;
-        return true;
-    }
-    if (!prepare_data(t, e) || !open_data(t, e) || !build_model(t, resume, init, e)) return false;
-    if (resume) log_info("resuming %s at step %ld", folder, (long)t->state.step);
+    Start start;
+    if (!find_start(t, &start, e)) return false;
+    if (start.resumes && is_finished(t)) return true;
+    if (!prepare_data(t, &start, e) || !open_data(t, e) || !check_tokenizer(t, &start, e) ||
+        !check_validation(t, e) || !build_model(t, &start, e))
+        return false;
+    if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);
     t->state.finished = false;
     setup_schedule(t);
     t->n_micro = t->options->batch_size / t->model.use.B;
-    return start_feed(t, e) && write_config(t, e) && start_metrics(t, e) &&
-           trainer_loop(t, exit_code, e);
+    return start_feed(t, e) && checkpoint_write_options(t->run, t->options, e) &&
+           start_metrics(t, e) && trainer_loop(t, exit_code, e);
 }
 
 static void trainer_close(Trainer *t) {
     if (t->loader) loader_stop(t->loader);
     metrics_close(&t->metrics);
+    tokenizer_free(&t->tokenizer);
+    tokens_close(&t->train);
+    tokens_close(&t->val);
     Backend *b = &t->backend;
     if (!b->ops) return; /* never opened */
     if (t->fed) {
@@ -300,9 +374,6 @@ static void trainer_close(Trainer *t) {
         if (pins[i]) b->free_pinned(b, pins[i]);
     model_free(&t->model);
     b->close(b);
-    tokenizer_free(&t->tokenizer);
-    tokens_close(&t->train);
-    tokens_close(&t->val);
 }
 
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
@@ -311,6 +382,8 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     t->settings = *s;
     t->options = &t->settings.options;
     t->run = t->options->run;
+    char *run = t->settings.options.run; /* RUN/ is RUN, and RUN.old-1 stands beside it */
+    for (size_t n = strlen(run); n > 1 && run[n - 1] == '/';) run[--n] = 0;
     t->sample = sample;
     t->metrics.file = -1;
     bool ok;
@@ -322,9 +395,10 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
         ok = error_misuse(e, "--run", "Give a folder, such as --run runs/first",
                           "a run needs a folder for its checkpoints");
     } else {
-        const bool old = t->options->fresh && (checkpoint_exists(t->run) ||
-                                               exists(t->run, "metrics.jsonl"));
-        ok = run_lock(t->run, &lock, e) && (!old || move_aside(t->run, &lock, e)) &&
+        const bool old =
+            t->options->fresh && (checkpoint_exists(t->run) || exists(t->run, "metrics.jsonl"));
+        ok = run_lock(t->run, &lock, e) &&
+             (!old || (check_fresh(t->options, e) && move_aside(t->run, &lock, e))) &&
              run_locked(t, exit_code, e);
     }
     trainer_close(t);

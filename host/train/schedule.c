@@ -11,8 +11,7 @@ double schedule_lr(const Schedule *s, int64_t step) {
 
     /* The decay runs over [start, steps); progress is in [0, 1). */
     double start = (double)s->warmup;
-    if (s->kind == SCHEDULE_WSD)
-        start = fmax(start, (double)s->steps * (1.0 - s->decay_fraction));
+    if (s->kind == SCHEDULE_WSD) start = fmax(start, (double)s->steps * (1.0 - s->decay_fraction));
     if ((double)step < start) return peak;
     const double progress = ((double)step - start) / ((double)s->steps - start);
     if (s->kind == SCHEDULE_COSINE)

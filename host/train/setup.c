@@ -2,15 +2,8 @@
 #include "trainer.h"
 #include <string.h>
 
-/* The option as it is typed. */
-static void option_flag(const OptionRow *row, char flag[64]) {
-    snprintf(flag, 64, "--%s", row->name);
-    for (char *c = flag; *c; c++)
-        if (*c == '_') *c = '-';
-}
-
 /* Settings that were given must agree with the recorded ones as their kind demands; those that were
- * not given are taken from the record. */
+ * not given are taken from the record, and still count as not given. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     Settings recorded;
     options_defaults(&recorded);
@@ -18,12 +11,13 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     for (int i = 0; i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         if (row->kind == OPTION_ACTION || !(row->commands & CMD_TRAIN)) continue;
-        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8], flag[64];
+        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8],
+            flag[2 + OPTIONS_NAME_MAX] = "--";
         options_value(&recorded.options, row, was, sizeof was);
         options_value(&s->options, row, is, sizeof is);
-        option_flag(row, flag);
+        options_flag(flag + 2, row->name);
         if (s->source[i] == FROM_DEFAULT) {
-            if (!options_set(s, row->name, was, FROM_FILE, folder, e)) return false;
+            if (!options_set(s, row->name, was, FROM_DEFAULT, folder, e)) return false;
         } else if (options_equal(&recorded.options, &s->options, row)) {
             continue;
         } else if (row->kind == OPTION_MODEL) {
@@ -36,6 +30,19 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
                                 was, is);
         }
     }
+    return true;
+}
+
+bool setup_check(const Options *o, Error *e) {
+    if (o->min_lr > o->lr && strcmp(o->schedule, "constant") != 0)
+        return error_misuse(e, "--min-lr", "Give a --min-lr that is not above --lr",
+                            "the rate at the end, %g, is above the peak of %g", o->min_lr, o->lr);
+    if (o->patience > 0 && o->eval_every == 0)
+        return error_misuse(e, "--patience", "Give --eval-every too",
+                            "without evaluations there is no loss that could stop to fall");
+    if (o->device_memory[0] && !o->dry_run)
+        return error_misuse(e, "--device-memory", "Add --dry-run, or leave it out",
+                            "training plans for the device that is there");
     return true;
 }
 
@@ -65,8 +72,8 @@ bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *f
     const struct {
         const char *name;
         int64_t a, b;
-    } field[] = {{"vocabulary", a->vocab, b->vocab}, {"context", a->context, b->context},
-                 {"layers", a->layers, b->layers},   {"heads", a->heads, b->heads},
+    } field[] = {{"vocabulary", a->vocab, b->vocab},     {"context", a->context, b->context},
+                 {"layers", a->layers, b->layers},       {"heads", a->heads, b->heads},
                  {"channels", a->channels, b->channels}, {"bias", a->bias, b->bias}};
     for (int64_t i = 0; i < COUNT_OF(field); i++)
         if (field[i].a != field[i].b)
@@ -82,16 +89,18 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
     const struct {
         const char *name;
         int64_t value;
-    } field[] = {{"layers", c->layers},     {"heads", c->heads}, {"channels", c->channels},
-                 {"context", c->context},   {"bias", c->bias},   {"vocab-size", c->vocab}};
+    } field[] = {{"layers", c->layers},   {"heads", c->heads}, {"channels", c->channels},
+                 {"context", c->context}, {"bias", c->bias},   {"vocab-size", c->vocab}};
     for (int64_t i = 0; i < COUNT_OF(field); i++) {
-        char text[32], flag[64];
+        char text[32], flag[2 + OPTIONS_NAME_MAX] = "--";
         Settings *s = &t->settings;
         Settings wanted = *s;
         const OptionRow *row = options_find(field[i].name);
-        option_flag(row, flag);
-        if (row->type == TYPE_BOOL) snprintf(text, sizeof text, field[i].value ? "true" : "false");
-        else snprintf(text, sizeof text, "%ld", (long)field[i].value);
+        options_flag(flag + 2, row->name);
+        if (row->type == TYPE_BOOL)
+            snprintf(text, sizeof text, field[i].value ? "true" : "false");
+        else
+            snprintf(text, sizeof text, "%ld", (long)field[i].value);
         if (!options_set(&wanted, field[i].name, text, FROM_FILE, folder, e)) return false;
         if (options_source(s, field[i].name) != FROM_DEFAULT &&
             !options_equal(&s->options, &wanted.options, row))
@@ -125,10 +134,8 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
                             "%ld does not divide the batch of %ld", (long)micro,
                             (long)o->batch_size);
-    *use = (ModelUse){.B = micro,
-                      .T = o->context,
-                      .training = true,
-                      .recompute = recompute_of(o->recompute)};
+    *use = (ModelUse){
+        .B = micro, .T = o->context, .training = true, .recompute = recompute_of(o->recompute)};
     if (o->sample_every > 0) {
         use->decode_batch = 1;
         use->decode_rows = i64_min(o->context, 64);

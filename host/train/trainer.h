@@ -26,12 +26,12 @@ typedef struct Metrics {
     double flops_per_token;
     double peak_flops; /* 0: unknown */
     int64_t memory_bytes;
-    double start, elapsed_before;  /* wall time of the loop's start; seconds of earlier calls */
-    double last_time;              /* of the last step that was reported */
-    double paused;                 /* since then: seconds of samples, saves, evaluations */
-    int64_t last_tokens;           /* tokens by then */
-    double tokens_per_sec;         /* between the last two reports */
-    int64_t report_every, steps;
+    double start, elapsed_before; /* wall time of the loop's start; seconds of earlier calls */
+    double last_time;             /* of the last step that was reported */
+    double paused;                /* since then: seconds of samples, saves, evaluations */
+    int64_t last_tokens;          /* tokens by then */
+    double tokens_per_sec;        /* between the last two reports */
+    int64_t steps;                /* of the whole run */
 } Metrics;
 
 enum { RING = 2 }; /* steps in flight: one runs, one is being read */
@@ -70,8 +70,11 @@ typedef struct Trainer {
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
+/* What no single option's range can say. */
+bool setup_check(const Options *o, Error *e);
 /* The model of --init-from's folder; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
+/* Fails, with what differs named, if `folder`'s model b is another than a. */
 bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e);
 void setup_schedule(Trainer *t);
 
@@ -79,19 +82,23 @@ void setup_schedule(Trainer *t);
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);
 /* Whether all steps are done, or --patience has run out. */
 bool trainer_is_finished(const Options *o, const TrainState *state);
+/* Saves a checkpoint; `eval_due` says that the step's evaluation comes after it. */
 bool trainer_save(Trainer *t, bool eval_due, Error *e);
 
 /* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it
  * by the reported definition if that is less work. NaN if there is no validation part. */
 double trainer_estimate(Trainer *t);
-bool trainer_sample(Trainer *t, Error *e); /* appends one text to samples.txt */
-bool trainer_cut_samples(Trainer *t, Error *e);
+bool trainer_sample(Trainer *t, Error *e);      /* appends one text to samples.txt */
+bool trainer_cut_samples(Trainer *t, Error *e); /* deletes those of steps beyond the state */
 
-/* metrics.c */
+/* metrics.c. Opens RUN's files, and cuts what lies beyond the state. */
 bool metrics_open(Metrics *m, const char *run, const TrainState *state, Error *e);
+/* Reports a step; `tokens` were trained on by then. */
 bool metrics_step(Metrics *m, const StepRecord *step, const StepResult *result, int64_t tokens,
-                  bool write, Error *e);
+                  Error *e);
 bool metrics_eval(Metrics *m, int64_t step, double val_loss, Error *e);
+/* Seconds of training, those of earlier calls included. */
 double metrics_elapsed(const Metrics *m);
+/* Makes what was written durable. */
 void metrics_sync(Metrics *m);
 void metrics_close(Metrics *m);

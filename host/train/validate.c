@@ -1,16 +1,16 @@
 /* During training: an estimate of the validation loss, and sample texts. */
 #include "trainer.h"
-#include "log.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Always the same windows, so that estimates of one run compare. */
 static double estimate_by_batches(Trainer *t) {
     Model *m = &t->model;
     const int64_t B = m->use.B, T = m->use.T, n = B * T;
     int32_t *memory = t->val_memory;
-    Batch batch = {.tokens = memory, .targets = memory + n, .order = memory + 2 * n,
-                   .starts = memory + 3 * n};
+    Batch batch = {
+        .tokens = memory, .targets = memory + n, .order = memory + 2 * n, .starts = memory + 3 * n};
     const LoaderConfig feed = {&t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM};
     float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
@@ -45,8 +45,8 @@ bool trainer_sample(Trainer *t, Error *e) {
     FILE *out = fopen(path, "a");
     if (!out) return error_set(e, path, "Check the folder", "samples cannot be written: %m");
     fprintf(out, "%s%ld ===\n", sample_mark, (long)t->state.step);
-    const bool ok = t->sample(&t->model, &t->tokenizer, (uint64_t)t->options->seed, t->state.step,
-                              out, e);
+    const bool ok =
+        t->sample(&t->model, &t->tokenizer, (uint64_t)t->options->seed, t->state.step, out, e);
     fprintf(out, "\n");
     if (fclose(out) != 0 && ok) return error_set(e, path, "Free some space", "write failed: %m");
     return ok;
@@ -56,16 +56,17 @@ bool trainer_sample(Trainer *t, Error *e) {
 bool trainer_cut_samples(Trainer *t, Error *e) {
     char path[1200];
     snprintf(path, sizeof path, "%s/samples.txt", t->run);
-    FILE *there = fopen(path, "r");
-    if (!there) return true;
-    fclose(there);
+    if (access(path, F_OK) != 0) return true;
     int64_t bytes;
     char *text = file_read(path, &bytes, e);
     if (!text) return false;
     bool ok = true;
-    for (char *at = text; (at = strstr(at, sample_mark)); at++) {
+    const size_t mark_bytes = strlen(sample_mark);
+    /* A sample of a byte tokenizer may hold NUL. */
+    for (char *at = text; (at = memmem(at, (size_t)(text + bytes - at), sample_mark, mark_bytes));
+         at++) {
         if (at != text && at[-1] != '\n') continue;
-        if (strtol(at + strlen(sample_mark), NULL, 10) <= t->state.step) continue;
+        if (strtol(at + mark_bytes, NULL, 10) <= t->state.step) continue;
         ok = file_write_atomic(path, text, at - text, e);
         break;
     }

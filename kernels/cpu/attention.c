@@ -19,9 +19,9 @@ enum {
 /* Unaligned, so that any address will do; gcc turns `+= scalar * vec` into a fused multiply-add. */
 typedef real vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 
-static inline __attribute__((always_inline)) void product_block(
-    const int rows, real *c, int64_t ldc, const real *a, int64_t a_row, int64_t a_col,
-    const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
+static inline __attribute__((always_inline)) void
+product_block(const int rows, real *c, int64_t ldc, const real *a, int64_t a_row, int64_t a_col,
+              const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
     for (int64_t j = 0; j < n; j += WIDTH) {
         vec sum[ROWS][2];
         for (int r = 0; r < rows; r++)
@@ -98,8 +98,8 @@ int64_t OP(cpu_attention_scratch)(OpKind op, const OpShape *shape, const DeviceP
     if (op == OP_ATTENTION_DECODE) return 0;
     const Shape s = shape_make(shape->B, shape->T, shape->H, shape->K, shape->D);
     const int64_t n_threads = i64_max(1, device->n_units);
-    const int64_t reals = op == OP_ATTENTION_FORWARD ? n_threads * forward_slab(&s)
-                                                     : backward_reals(&s, n_threads);
+    const int64_t reals =
+        op == OP_ATTENTION_FORWARD ? n_threads * forward_slab(&s) : backward_reals(&s, n_threads);
     return reals * (int64_t)sizeof(real);
 }
 
@@ -165,8 +165,8 @@ static void softmax_row(real *p, int valid, int n, real scale, real *top, real *
 
 /* Queries q0 .. q0+n-1 of one head; q is row q0's, batch the sequence's global number. */
 static void forward_tile(real *y, real *lse, const real *q, const real *kt, const real *v,
-                         real *out, int64_t q0, int64_t n, int64_t batch, int64_t h,
-                         const Shape *s, const Mask *m) {
+                         real *out, int64_t q0, int64_t n, int64_t batch, int64_t h, const Shape *s,
+                         const Mask *m) {
     real top[QUERIES], sum[QUERIES] = {0}, p[ROWS * KEYS], mask[KEYS];
     for (int64_t i = 0; i < n; i++) top[i] = -(real)INFINITY;
     memset(out, 0, (size_t)(n * s->Dp) * sizeof *out);

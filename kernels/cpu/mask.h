@@ -1,4 +1,4 @@
-/* Dropout masks (ops.h, Dropout), one value or a run of consecutive indices at a time. */
+/* Dropout masks (ops.h, Dropout), a run of consecutive indices at a time. */
 #pragma once
 #include "common.h"
 #include "rng.h"
@@ -23,11 +23,6 @@ static inline Mask mask_make(const OpContext *cx, Dropout d) {
                   .site = d.site,
                   .threshold = (uint32_t)ceil((double)d.rate * 0x1p24),
                   .scale = (real)(1 / (1 - (double)d.rate))};
-}
-
-static inline real mask_at(const Mask *m, uint64_t index) {
-    if (!m->on) return 1;
-    return rng_word(m->seed, m->step, m->site, index) >> 8 >= m->threshold ? m->scale : 0;
 }
 
 /* Counters stand in 64-bit lanes, of which Philox' products read the low halves. */

@@ -18,8 +18,7 @@ static void add_masked(real *res, const real *res_in, const real *x, int64_t C, 
         const int64_t n = i64_min(MASK_COLUMNS, C - first);
         mask_run(keep, mask, index + (uint64_t)first, n);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            res[first + i] = res_in[first + i] + keep[i] * x[first + i];
+        for (int64_t i = 0; i < n; i++) res[first + i] = res_in[first + i] + keep[i] * x[first + i];
     }
 }
 
@@ -40,8 +39,7 @@ static real mean_square(const real *x, int64_t C, real mean) {
 
 static void scale_row(real *restrict y, const real *restrict x, int64_t C, real mean, real rstd,
                       const real *restrict w, const real *restrict b) {
-    for (int64_t c = 0; c < C; c++)
-        y[c] = (x[c] - mean) * rstd * (w ? w[c] : 1) + (b ? b[c] : 0);
+    for (int64_t c = 0; c < C; c++) y[c] = (x[c] - mean) * rstd * (w ? w[c] : 1) + (b ? b[c] : 0);
 }
 
 void OP(cpu_residual_norm_forward)(const OpContext *cx, Tensor res, Tensor y, Tensor mean,
@@ -83,9 +81,7 @@ void OP(cpu_residual_norm_forward)(const OpContext *cx, Tensor res, Tensor y, Te
  * order. */
 enum { LEAST_ROWS = 32, MOST_CHUNKS = 64, SUMS = 3 }; /* of dw, db, dbias_prev */
 
-static int64_t rows_per_chunk(int64_t N) {
-    return i64_max(LEAST_ROWS, i64_div_up(N, MOST_CHUNKS));
-}
+static int64_t rows_per_chunk(int64_t N) { return i64_max(LEAST_ROWS, i64_div_up(N, MOST_CHUNKS)); }
 
 int64_t OP(cpu_norm_scratch)(const OpShape *shape) {
     const int64_t N = shape->B * shape->T;

@@ -94,7 +94,6 @@ void OP(cpu_adamw)(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, Tensor
         real *to = (real *)w.data + first;
         adamw_block(to, (real *)m.data + first, (real *)v.data + first,
                     (const real *)grad.data + first, count, step);
-        if (w_act.data)
-            memcpy((real *)w_act.data + first, to, (size_t)count * sizeof(real));
+        if (w_act.data) memcpy((real *)w_act.data + first, to, (size_t)count * sizeof(real));
     }
 }

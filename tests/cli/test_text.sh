@@ -20,7 +20,7 @@ printf 'good text\nbad \xff\xfe bytes\n' >"$work/latin.txt"
 refuses '[12]' "text that is not UTF-8" "$work/latin.txt" UTF-8 14 -- \
     "${train[@]}" --data "$work/latin.txt"
 mkdir "$work/folder"
-refuses '[12]' "folder without tokens" "$work/folder" -- "${train[@]}" --data "$work/folder"
+refuses '[12]' "folder without tokens" "$work/folder" "puck tokenize" -- "${train[@]}" --data "$work/folder"
 check "no checkpoint was made" test ! -e "$run/ckpt"
 
 # Without the rights of root, which may read everything.

@@ -40,6 +40,22 @@ refuses 2 "heads that do not divide channels" 3 8 -- "${train[@]}" --heads 3
 refuses 2 "a size that is none" --device-memory '"80GB"' -- \
     "$puck" info --preset gpt2 --device-memory 80GB
 
+for option in init-from config preset run data; do
+    refuses 2 "--$option without text" "--$option" empty -- "${train[@]}" --$option ""
+done
+refuses 2 "zero over zero where there was no gradient" --adam-eps 1e-20 -- "${train[@]}" --adam-eps 0
+refuses 2 "a rate that would rise" --min-lr 0.01 -- "${train[@]}" --min-lr 0.02
+refuses 2 "patience without evaluations" --patience --eval-every -- "${train[@]}" --patience 2
+refuses 2 "patience without a validation part" --patience --val-fraction -- \
+    "${train[@]}" --patience 2 --eval-every 2 --val-fraction 0
+refuses 2 "a device to plan for, and no plan" --device-memory --dry-run -- \
+    "${train[@]}" --device-memory 80G
+refuses 2 "filling and sampling" --fill temperature -- \
+    "$puck" generate --from "$work/run" --fill "a ___" --temperature 1
+for option in steps warmup min-lr schedule decay-fraction; do
+    refuses 2 "bench has no use for --$option" "--$option" train -- "$puck" bench step --$option 1
+done
+
 printf 'steps = 3\n\nlayres = 4\n' >"$work/wrong.toml"
 refuses 2 "config file with a wrong key" "$work/wrong.toml:3" '"layres"' "Did you mean layers?" -- \
     "${train[@]}" --config "$work/wrong.toml"
@@ -57,6 +73,12 @@ works "info of a device that is not there" "memory plan" "of 80000 MB" -- \
     "$puck" info --preset gpt2 --device cpu --device-memory 80G
 works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_positions": 123653376' -- \
     "$puck" info --preset gpt2 --device cpu --json
+"$puck" info --device auto --verbose >"$work/stdout" 2>"$work/stderr"
+check "--verbose says more" grep -q "^debug: " "$work/stderr"
+"$puck" info --device auto --quiet >"$work/stdout" 2>"$work/stderr"
+check "--quiet says nothing" test ! -s "$work/stderr"
+works "info of a recipe" '"steps": 7' '"layers": 4' -- "$puck" info --steps 7 --device cpu --json
+refuses 2 "info of a checkpoint and a recipe" --from -- "$puck" info --from "$work" --steps 7
 refuses 2 "info of two things" --from -- "$puck" info --from "$work" --preset gpt2
 if [ -w /dev/full ]; then
     refuses 1 "standard output that is full" "standard output" -- bash -c "'$puck' help >/dev/full"

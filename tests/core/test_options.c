@@ -247,9 +247,9 @@ static void test_numbers_are_strict(void **state) {
                  no_int[i]);
         ASSERT_MISUSE(CMD_TRAIN, text, "--layers", "", "--layers", no_int[i]);
     }
-    static const char *const no_float[] = {
-        "",     " 0.5",  "0.5 ", "0.5x", "0x1p-3", "nan", "inf", "-0.1",
-        "0.96", "1e999", "e",    "1e",   ".",      "NAN", "0,5"};
+    static const char *const no_float[] = {"",    " 0.5", "0.5 ", "0.5x", "0x1p-3",
+                                           "nan", "inf",  "-0.1", "0.96", "1e999",
+                                           "e",   "1e",   ".",    "NAN",  "0,5"};
     for (int i = 0; i < COUNT_OF(no_float); i++) {
         char text[128];
         snprintf(text, sizeof text, "dropout must be a number from 0 to 0.95, not \"%s\"",
@@ -490,9 +490,9 @@ static void test_presets(void **state) {
     static Settings s;
     Error e;
     int n = 0;
-    for (const char *const *name = preset_names(); *name; name++, n++) {
+    for (; preset_name(n); n++) {
         options_defaults(&s);
-        assert_true(preset_apply(&s, *name, &e));
+        assert_true(preset_apply(&s, preset_name(n), &e));
         assert_int_equal(s.options.channels % s.options.heads, 0);
         assert_int_equal(options_source(&s, "layers"), FROM_PRESET);
     }
@@ -543,8 +543,8 @@ static void test_bytes(void **state) {
         int64_t bytes;
     } good[] = {
         {"1", 1}, {"1k", 1000}, {"80G", 80000000000}, {"1.5M", 1500000}, {"2T", 2000000000000}};
-    static const char *const bad[] = {"", "G", "-1G", "1GB", "0", "nan", "inf", "1e3", "0x10", " 1",
-                                      "9999999999999T"};
+    static const char *const bad[] = {"",    "G",    "-1G", "1GB",           "0", "nan", "inf",
+                                      "1e3", "0x10", " 1",  "9999999999999T"};
     Error e;
     int64_t bytes;
     for (int i = 0; i < COUNT_OF(good); i++) {

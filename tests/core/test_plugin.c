@@ -96,8 +96,8 @@ static void test_no_plugin(void **state) {
 
 static void test_unknown_devices(void **state) {
     (void)state;
-    static const char *const wrong[] = {"cudo", "gpu", "", "cuda:", "cuda:x", "cuda:-1", "cuda:1x",
-                                        "cuda:12345", "CPU", "cpu:0"};
+    static const char *const wrong[] = {"cudo",    "gpu",     "",           "cuda:", "cuda:x",
+                                        "cuda:-1", "cuda:1x", "cuda:12345", "CPU",   "cpu:0"};
     Backend b;
     Error e;
     for (int i = 0; i < COUNT_OF(wrong); i++) {
@@ -181,10 +181,14 @@ int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "--open")) return open_and_say(argv[2]);
     if (readlink("/proc/self/exe", program, sizeof program - 1) < 0) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open_by_path),         cmocka_unit_test(test_other_abi_is_refused),
-        cmocka_unit_test(test_no_plugin),            cmocka_unit_test(test_unknown_devices),
-        cmocka_unit_test(test_auto),                 cmocka_unit_test(test_cards),
-        cmocka_unit_test(test_beside_the_program),   cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_open_by_path),
+        cmocka_unit_test(test_other_abi_is_refused),
+        cmocka_unit_test(test_no_plugin),
+        cmocka_unit_test(test_unknown_devices),
+        cmocka_unit_test(test_auto),
+        cmocka_unit_test(test_cards),
+        cmocka_unit_test(test_beside_the_program),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -113,9 +113,12 @@ static void test_normal(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers), cmocka_unit_test(test_words_of_a_counter),
-        cmocka_unit_test(test_every_argument_counts), cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_below), cmocka_unit_test(test_normal),
+        cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_words_of_a_counter),
+        cmocka_unit_test(test_every_argument_counts),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_below),
+        cmocka_unit_test(test_normal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

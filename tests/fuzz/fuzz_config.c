@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     TrainState s;
     if (checkpoint_read_config(folder, &c, &e))
         CHECK(c.layers > 0 && c.heads > 0 && c.channels % c.heads == 0 && c.context > 0 &&
-              c.vocab > 0 && c.hidden > 0 && c.dropout >= 0 && c.dropout < 1,
+                  c.vocab > 0 && c.hidden > 0 && c.dropout >= 0 && c.dropout < 1,
               "a model that cannot be built");
     if (checkpoint_read_state(folder, &s, &e)) CHECK(s.step >= 0, "step %ld", (long)s.step);
     checkpoint_verify(folder, &e);

@@ -64,7 +64,7 @@ static inline void file_put(const char *path, const void *data, int64_t bytes) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* The caller frees it. */
+/* A whole file, NUL after its end. The caller frees it. */
 static inline char *file_get(const char *path, int64_t *bytes) {
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
@@ -72,6 +72,7 @@ static inline char *file_get(const char *path, int64_t *bytes) {
     *bytes = ftell(f);
     rewind(f);
     char *data = malloc((size_t)*bytes + 1);
+    assert_non_null(data);
     assert_int_equal(fread(data, 1, (size_t)*bytes, f), *bytes);
     data[*bytes] = 0;
     fclose(f);

@@ -14,11 +14,11 @@ typedef enum Fault { FAULT_NONE, FAULT_KILL, FAULT_FAIL } Fault;
 
 static struct {
     Fault fault;
-    int64_t calls, at;   /* calls so far, and which one (from 1) is hit */
-    int64_t budget;      /* bytes that the disk still takes; -1: no limit */
-    int error;           /* FAULT_FAIL: errno */
-    bool halve;          /* FAULT_KILL: every other write is a short one */
-    bool no_exchange;    /* the file system cannot exchange two names */
+    int64_t calls, at; /* calls so far, and which one (from 1) is hit */
+    int64_t budget;    /* bytes that the disk still takes; -1: no limit */
+    int error;         /* FAULT_FAIL: errno */
+    bool halve;        /* FAULT_KILL: every other write is a short one */
+    bool no_exchange;  /* the file system cannot exchange two names */
 } disk = {.budget = -1};
 
 enum { KILLED = 99 };
@@ -66,8 +66,14 @@ int renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
 static Tiny tiny, have; /* to save, and what a folder holds */
 static Tokenizer tokenizer;
 static const char *run;
-static const ModelConfig smallest = {.vocab = 2, .context = 2, .layers = 1, .heads = 1,
-                                     .channels = 2, .hidden = 8, .bias = false, .norm_eps = 1e-5};
+static const ModelConfig smallest = {.vocab = 2,
+                                     .context = 2,
+                                     .layers = 1,
+                                     .heads = 1,
+                                     .channels = 2,
+                                     .hidden = 8,
+                                     .bias = false,
+                                     .norm_eps = 1e-5};
 
 static int setup(void **state) {
     scratch_setup(state);
@@ -154,8 +160,8 @@ static void check_whole(const Attempt *a, int64_t n) {
     Error e;
     if (!checkpoint_find(run, folder, sizeof folder, &e)) fail_msg("call %ld: none found", (long)n);
     const bool old = strstr(folder, "30") && holds(folder, 30);
-    const bool new = !a->mark && strtol(strstr(folder, "step-") + 5, NULL, 10) == a->step &&
-                     holds(folder, a->seed);
+    const bool new = !a->mark &&strtol(strstr(folder, "step-") + 5, NULL, 10) ==
+                     a->step &&holds(folder, a->seed);
     if (!old && !new) fail_msg("call %ld: %s holds neither", (long)n, folder);
     /* best and latest point at something whole at every moment */
     const char *best = scratch_path("run/ckpt/best"), *latest = scratch_path("run/ckpt/latest");

@@ -5,13 +5,13 @@
 
 /* How a folder differs from the plain one. */
 typedef struct Variant {
-    DType dtype;      /* of every weight; DTYPE_F64 is 0: say it */
-    bool bare;        /* names without "transformer." */
-    bool masks;       /* attn.bias and attn.masked_bias beside the weights */
-    bool head;        /* lm_head.weight, equal to wte */
+    DType dtype; /* of every weight; DTYPE_F64 is 0: say it */
+    bool bare;   /* names without "transformer." */
+    bool masks;  /* attn.bias and attn.masked_bias beside the weights */
+    bool head;   /* lm_head.weight, equal to wte */
     bool head_differs;
     bool zero_biases;
-    int shards;       /* 0: model.safetensors; else this many, and an index */
+    int shards; /* 0: model.safetensors; else this many, and an index */
     const char *leave_out, *twice, *extra, *transpose, *as_integers; /* names without prefix */
 } Variant;
 
@@ -52,7 +52,9 @@ static int list_foreign(const Model *m, const Variant *v, Foreign *out) {
         const Param *p = &m->params[i];
         if (is(p->name, v->leave_out)) continue;
         Foreign f = {.dtype = is(p->name, v->as_integers) ? DTYPE_I32 : v->dtype,
-                     .rank = p->w.rank, .param = i, .swapped = p->spec->transposed,
+                     .rank = p->w.rank,
+                     .param = i,
+                     .swapped = p->spec->transposed,
                      .zero = v->zero_biases && p->spec->is_bias};
         const int64_t cols = p->w.rank == 2 ? p->w.dim[1] : 1, rows = tiny_live(m, p) / cols;
         if (is(p->name, v->transpose)) f.swapped = !f.swapped;
@@ -191,7 +193,10 @@ static void test_no_biases(void **state) {
 
 static void test_weight_faults(void **state) {
     (void)state;
-    const struct { Variant v; const char *says; } cases[] = {
+    const struct {
+        Variant v;
+        const char *says;
+    } cases[] = {
         {{.leave_out = "h.1.mlp.c_fc.bias"}, "transformer.h.1.mlp.c_fc.bias is missing"},
         {{.leave_out = "wte.weight"}, "transformer.wte.weight is missing"},
         {{.twice = "ln_f.weight"}, "transformer.ln_f.weight is there twice"},
@@ -227,7 +232,9 @@ static void put_text(const char *folder, const char *name, const char *text) {
 static void test_index_faults(void **state) {
     (void)state;
 #define MAP(file) "{\"weight_map\": {\"transformer.wte.weight\": " file "}}"
-    const struct { const char *index, *says; } cases[] = {
+    const struct {
+        const char *index, *says;
+    } cases[] = {
         {MAP("\"../model-0.safetensors\""), "no plain file name"},
         {MAP("\"/etc/passwd\""), "no plain file name"},
         {MAP("\"..\""), "no plain file name"},
@@ -263,7 +270,12 @@ static void test_index_faults(void **state) {
 
 static void test_configs(void **state) {
     (void)state;
-    const struct { const char *text; bool bias; double dropout, eps; int64_t hidden; } cases[] = {
+    const struct {
+        const char *text;
+        bool bias;
+        double dropout, eps;
+        int64_t hidden;
+    } cases[] = {
         {"{" GPT2 "}", true, 0.1, 1e-5, 32}, /* the rest as transformers assumes it */
         {"{" GPT2 ", \"attn_pdrop\": 0, \"embd_pdrop\": 0.0, \"resid_pdrop\": 0}", true, 0, 1e-5,
          32},
@@ -274,10 +286,12 @@ static void test_configs(void **state) {
         {"{" GPT2 ", \"n_ctx\": 1024, \"puck\": {\"bias\": false}, \"bos_token_id\": 50256}", false,
          0.1, 1e-5, 32},
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 67, \"n_ctx\": 5, \"n_embd\": 8, "
-         "\"n_layer\": 2, \"n_head\": 2}", true, 0.1, 1e-5, 32},
+         "\"n_layer\": 2, \"n_head\": 2}",
+         true, 0.1, 1e-5, 32},
         {"{" GPT2 ", \"tie_word_embeddings\": true, \"scale_attn_weights\": true, "
          "\"reorder_and_upcast_attn\": true, \"scale_attn_by_inverse_layer_idx\": false, "
-         "\"add_cross_attention\": false, \"quantization_config\": null}", true, 0.1, 1e-5, 32},
+         "\"add_cross_attention\": false, \"quantization_config\": null}",
+         true, 0.1, 1e-5, 32},
     };
     const char *folder = scratch_path("config");
     mkdir(folder, 0777);
@@ -295,7 +309,9 @@ static void test_configs(void **state) {
 
 static void test_config_faults(void **state) {
     (void)state;
-    const struct { const char *text, *says; } cases[] = {
+    const struct {
+        const char *text, *says;
+    } cases[] = {
         {"{" SHAPE "}", "model_type"},
         {"{\"model_type\": \"llama\", " SHAPE "}", "model_type is \"llama\""},
         {"{" GPT2 ", \"activation_function\": \"gelu\"}", "activation_function"},
@@ -320,9 +336,11 @@ static void test_config_faults(void **state) {
         {"{" GPT2 ", \"n_head\": 2}", "duplicate"},
         {"{\"model_type\": \"gpt2\"}", "vocab_size"},
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 67, \"n_positions\": 5, \"n_embd\": 8, "
-         "\"n_layer\": 2, \"n_head\": 3}", "3 heads"},
+         "\"n_layer\": 2, \"n_head\": 3}",
+         "3 heads"},
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 67, \"n_positions\": 5, \"n_embd\": 8, "
-         "\"n_layer\": 0, \"n_head\": 2}", "n_layer"},
+         "\"n_layer\": 0, \"n_head\": 2}",
+         "n_layer"},
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 1e400}", "JSON is broken"},
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 99999999999}", "vocab_size"},
         {"", "JSON is broken"},
@@ -349,9 +367,9 @@ static void test_config_faults(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_variants),     cmocka_unit_test(test_no_biases),
+        cmocka_unit_test(test_variants),      cmocka_unit_test(test_no_biases),
         cmocka_unit_test(test_weight_faults), cmocka_unit_test(test_index_faults),
-        cmocka_unit_test(test_configs),      cmocka_unit_test(test_config_faults),
+        cmocka_unit_test(test_configs),       cmocka_unit_test(test_config_faults),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

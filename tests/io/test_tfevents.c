@@ -54,9 +54,16 @@ static void test_golden(void **state) {
 static void test_steps(void **state) {
     (void)state;
     Error e;
-    const struct { int64_t step; const char *hex; } cases[] = {
-        {0, "1000"}, {127, "107f"}, {128, "108001"}, {300, "10ac02"},
-        {INT64_MAX, "10ffffffffffffffff7f"}, {-1, "10ffffffffffffffffff01"},
+    const struct {
+        int64_t step;
+        const char *hex;
+    } cases[] = {
+        {0, "1000"},
+        {127, "107f"},
+        {128, "108001"},
+        {300, "10ac02"},
+        {INT64_MAX, "10ffffffffffffffff7f"},
+        {-1, "10ffffffffffffffffff01"},
     };
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         const char *folder = scratch_path("steps");

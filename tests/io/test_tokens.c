@@ -1,7 +1,6 @@
 /* Token shards, meta.json and the folder that holds them: exact values, damage, failed writes. */
 #include "../text/scratch.h"
 #include "loader.h"
-#include "rng.h"
 
 #include <dirent.h>
 #include <fcntl.h>

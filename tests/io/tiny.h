@@ -4,9 +4,15 @@
 #include "rng.h"
 #include "scratch.h"
 
-static const ModelConfig tiny_config = {.vocab = 67, .context = 5, .layers = 2, .heads = 2,
-                                        .channels = 8, .hidden = 32, .bias = true,
-                                        .norm_eps = 1e-5, .dropout = 0.1};
+static const ModelConfig tiny_config = {.vocab = 67,
+                                        .context = 5,
+                                        .layers = 2,
+                                        .heads = 2,
+                                        .channels = 8,
+                                        .hidden = 32,
+                                        .bias = true,
+                                        .norm_eps = 1e-5,
+                                        .dropout = 0.1};
 
 typedef struct Tiny {
     HostServices host;
@@ -35,8 +41,7 @@ static inline float *tiny_data(Tensor t) { return t.data; }
 
 /* Elements that a file holds: rows of the vocabulary's padding are not. */
 static inline int64_t tiny_live(const Model *m, const Param *p) {
-    const int64_t n = tensor_count(p->w);
-    return strcmp(p->name, "wte.weight") == 0 ? m->config.vocab * m->config.channels : n;
+    return tensor_count(p->w) / p->w.dim[0] * param_live_rows(p->spec, &m->config);
 }
 
 static inline void tiny_fill_tensor(Tensor t, int64_t live, uint64_t seed, uint32_t site) {
@@ -81,7 +86,13 @@ static inline void tiny_tokenizer(Tokenizer *t) {
 }
 
 static inline TrainState tiny_state(int64_t step) {
-    return (TrainState){.step = step, .samples = 12 * step, .tokens = 768 * step, .best_loss = 1.5,
-                        .best_step = step, .eval_due = true, .tokenizer_hash = UINT64_MAX - 1,
-                        .data_hash = 0x8000000000000001u, .elapsed_sec = 0.1};
+    return (TrainState){.step = step,
+                        .samples = 12 * step,
+                        .tokens = 768 * step,
+                        .best_loss = 1.5,
+                        .best_step = step,
+                        .eval_due = true,
+                        .tokenizer_hash = UINT64_MAX - 1,
+                        .data_hash = 0x8000000000000001u,
+                        .elapsed_sec = 0.1};
 }

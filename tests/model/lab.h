@@ -90,8 +90,7 @@ static inline double lab_error(const double *a, const double *b, int64_t n) {
 
 /* Elements of a parameter that exist: the vocabulary's padding is the end of its tensor. */
 static inline int64_t lab_live(const Model *m, const Param *p) {
-    const bool vocab = strcmp(p->name, "wte.weight") == 0;
-    return tensor_count(p->w) / p->w.dim[0] * (vocab ? m->config.vocab : p->w.dim[0]);
+    return tensor_count(p->w) / p->w.dim[0] * param_live_rows(p->spec, &m->config);
 }
 
 /* Weights far from their usual start, so that every term shows: matrices and biases N(0, 0.2^2),

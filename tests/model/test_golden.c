@@ -141,8 +141,7 @@ static void check_final(Golden *g) {
         const Param *p = &g->m.params[i];
         double *out = lab_values(&g->m, p->w), *ref = expected_param(g, "final", p);
         const int64_t n = tensor_count(p->w), C = g->m.config.channels;
-        if (strstr(p->name, "c_attn.bias"))
-            memcpy(out + C, ref + C, sizeof(double) * (size_t)C);
+        if (strstr(p->name, "c_attn.bias")) memcpy(out + C, ref + C, sizeof(double) * (size_t)C);
         ASSERT_BELOW(p->name, lab_error(out, ref, n), g->train_bound);
         for (int64_t k = lab_live(&g->m, p); k < n; k++) assert_true(out[k] == 0);
         free(out);

@@ -359,11 +359,16 @@ static void test_padding_stays_zero(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),        cmocka_unit_test(test_config_check),
-        cmocka_unit_test(test_table),         cmocka_unit_test(test_plan_is_all),
-        cmocka_unit_test(test_plan_size),     cmocka_unit_test(test_init_values),
-        cmocka_unit_test(test_init_is_pure),  cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_bad_gradient),  cmocka_unit_test(test_bad_loss),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_config_check),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_plan_is_all),
+        cmocka_unit_test(test_plan_size),
+        cmocka_unit_test(test_init_values),
+        cmocka_unit_test(test_init_is_pure),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_bad_gradient),
+        cmocka_unit_test(test_bad_loss),
         cmocka_unit_test(test_bad_step_leaves_no_trace),
         cmocka_unit_test(test_padding_stays_zero),
     };

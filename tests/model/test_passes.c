@@ -202,8 +202,12 @@ static void check_decoding(bool f64, bool training, double bound) {
     Model m;
     const ModelConfig c = small_with(true, 0.25);
     open_random(&m, &b, &c,
-                &(ModelUse){.B = SEQUENCES, .T = CONTEXT, .training = training,
-                            .decode_batch = SEQUENCES, .decode_rows = 7}, f64);
+                &(ModelUse){.B = SEQUENCES,
+                            .T = CONTEXT,
+                            .training = training,
+                            .decode_batch = SEQUENCES,
+                            .decode_rows = 7},
+                f64);
     int32_t tokens[SEQUENCES * CONTEXT], targets[SEQUENCES * CONTEXT];
     lab_tokens(&c, SEQUENCES * CONTEXT, 3, tokens, targets);
     StepParams p = lab_params(&m, 1, 0, 48);
@@ -323,10 +327,10 @@ static void test_dropout_switch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradient),        cmocka_unit_test(test_accumulation),
-        cmocka_unit_test(test_recompute),       cmocka_unit_test(test_decode_f64),
-        cmocka_unit_test(test_decode_f32),      cmocka_unit_test(test_ignored_targets),
-        cmocka_unit_test(test_no_targets),      cmocka_unit_test(test_dropout_switch),
+        cmocka_unit_test(test_gradient),   cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_recompute),  cmocka_unit_test(test_decode_f64),
+        cmocka_unit_test(test_decode_f32), cmocka_unit_test(test_ignored_targets),
+        cmocka_unit_test(test_no_targets), cmocka_unit_test(test_dropout_switch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,22 +1,6 @@
 /* What the tests of texts and tokens share: a temporary folder, small files, errors. */
 #pragma once
-#include "base.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include <ftw.h>
-
-static inline int scratch_unlink(const char *path, const struct stat *s, int type, struct FTW *f) {
-    (void)s, (void)type, (void)f;
-    return remove(path);
-}
+#include "../io/scratch.h"
 
 typedef struct Scratch {
     char folder[256], before[1024];
@@ -39,7 +23,7 @@ static inline int scratch_enter(void **state) {
 static inline int scratch_leave(void **state) {
     Scratch *s = *state;
     assert_int_equal(chdir(s->before), 0);
-    nftw(s->folder, scratch_unlink, 8, FTW_DEPTH | FTW_PHYS);
+    scratch_remove(s->folder);
     free(s);
     return 0;
 }
@@ -47,10 +31,7 @@ static inline int scratch_leave(void **state) {
 
 static inline void scratch_write(const char *path, const void *data, int64_t bytes) {
     remove(path); /* some file systems flush a file that is emptied and written again */
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, (size_t)bytes, f), bytes);
-    assert_int_equal(fclose(f), 0);
+    file_put(path, data, bytes);
 }
 
 static inline void scratch_text(const char *path, const char *text) {
@@ -60,17 +41,7 @@ static inline void scratch_text(const char *path, const char *text) {
 /* A whole file, NUL after its end; NULL if it cannot be read. The caller frees it. */
 static inline char *scratch_read(const char *path, int64_t *bytes) {
     *bytes = 0;
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    fseek(f, 0, SEEK_END);
-    *bytes = ftell(f);
-    rewind(f);
-    char *data = malloc((size_t)*bytes + 1);
-    assert_non_null(data);
-    assert_int_equal(fread(data, 1, (size_t)*bytes, f), *bytes);
-    data[*bytes] = 0;
-    fclose(f);
-    return data;
+    return access(path, R_OK) == 0 ? file_get(path, bytes) : NULL;
 }
 
 /* The call failed, and its sentence and place together name all of what the user must know. */

@@ -1,12 +1,10 @@
 /* Texts to data folders: counts, the split, joined inputs, JSON lines, errors that change nothing.
  */
 #include "scratch.h"
-#include "checkpoint.h"
 #include "loader.h"
 #include "rng.h"
 #include "utf8.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -46,5 +46,17 @@ same "tokens score as their text does" a b
 works "other tokens" -- "$puck" tokenize --input "$work/text.txt" --output "$work/bytes" --tokenizer byte
 refuses 1 "tokens of another tokenizer" "$work/bytes" -- "${score[@]}" --data "$work/bytes"
 refuses 1 "a split without tokens" val -- "${score[@]}" --data "$work/text.txt" --val-fraction 0
+refuses 2 "splitting tokens again" --val-fraction "$work/tokens" -- \
+    "${score[@]}" --data "$work/tokens" --val-fraction 0.5
+works "tokens for training alone" -- "$puck" tokenize --input "$work/text.txt" --val-fraction 0 \
+    --tokenizer "$run/ckpt/latest/tokenizer.json" --output "$work/alone"
+refuses 1 "they have no validation part" val --split -- "${score[@]}" --data "$work/alone"
+works "nor need one" "loss " -- "${score[@]}" --data "$work/alone" --split train
+refuses 1 "a model without a tokenizer" tokenizer.json -- \
+    "${write[@]}" --from data/golden/gpt2-tiny
+"${write[@]}" --prompt "no Ä" >"$work/a" 2>/dev/null
+check "an error leaves standard output empty" test ! -s "$work/a"
+works "what is read and where it runs" "reading " "1 threads" -- \
+    "${score[@]}" --data "$work/text.txt" --verbose
 check "no folder is left" test -z "$(ls -d "$work"/puck-eval-* 2>/dev/null)"
 finish

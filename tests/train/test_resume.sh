@@ -70,6 +70,31 @@ interrupted() {
 }
 interrupted no-bias --no-bias --order random --schedule wsd
 
+# A run that ends early does so at the same step, with a rate at which the loss does not fall.
+early=(--patience 3 --eval-every 2 --eval-batches 2 --sample-every 3 --lr 2 --clip 0)
+run_in early "${early[@]}"
+check "three evaluations without a better loss end a run" \
+    grep -q '"evals_since_best": 3' "$work/early/run/ckpt/latest/state.json"
+for ((k = 1; k < 12; k++)); do
+    run_in "early-$k" "${early[@]}" --stop-after "$k"
+    run_in "early-$k" "${early[@]}" &
+done
+wait
+whole=$work/early same_run "stopped and resumed before an early end" "$work"/early-*
+
+# Samples of bytes that are no text: NUL ends no file.
+mkdir "$work/bytes" "$work/bytes-older"
+for folder in bytes bytes-older; do
+    for ((k = 0; k < 400; k++)); do printf 'a\0b\0\n\0'; done >"$work/$folder/zeros"
+done
+zeros=(--data zeros --tokenizer byte --lr 0.05)
+run_in bytes "${zeros[@]}"
+run_in bytes-older "${zeros[@]}" --stop-after 24
+rm -r "$work/bytes-older/run/ckpt/step-00000024"
+run_in bytes-older "${zeros[@]}"
+check "a sample has NUL" test "$(tr -dc '\0' <"$work/bytes/run/samples.txt" | wc -c)" -gt 0
+whole=$work/bytes same_run "samples with NUL are written again, not twice" "$work/bytes-older"
+
 # Smaller parts of a batch change the order of sums only: 30 steps grow 1e-7 to less than 1e-5.
 for n in 2 1; do
     run_in "micro-$n" --micro-batch $n

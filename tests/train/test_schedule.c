@@ -74,8 +74,9 @@ static void test_edges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cosine), cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_constant), cmocka_unit_test(test_wsd), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_cosine),   cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_constant), cmocka_unit_test(test_wsd),
+        cmocka_unit_test(test_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

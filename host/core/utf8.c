@@ -34,7 +34,7 @@ bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e) {
         if (length == 0) {
             char place[512];
             utf8_place(place, sizeof place, name, text, i);
-            return error_set(e, place, "Convert the text to UTF-8, or use --tokenizer byte.",
+            return error_set(e, place, "Convert the text to UTF-8, or use --tokenizer byte",
                              "the text is not UTF-8: byte 0x%02x at offset %" PRId64,
                              (unsigned)(uint8_t)text[i], i);
         }
