@@ -21,6 +21,11 @@ static void catch_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    /* A terminal that closes asks the same, unless nohup has said that it shall not. */
+    struct sigaction before;
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader of the log that goes away does not end the run */
 }
 
 /* Copies a micro-batch to the device. Its slot is free again once `fed` has passed. */

@@ -1,6 +1,6 @@
 #!/bin/bash
-# SIGTERM, SIGUSR1 and Ctrl-C save within a step and exit 75, and the command in the last words goes on to
-# the same bytes as if nothing had happened. A second Ctrl-C ends at once.
+# SIGTERM, SIGUSR1, SIGHUP and Ctrl-C save within a step and exit 75, and the command in the last
+# words goes on to the same bytes as if nothing had happened. A second Ctrl-C ends at once.
 # ROUNDS=17 is the whole test; 2 of each signal are the everyday sample of it.
 set -u
 . tests/tap.sh
@@ -40,7 +40,10 @@ stop_by() {
 begin whole
 small_train "$steps" "${often[@]}" >"$work/log" 2>&1 || fail "a plain run" "$work/log"
 
-for signal in TERM USR1 INT; do
+# Under nohup a run ignores SIGHUP too.
+hangup=HUP
+if ((0x$(sed -n 's/^SigIgn:[[:space:]]*//p' /proc/$$/status) & 1)); then hangup=; fi
+for signal in TERM USR1 INT $hangup; do
     for ((round = 1; round <= rounds; round++)); do
         name="SIG$signal, round $round"
         stop_by "$signal-$round" $signal
