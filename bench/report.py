@@ -19,7 +19,7 @@ def newest():
             r = json.loads(line)
             if r["bench"] not in TITLES and not r["bench"].startswith("commands/"):
                 continue
-            key = r["bench"], r["device"], r.get("threads")
+            key = r["bench"], r["device"], r.get("threads"), r.get("steps")
             if key not in records or r["date"] >= records[key]["date"]:
                 records[key] = r
     return records.values()

@@ -151,6 +151,7 @@ def main():
         "figures": {name: {"puck": pair[0], "peer": pair[1],
                            "ratio": pair[1]["median"] / pair[0]["median"]}
                     for name, pair in figures.items()}}
+    os.makedirs("bench/results", exist_ok=True)
     with open("bench/results/peers.jsonl", "a") as out:
         out.write(json.dumps(record) + "\n")
 
