@@ -14,8 +14,8 @@ enum {
 
 static const double COEFFICIENT_A = 3.4445, COEFFICIENT_B = -4.7750, COEFFICIENT_C = 2.0315;
 
-/* Added to the norm, so that an update of zeros stays zeros. Far below every other norm, so that the
- * scale of the gradient does not matter; its inverse fits a float. */
+/* Added to the norm, so that an update of zeros stays zeros. Far below every other norm, so that
+ * the scale of the gradient does not matter; its inverse fits a float. */
 static const double NORM_EPS = 1e-30;
 
 /* The scratch of a call. */
