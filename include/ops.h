@@ -226,7 +226,8 @@ typedef struct Ops {
 
     /* Muon (Jordan and others 2024) on one matrix of R rows, C columns:  g = grad * clip_factor
      *   mom = momentum*mom + (1-momentum)*g;   u = (1-momentum)*g + momentum*mom   (Nesterov)
-     *   O = five Newton-Schulz steps from u/(||u|| + 1e-30):  X = a X + (b A + c A A) X,  A = X X^T,
+     *   O = five Newton-Schulz steps from u/(||u|| + 1e-30):  X = a X + (b A + c A A) X,
+     *       A = X X^T,
      *       (a, b, c) = (3.4445, -4.7750, 2.0315), on the side with fewer rows
      *   w = w - lr (sqrt(max(1, R/C)) O + weight_decay w)
      *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of
