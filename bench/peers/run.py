@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PEERS = Path(__file__).parent
+PEERS = Path(os.path.relpath(Path(__file__).parent))
 
 
 def run(command, log):
