@@ -27,7 +27,7 @@ static bool check_processor(Error *e) {
     if (!__builtin_cpu_supports("avx512f")) missing = "AVX-512";
 #endif
     if (!missing) return true;
-    return error_set(e, NULL, "Build it on this machine with `make ARCH=native`",
+    return error_set(e, NULL, "Build it on this machine with `make clean && make ARCH=native`",
                      "this build of puck needs a processor with %s", missing);
 }
 

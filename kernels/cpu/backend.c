@@ -172,29 +172,6 @@ static void broadcast(Backend *b, Tensor data, int root, Stream *s) {
 
 /* ---- open and close ---- */
 
-/* What the compiler was told this CPU has (Makefile, ARCH), checked before the first such
- * instruction of a kernel. */
-static bool cpu_suffices(Error *e) {
-    const char *missing = NULL;
-#if defined(__x86_64__)
-#ifdef __AVX512F__
-    if (!__builtin_cpu_supports("avx512f")) missing = "AVX-512";
-#endif
-#ifdef __BMI2__
-    if (!__builtin_cpu_supports("bmi2")) missing = "BMI2";
-#endif
-#ifdef __FMA__
-    if (!__builtin_cpu_supports("fma")) missing = "FMA";
-#endif
-#ifdef __AVX2__
-    if (!__builtin_cpu_supports("avx2")) missing = "AVX2";
-#endif
-#endif
-    if (!missing) return true;
-    return error_set(e, NULL, "Build puck on this machine with: make clean && make ARCH=native",
-                     "this CPU lacks %s, which this build of puck needs", missing);
-}
-
 /* Results and operands too small to be normal count as zero, on every thread: an operation on such
  * a number costs about a hundred cycles, and Adam's moments of rarely seen tokens decay into that
  * range and stay there. Threads that are started later inherit the setting. */
@@ -244,7 +221,6 @@ static void close_backend(Backend *b) {
 
 bool OPEN(Backend *out, const HostServices *host, Error *e) {
     CHECK(host->n_threads > 0, "%d threads", host->n_threads);
-    if (!cpu_suffices(e)) return false;
     HostServices *services = malloc(sizeof *services);
     if (!services) return error_set(e, NULL, NULL, "no memory to open the cpu back end");
     *services = *host;
