@@ -47,16 +47,16 @@ $(BUILD)/libpuck.a: $(filter-out %/main.o,$(OBJECTS)) $(F64)
 
 $(BUILD)/kernels/%.o: kernels/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The same kernels over `real` = double: references and gradient checks only.
 $(BUILD)/f64/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -DPUCK_REAL_F64 -MMD -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -DPUCK_REAL_F64 -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- everyday use ----
 
