@@ -32,7 +32,7 @@ PROBE    := setjmp.h stdarg.h stddef.h stdint.h cblas.h jansson.h xxhash.h cmock
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
-.PHONY: all help info deps demo test test-asan test-peers test-kill lint format fuzz \
+.PHONY: all cuda help info deps demo test test-asan test-peers test-kill lint format fuzz \
         bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 
@@ -57,6 +57,26 @@ $(BUILD)/f64/%.o: %.c
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- CUDA: libpuck_cuda.so beside puck, which opens it at run time ----
+
+# Real machine code for these, and PTX of the lowest for cards to come. One is enough while developing:
+# make cuda CUDA_TARGETS=90a
+CUDA_TARGETS ?= 80 90a 100
+NVCC         ?= nvcc
+NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -Iinclude -Ikernels/cuda -Werror all-warnings \
+                -Xcompiler -fPIC,-Wall,-Wextra \
+                $(foreach t,$(CUDA_TARGETS),-gencode arch=compute_$(t),code=sm_$(t)) \
+                -gencode arch=compute_80,code=compute_80
+CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
+
+cuda: libpuck_cuda.so ## the CUDA back end (needs nvcc 13)
+libpuck_cuda.so: $(CUDA_OBJECTS)
+	$(NVCC) -shared -cudart static -o $@ $^ -ldl
+
+$(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
 # ---- everyday use ----
 
@@ -107,7 +127,7 @@ install: puck ## PREFIX=/usr/local
 	install -D puck $(DESTDIR)$(PREFIX)/bin/puck
 
 clean: ## remove what was built
-	rm -rf $(BUILD) build-* puck
+	rm -rf $(BUILD) build-* puck libpuck_*.so
 
 # ---- tests ----
 

@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 2 };
+enum { PUCK_ABI = 3 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -83,6 +83,14 @@ typedef struct Backend {
     void (*all_gather)(struct Backend *, Tensor recv, Tensor send, Stream *);
     void (*broadcast)(struct Backend *, Tensor data, int root, Stream *);
 
+    /* Choices that the back end made by timing, such as the algorithms of matrix products, as text
+     * that is kept with the run: with the same choices two runs have the same bits. `choices` may
+     * be called any time, its text is valid until the next call; `choose` comes before the first
+     * op, and ignores what was chosen for another device or library. NULL where nothing is chosen
+     * so. */
+    const char *(*choices)(struct Backend *);
+    void (*choose)(struct Backend *, const char *text);
+
     void (*close)(struct Backend *);
 } Backend;
 
@@ -90,12 +98,20 @@ typedef struct Backend {
 typedef struct Plugin {
     int abi;          /* PUCK_ABI of the headers it was built with */
     const char *name; /* "cuda" */
-    /* Opens device number `device`. False if none answers; the Error says why (no driver, no
-     * card). */
-    bool (*open)(Backend *out, const HostServices *host, int device, Error *e);
+    /* Opens device number `device`, to compute in `compute`: DTYPE_F32, DTYPE_BF16, or DTYPE_COUNT
+     * for what suits the device best. False if no device answers or it cannot compute so; the Error
+     * says why (no driver, no card). */
+    bool (*open)(Backend *out, const HostServices *host, int device, DType compute, Error *e);
 } Plugin;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* The back end that is always there. kernels/cpu/backend.c; the f64 twin is built for checks
  * only. */
 bool backend_open_cpu(Backend *out, const HostServices *host, Error *e);
 bool backend_open_cpu_f64(Backend *out, const HostServices *host, Error *e);
+#ifdef __cplusplus
+}
+#endif

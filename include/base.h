@@ -9,6 +9,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* These headers are also read as C++, by the CUDA sources. */
+#ifdef __cplusplus
+#define NORETURN [[noreturn]]
+extern "C" {
+#else
+#define NORETURN _Noreturn
+#endif
+/* Small functions that kernels use too. */
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__
+#else
+#define HOST_DEVICE
+#endif
+
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_MISUSE = 2, EXIT_PREEMPTED = 75 };
 
 /* Filled by the function that found the fault; every caller on the way up just returns false. */
@@ -30,8 +44,11 @@ bool error_misuse(Error *e, const char *place, const char *hint, const char *for
 void error_print(const Error *e);
 
 /* Each linked object (the program, a plugin) defines it once: print and abort(). */
-_Noreturn void check_failed(const char *file, int line, const char *expression, const char *format,
-                            ...) __attribute__((format(printf, 4, 5)));
+NORETURN void check_failed(const char *file, int line, const char *expression, const char *format,
+                           ...) __attribute__((format(printf, 4, 5)));
+#ifdef __cplusplus
+}
+#endif
 
 /* CHECK(n > 0, "n is %d", n): the message is a format and its arguments. */
 #define CHECK(condition, ...)                                                                      \
@@ -39,8 +56,10 @@ _Noreturn void check_failed(const char *file, int line, const char *expression, 
 
 #define COUNT_OF(array) ((int64_t)(sizeof(array) / sizeof((array)[0])))
 
-static inline int64_t i64_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t i64_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline HOST_DEVICE int64_t i64_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline HOST_DEVICE int64_t i64_max(int64_t a, int64_t b) { return a > b ? a : b; }
 /* For a >= 0 and b > 0. */
-static inline int64_t i64_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t i64_round_up(int64_t a, int64_t b) { return i64_div_up(a, b) * b; }
+static inline HOST_DEVICE int64_t i64_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline HOST_DEVICE int64_t i64_round_up(int64_t a, int64_t b) {
+    return i64_div_up(a, b) * b;
+}

@@ -26,8 +26,8 @@ static inline uint32_t rng_site(enum RngUse use, int64_t number) {
     return ((uint32_t)use << 24) | (uint32_t)number;
 }
 
-static inline void rng_philox(uint32_t out[4], uint64_t seed, uint32_t step, uint32_t site,
-                              uint64_t counter) {
+static inline HOST_DEVICE void rng_philox(uint32_t out[4], uint64_t seed, uint32_t step,
+                                          uint32_t site, uint64_t counter) {
     uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = site, c3 = step;
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++) {
@@ -46,14 +46,16 @@ static inline void rng_philox(uint32_t out[4], uint64_t seed, uint32_t step, uin
     out[3] = c3;
 }
 
-static inline uint32_t rng_word(uint64_t seed, uint32_t step, uint32_t site, uint64_t index) {
+static inline HOST_DEVICE uint32_t rng_word(uint64_t seed, uint32_t step, uint32_t site,
+                                            uint64_t index) {
     uint32_t word[4];
     rng_philox(word, seed, step, site, index >> 2);
     return word[index & 3];
 }
 
 /* [0, 1), a multiple of 2^-24: exact in float. */
-static inline float rng_uniform(uint64_t seed, uint32_t step, uint32_t site, uint64_t index) {
+static inline HOST_DEVICE float rng_uniform(uint64_t seed, uint32_t step, uint32_t site,
+                                            uint64_t index) {
     return (float)(rng_word(seed, step, site, index) >> 8) * 0x1p-24f;
 }
 

@@ -33,6 +33,7 @@ core="$bottom utf8.h arena.h log.h backend.h ops.h options.def config.h plugin.h
 # A checkpoint is made of a model's parameter table, so model.h, the contract, is known to host/io.
 middle="$core tokenizer.h safetensors.h loader.h dist.h"
 declare -A allowed=(
+    [kernels/cuda]="$bottom backend.h ops.h"
     [include]="$middle model.h checkpoint.h schedule.h"
     [kernels/cpu]="$bottom backend.h ops.h"
     [host/core]="$core"

@@ -357,7 +357,7 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
     Backend b;
     BenchTable table = {0};
     bool ok = subject_open(&subject, &s->options, e);
-    if (ok && (ok = plugin_open(&b, s->options.device, s->options.threads, e))) {
+    if (ok && (ok = plugin_open(&b, s->options.device, s->options.dtype, s->options.threads, e))) {
         ok = machine_measure(machine, &b, e);
         if (ok && which == 0) ok = bench_ops(&subject, &b, &table, e);
         if (ok && which == 1) ok = bench_step(&subject, &b, &table, e);

@@ -96,7 +96,7 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     if (o->device_memory[0] &&
         !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
         return false;
-    if (!plugin_open(&backend, o->device, o->threads, e)) return false;
+    if (!plugin_open(&backend, o->device, o->dtype, o->threads, e)) return false;
     if (!device_bytes) device_bytes = backend.properties.memory_bytes;
 
     if (o->preset[0]) add_text(facts, "preset", o->preset);
@@ -174,7 +174,7 @@ static void add_presets(json_t *facts) {
 
 static bool info_machine(const Options *o, json_t *facts, Error *e) {
     Backend b;
-    if (!plugin_open(&b, o->device, o->threads, e)) return false;
+    if (!plugin_open(&b, o->device, o->dtype, o->threads, e)) return false;
     const DeviceProperties *p = &b.properties;
     add_text(facts, "version", PUCK_VERSION);
     add_int(facts, "abi", PUCK_ABI);

@@ -22,7 +22,7 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
                          "the tokenizer has %d tokens, but the model %ld", l->tokenizer.n_vocab,
                          (long)l->config.vocab);
     log_info("loading %s", l->folder);
-    return plugin_open(&l->backend, o->device, o->threads, e);
+    return plugin_open(&l->backend, o->device, o->dtype, o->threads, e);
 }
 
 bool load_weights(Loaded *l, const ModelUse *use, Error *e) {

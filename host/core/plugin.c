@@ -73,8 +73,8 @@ static void find_library(char path[PATH_MAX], const char *name) {
     snprintf(path, PATH_MAX, "libpuck_%s.so", name);
 }
 
-static bool open_library(Backend *out, const char *path, int device, const HostServices *host,
-                         Error *e) {
+static bool open_library(Backend *out, const char *path, int device, DType compute,
+                         const HostServices *host, Error *e) {
     log_debug("opening the back end %s", path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library)
@@ -88,7 +88,7 @@ static bool open_library(Backend *out, const char *path, int device, const HostS
         error_set(e, path, "Build both from the same sources",
                   "the back end speaks ABI %d, this puck speaks ABI %d", plugin->abi, PUCK_ABI);
     else
-        ok = plugin->open(out, host, device, e);
+        ok = plugin->open(out, host, device, compute, e);
     /* An open back end's functions live in the library, so that stays until the process ends. */
     if (!ok) dlclose(library);
     return ok;
@@ -100,36 +100,46 @@ static int device_number(const char *text) {
     return atoi(text);
 }
 
-static bool open_auto(Backend *out, const HostServices *host, Error *e) {
+static bool open_cpu(Backend *out, DType compute, const HostServices *host, Error *e) {
+    if (compute == DTYPE_BF16)
+        return error_misuse(e, "--dtype", "Leave it out, or give f32",
+                            "the cpu back end computes in f32, not in bf16");
+    return backend_open_cpu(out, host, e);
+}
+
+static bool open_auto(Backend *out, DType compute, const HostServices *host, Error *e) {
     char path[PATH_MAX];
     find_library(path, "cuda");
     Error why;
-    if (open_library(out, path, 0, host, &why)) {
+    if (open_library(out, path, 0, compute, host, &why)) {
         log_info("device cuda: %s (auto: it answers)", out->properties.name);
         return true;
     }
-    if (!backend_open_cpu(out, host, e)) return false;
+    if (!open_cpu(out, compute, host, e)) return false;
     log_info("device cpu: %s, %d threads (auto: no cuda, as %s)", out->properties.name,
              host->n_threads, why.text);
     return true;
 }
 
-bool plugin_open(Backend *out, const char *device, int64_t n_threads, Error *e) {
+bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e) {
     const HostServices host = services_make(n_threads);
+    const DType compute = !strcmp(dtype, "f32")    ? DTYPE_F32
+                          : !strcmp(dtype, "bf16") ? DTYPE_BF16
+                                                   : DTYPE_COUNT;
     *out = (Backend){0};
-    if (!strcmp(device, "auto")) return open_auto(out, &host, e);
+    if (!strcmp(device, "auto")) return open_auto(out, compute, &host, e);
     if (!strcmp(device, "cpu")) {
         log_debug("device cpu: %d threads", host.n_threads);
-        return backend_open_cpu(out, &host, e);
+        return open_cpu(out, compute, &host, e);
     }
-    if (strchr(device, '/')) return open_library(out, device, 0, &host, e);
+    if (strchr(device, '/')) return open_library(out, device, 0, compute, &host, e);
 
     char path[PATH_MAX];
     const bool numbered = !strncmp(device, "cuda:", 5);
     const int number = numbered ? device_number(device + 5) : 0;
     if (number >= 0 && (numbered || !strcmp(device, "cuda") || !strcmp(device, "emu"))) {
         find_library(path, numbered ? "cuda" : device);
-        return open_library(out, path, number, &host, e);
+        return open_library(out, path, number, compute, &host, e);
     }
     static const char *const names[] = {"auto", "cpu", "cuda", "cuda:0", "emu", NULL};
     char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];

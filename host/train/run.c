@@ -234,7 +234,7 @@ static bool dry_run(Trainer *t, Error *e) {
     if ((t->options->device_memory[0] &&
          !options_bytes(t->options->device_memory, "--device-memory", &memory, e)) ||
         !dry_config(t, &c, e) || !train_model_use(t->options, &use, e) ||
-        !plugin_open(&t->backend, t->options->device, t->options->threads, e))
+        !plugin_open(&t->backend, t->options->device, t->options->dtype, t->options->threads, e))
         return false;
     if (memory) t->backend.properties.memory_free = memory;
     model_plan(&t->model, &c, &use, &t->backend);
@@ -314,7 +314,7 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
         c.norm_eps = recorded.norm_eps; /* no option: --init-from may have set it */
     }
     if (!train_model_use(t->options, &use, e) ||
-        !plugin_open(&t->backend, t->options->device, t->options->threads, e))
+        !plugin_open(&t->backend, t->options->device, t->options->dtype, t->options->threads, e))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
     if (!t->options->quiet) print_plan(t, &c, stderr);

@@ -17,7 +17,12 @@ _Noreturn void check_failed(const char *file, int line, const char *expression, 
 static void null_close(Backend *b) { *b = (Backend){0}; }
 
 /* Errors are filled by hand: a plugin calls the host only through HostServices. */
-static bool null_open(Backend *out, const HostServices *host, int device, Error *e) {
+static bool null_open(Backend *out, const HostServices *host, int device, DType compute, Error *e) {
+    if (compute == DTYPE_BF16) {
+        *e = (Error){.code = EXIT_FAILED};
+        snprintf(e->text, sizeof e->text, "card %d has no bf16", device);
+        return false;
+    }
     if (device != 0) {
         *e = (Error){.code = EXIT_FAILED};
         snprintf(e->text, sizeof e->text, "card %d does not answer", device);

@@ -48,7 +48,7 @@ static char *say(const char *search, const char *run, const char *device) {
 static int open_and_say(const char *device) {
     Backend b;
     Error e;
-    if (!plugin_open(&b, device, 3, &e)) {
+    if (!plugin_open(&b, device, "auto", 3, &e)) {
         printf("refused %d: %s (%s)\n", e.code, e.text, e.place);
         return 0;
     }
@@ -61,7 +61,7 @@ static void test_open_by_path(void **state) {
     (void)state;
     Backend b;
     Error e;
-    assert_true(plugin_open(&b, library("null"), 5, &e));
+    assert_true(plugin_open(&b, library("null"), "auto", 5, &e));
     assert_string_equal(b.name, "null");
     assert_int_equal(b.properties.n_units, 5);
     b.close(&b);
@@ -72,7 +72,7 @@ static void test_other_abi_is_refused(void **state) {
     Backend b;
     Error e;
     char expected[128];
-    assert_false(plugin_open(&b, library("old"), 1, &e));
+    assert_false(plugin_open(&b, library("old"), "auto", 1, &e));
     snprintf(expected, sizeof expected, "the back end speaks ABI %d, this puck speaks ABI %d",
              PUCK_ABI - 1, PUCK_ABI);
     assert_string_equal(e.text, expected);
@@ -86,11 +86,11 @@ static void test_no_plugin(void **state) {
     Error e;
     Dl_info info;
     assert_int_not_equal(dladdr((void *)(uintptr_t)_cmocka_run_group_tests, &info), 0);
-    assert_false(plugin_open(&b, info.dli_fname, 1, &e));
+    assert_false(plugin_open(&b, info.dli_fname, "auto", 1, &e));
     assert_string_equal(e.text, "this library is no back end of puck: it has no puck_plugin");
-    assert_false(plugin_open(&b, "/nowhere/libpuck_x.so", 1, &e));
+    assert_false(plugin_open(&b, "/nowhere/libpuck_x.so", "auto", 1, &e));
     assert_non_null(strstr(e.text, "the back end does not load"));
-    assert_false(plugin_open(&b, program, 1, &e)); /* a program is no library */
+    assert_false(plugin_open(&b, program, "auto", 1, &e)); /* a program is no library */
     assert_int_equal(e.code, EXIT_FAILED);
 }
 
@@ -101,11 +101,11 @@ static void test_unknown_devices(void **state) {
     Backend b;
     Error e;
     for (int i = 0; i < COUNT_OF(wrong); i++) {
-        assert_false(plugin_open(&b, wrong[i], 1, &e));
+        assert_false(plugin_open(&b, wrong[i], "auto", 1, &e));
         assert_int_equal(e.code, EXIT_MISUSE);
         assert_string_equal(e.place, "--device");
     }
-    assert_false(plugin_open(&b, "cudo", 1, &e));
+    assert_false(plugin_open(&b, "cudo", "auto", 1, &e));
     assert_string_equal(e.text, "there is no device \"cudo\"");
     assert_string_equal(e.hint, "Did you mean cuda?");
 }
