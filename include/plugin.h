@@ -5,8 +5,8 @@
 /* `device`: auto, cpu, cuda, cuda:N, emu, or the path of a plugin (.so). auto takes cuda if its
  * library loads and a device answers, else cpu, and logs which and why. Plugins are looked for
  * beside the program, then as the loader does. `dtype`: what it computes in, f32 or bf16, or auto
- * for what suits the device. `n_threads`: see plugin_threads. Misuse: no such device (the nearest is
- * named), or one that cannot compute so; otherwise the Error says why it does not open. */
+ * for what suits the device. `n_threads`: see plugin_threads. Misuse: no such device (the nearest
+ * is named), or one that cannot compute so; otherwise the Error says why it does not open. */
 bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e);
 /* Threads for a request of 0: one per core that this process may use. */
 int plugin_threads(int64_t requested);
