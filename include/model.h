@@ -88,6 +88,7 @@ typedef struct ModelUse {
     Recompute recompute;  /* training: which activations are made again */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
+    bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */
 } ModelUse;
 
 /* Activations of one block, (B,T,..) act unless said. What is shared between layers is only valid
@@ -100,6 +101,12 @@ typedef struct BlockActs {
     Tensor ln2, mean2, rstd2;
     Tensor fc_pre, fc; /* before and after GELU (hidden) */
 } BlockActs;
+
+/* Work that a back end that captures records once and then replays. */
+typedef struct Replay {
+    int64_t calls;
+    Graph *graph; /* NULL until it was captured */
+} Replay;
 
 typedef struct Model {
     ModelConfig config;
@@ -127,7 +134,8 @@ typedef struct Model {
     Tensor decode_res, decode_branch, decode_logits; /* logits (decode_batch, Vp) of the last row */
 
     Tensor scratch; /* bytes, for the op that needs most */
-    OpContext cx;
+    OpContext cx;   /* with the model's own stream */
+    Replay micro_step, update_step;
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
     Tensor *grad_list; /* every grad, for grad_norm */
 } Model;
@@ -150,6 +158,12 @@ void model_set_step(Model *m, const StepParams *p);
 void model_forward(Model *m, bool gradient);
 /* Backward from the logits' gradient; parameter gradients accumulate. */
 void model_backward(Model *m);
+/* Forward and backward of a micro-batch; model_update. With use.graph the first call of a process
+ * runs eagerly, as the back end makes its choices then, the second is captured, and from then on
+ * the graph is replayed: the same work and the same bits without the cost of a launch per op. What
+ * changes from step to step is read from step_params, so `constants` must stay the same. */
+void model_micro_step(Model *m);
+void model_update_step(Model *m, const AdamW *constants);
 /* Zeroes gradients and the step result, ahead of the first micro-batch. */
 void model_begin_step(Model *m);
 /* Gradient norm, finite check, clip factor, AdamW on every parameter. */

@@ -262,10 +262,31 @@ static double finished(const Model *m) {
     return time_now();
 }
 
-/* Times of the phases of one step; table NULL: warming up. */
+static AdamW constants_of(const Options *o) {
+    return (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1};
+}
+
+/* A step as training runs it; table NULL: warming up. */
 static void step_time(Model *m, const Subject *s, BenchTable *table) {
     const Options *o = s->o;
-    const AdamW adamw = {o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1};
+    const AdamW adamw = constants_of(o);
+    const double start = finished(m);
+    model_begin_step(m);
+    model_micro_step(m);
+    model_update_step(m, &adamw);
+    const double sec = finished(m) - start, tokens = (double)(s->feed.B * s->feed.T);
+    if (!table) return;
+    BenchRow row = {.op = "step", .tokens = tokens};
+    row.flops = tokens * model_flops_per_token(&s->config, s->feed.T);
+    snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
+             (long)s->feed.T, (long)o->layers, (long)o->channels);
+    bench_add(table, &row, sec);
+}
+
+/* Times of the phases of one step, each waited for. */
+static void phases_time(Model *m, const Subject *s, BenchTable *table) {
+    const Options *o = s->o;
+    const AdamW adamw = constants_of(o);
     const double t0 = finished(m);
     model_begin_step(m);
     model_forward(m, true);
@@ -277,13 +298,9 @@ static void step_time(Model *m, const Subject *s, BenchTable *table) {
     if (!table) return;
     const double tokens = (double)(s->feed.B * s->feed.T);
     const double flops = tokens * model_flops_per_token(&s->config, s->feed.T);
-    BenchRow row = {.tokens = tokens, .flops = flops};
-    snprintf(row.op, sizeof row.op, "step");
+    BenchRow row = {.op = "forward", .tokens = tokens, .flops = flops / 3};
     snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
              (long)s->feed.T, (long)o->layers, (long)o->channels);
-    bench_add(table, &row, t3 - t0);
-    row.flops = flops / 3;
-    snprintf(row.op, sizeof row.op, "forward");
     bench_add(table, &row, t1 - t0);
     row.flops = 2 * flops / 3;
     snprintf(row.op, sizeof row.op, "backward");
@@ -299,6 +316,7 @@ static bool bench_step(const Subject *s, Backend *b, BenchTable *table, Error *e
     if (ok) {
         model_feed(&m, s);
         for (int64_t i = -WARM_UP; i < s->o->repeats; i++) step_time(&m, s, i < 0 ? NULL : table);
+        for (int64_t i = -WARM_UP; i < s->o->repeats; i++) phases_time(&m, s, i < 0 ? NULL : table);
     }
     model_free(&m);
     return ok;
@@ -317,7 +335,7 @@ static bool bench_ops(const Subject *s, Backend *b, BenchTable *table, Error *e)
         const int32_t token = 0, position = (int32_t)(s->config.context - 1);
         for (int64_t i = -WARM_UP; i < s->o->repeats; i++) {
             timed.table = i < 0 ? NULL : table;
-            step_time(&m, s, NULL);
+            phases_time(&m, s, NULL);
             model_decode(&m, &token, 1, &position, logits);
         }
     }

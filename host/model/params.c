@@ -139,7 +139,7 @@ void model_init(Model *m, uint64_t seed) {
     free(chunk);
     for (int c = ARENA_GRADIENTS; c <= ARENA_OPTIMISER; c++)
         if (m->arena.base[c])
-            m->backend->fill(m->backend, m->arena.base[c], 0, m->arena.bytes[c], NULL);
+            m->backend->fill(m->backend, m->arena.base[c], 0, m->arena.bytes[c], m->cx.stream);
 }
 
 const char *model_param_name(const Model *m, int number) {

@@ -189,6 +189,7 @@ bool model_commit(Model *m, Error *e) {
     if (m->use.B) share_blocks(m);
     for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
     m->cx = (OpContext){.backend = m->backend,
+                        .stream = m->backend->stream_create(m->backend),
                         .params = m->step_params.data,
                         .result = m->step_result.data,
                         .scratch = m->scratch.data,
@@ -197,6 +198,10 @@ bool model_commit(Model *m, Error *e) {
 }
 
 void model_free(Model *m) {
+    Backend *b = m->backend;
+    if (m->micro_step.graph) b->graph_destroy(b, m->micro_step.graph);
+    if (m->update_step.graph) b->graph_destroy(b, m->update_step.graph);
+    if (m->cx.stream) b->stream_destroy(b, m->cx.stream);
     arena_free(&m->arena);
     free(m->params);
     free(m->lookup);

@@ -89,11 +89,10 @@ static void enqueue_step(Trainer *t) {
                           .lr = record.lr,
                           .max_grad_norm = t->options->clip};
         model_set_step(m, p);
-        model_forward(m, true);
-        model_backward(m);
+        model_micro_step(m);
     }
     inject_nan(t);
-    model_update(m, &t->adamw);
+    model_update_step(m, &t->adamw);
     b->copy(b, &t->results[slot], m->step_result.data, sizeof(StepResult), COPY_TO_HOST,
             m->cx.stream);
     b->event_record(b, t->done[slot], m->cx.stream);

@@ -134,8 +134,11 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
                             "%ld does not divide the batch of %ld", (long)micro,
                             (long)o->batch_size);
-    *use = (ModelUse){
-        .B = micro, .T = o->context, .training = true, .recompute = recompute_of(o->recompute)};
+    *use = (ModelUse){.B = micro,
+                      .T = o->context,
+                      .training = true,
+                      .recompute = recompute_of(o->recompute),
+                      .graph = o->graph};
     if (o->sample_every > 0) {
         use->decode_batch = 1;
         use->decode_rows = i64_min(o->context, 64);

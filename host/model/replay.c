@@ -1,0 +1,30 @@
+/* Passes as graphs: captured once, then replayed. See model.h, model_micro_step. */
+#include "model.h"
+
+typedef void Work(Model *m, const AdamW *constants);
+
+static void replay(Model *m, Replay *r, Work *work, const AdamW *constants) {
+    Backend *b = m->backend;
+    if (r->calls++ == 0 || !m->use.graph || !b->captures) {
+        work(m, constants);
+        return;
+    }
+    if (!r->graph) {
+        b->capture_begin(b, m->cx.stream);
+        work(m, constants);
+        r->graph = b->capture_end(b, m->cx.stream);
+    }
+    b->graph_replay(b, r->graph, m->cx.stream);
+}
+
+static void micro_step(Model *m, const AdamW *constants) {
+    (void)constants;
+    model_forward(m, true);
+    model_backward(m);
+}
+
+void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
+
+void model_update_step(Model *m, const AdamW *constants) {
+    replay(m, &m->update_step, model_update, constants);
+}
