@@ -32,7 +32,7 @@ PROBE    := setjmp.h stdarg.h stddef.h stdint.h cblas.h jansson.h xxhash.h cmock
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
-.PHONY: all cuda help info deps demo test test-asan test-peers test-kill lint format fuzz \
+.PHONY: all cuda gpu-bundle help info deps demo test test-asan test-peers test-kill lint format fuzz \
         bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 
@@ -77,6 +77,11 @@ libpuck_cuda.so: $(CUDA_OBJECTS)
 $(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+# Everything for gpu-check in one folder, for a machine without Debian's packages.
+gpu-bundle: cuda $(PUCK) tests-build ## build/gpu-bundle: carry it to a GPU, run gpu-check there
+	@bash data/fetch.sh --output $(TEXT) >/dev/null
+	@bash bench/gpu_bundle.sh $(BUILD)/gpu-bundle $(BUILD)
 
 # ---- everyday use ----
 

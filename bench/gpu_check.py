@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Everything of puck that needs a GPU, shown on the one at hand, in stages:
+
+  ops       every op against double precision, in bf16 and f32; whole tiny models; the roofs
+  train     graph = eager, resume = one run, the shakespeare preset to its loss
+  bench     single ops and whole steps of GPT-2 124M, beside the roofs
+  sanitize  compute-sanitizer's four tools over the ops' smallest cases
+  peers     the same step in PyTorch, eager and compiled
+
+Each stage appends its figures to a record when it ends, and the table printed last has what was
+reached within --budget seconds. Runs in a folder made by `make gpu-bundle`, or in a built checkout.
+With --device emu it is a rehearsal without a card."""
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+if ROOT.name == "bench":  # in a checkout; a bundle has this file at its root
+    ROOT = ROOT.parent
+STAGES = ["ops", "train", "bench", "sanitize", "peers"]
+
+
+class Check:
+    def __init__(self, o):
+        self.o = o
+        self.end = time.monotonic() + o.budget
+        self.rows = []
+        self.record = Path(o.record)
+        self.log = open(o.log, "w")
+        self.emulated = o.device == "emu"
+        self.library = str(ROOT / "libpuck_emu.so") if self.emulated else o.device
+        self.environment = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP",
+                                PUCK_TEST_DEVICE=self.library)
+        folders = [str(ROOT / "lib"), *cuda_folders()]
+        old = os.environ.get("LD_LIBRARY_PATH")
+        self.environment["LD_LIBRARY_PATH"] = ":".join(folders + ([old] if old else []))
+
+    def left(self):
+        return self.end - time.monotonic()
+
+    def run(self, command, limit=300, environment=None):
+        """(exit code, output of both streams, seconds); code None: there was no time."""
+        limit = min(limit, self.left())
+        if limit <= 1:
+            return None, "", 0
+        command = [str(part) for part in command]
+        print("+", shlex.join(command), file=self.log, flush=True)
+        start = time.monotonic()
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=limit, cwd=ROOT, text=True, errors="replace",
+                                  env={**self.environment, **(environment or {})})
+            code, text = done.returncode, done.stdout
+        except subprocess.TimeoutExpired as e:
+            code, text = None, (e.stdout or b"").decode(errors="replace")
+        except OSError as e:
+            code, text = 127, str(e)
+        seconds = time.monotonic() - start
+        print(text, f"# exit {code} after {seconds:.1f} s", sep="\n", file=self.log, flush=True)
+        return code, text, seconds
+
+    def row(self, stage, name, good, figure, **values):
+        """One line of the table and of the record. `good`: True, False, or None: not measured."""
+        self.rows.append((stage, name, good, figure))
+        mark = {True: "ok", False: "FAILED", None: "not measured"}[good]
+        print(f"{stage:9} {name:44} {mark:13} {figure}", flush=True)
+        with open(self.record, "a") as out:
+            line = {"bench": f"gpu/{stage}", "name": name, "good": good, "figure": figure,
+                    **values, **self.about}
+            out.write(json.dumps(line) + "\n")
+
+    def puck(self, *arguments, **kw):
+        device = ["--device", "emu" if self.emulated else self.o.device]
+        return self.run([ROOT / "puck", *arguments, *device], **kw)
+
+
+def cuda_folders():
+    """Where CUDA's libraries may lie beyond the loader's own list: a toolkit, Python's packages."""
+    found = [path for path in ("/usr/local/cuda/lib64",) if os.path.isdir(path)]
+    for base in {*sys.path, *(str(Path(p) / "site-packages") for p in sys.path)}:
+        found += [str(p) for p in Path(base or ".").glob("nvidia/*/lib") if p.is_dir()]
+    return found
+
+
+def first_line(command):
+    try:
+        text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, timeout=60).stdout
+        return text.splitlines()[0].strip() if text.strip() else ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def about(o):
+    """What every line of the record says of the machine."""
+    card = first_line(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    commit = ROOT / "COMMIT"
+    commit = commit.read_text().strip() if commit.exists() else \
+        first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
+    name, _, driver = card.partition(", ")
+    return {"date": datetime.date.today().isoformat(), "commit": commit,
+            "device": o.device if o.device == "emu" else name or "no card", "driver": driver,
+            "command": "gpu-check " + shlex.join(sys.argv[1:])}
+
+
+# ---- stages ----
+
+def tests(check, stage, program, *arguments):
+    path = ROOT / "build/tests" / program
+    code, text, seconds = check.run([path, *arguments], limit=400)
+    passed = len(re.findall(r"^ok\b(?!.*# SKIP)", text, re.M))
+    failed = re.findall(r"^not ok\b.*", text, re.M)
+    good = None if code is None else code == 0 and passed > 0
+    name = " ".join([Path(program).name, *arguments])
+    check.row(stage, name, good, f"{passed} passed, {len(failed)} failed, {seconds:.0f} s",
+              passed=passed, failed=len(failed))
+
+
+def stage_ops(check):
+    for dtype in ("bf16", "f32"):
+        tests(check, "ops", "ops/test_ops_device", check.library, dtype)
+    tests(check, "ops", "model/test_device")
+
+
+def bytes_of_run(folder):
+    """A hash of what a run trained: weights, moments, and metrics without their times."""
+    digest = hashlib.sha256()
+    for name in ("model.safetensors", "optim.safetensors"):
+        digest.update((Path(folder) / "ckpt/latest" / name).read_bytes())
+    text = (Path(folder) / "metrics.jsonl").read_text()
+    digest.update(re.sub(r'"(tokens_per_sec|elapsed_sec|mfu|gflops_per_sec)": *[^,}]*', "",
+                         text).encode())
+    return digest.hexdigest()
+
+
+def equal_runs(check, text, work, name, one, two):
+    """Two ways to train must leave the same bytes. Each is a list of calls."""
+    steps = "20" if check.emulated else "60"
+    size = ["--layers", "2", "--heads", "2", "--channels", "64", "--context", "32"] \
+        if check.emulated else ["--preset", "shakespeare-gpt2"]
+    hashes = []
+    for i, calls in enumerate((one, two)):
+        run = work / f"{name.split()[0]}-{i}"
+        for call in calls:
+            code, _, _ = check.puck("train", *size, "--data", text, "--run", run, "--steps", steps,
+                                    "--eval-every", "10", "--batch-size", "8", *call)
+            if code != 0:
+                return check.row("train", name, None if code is None else False, "see the log")
+        hashes.append(bytes_of_run(run))
+    good = hashes[0] == hashes[1]
+    check.row("train", name, good, "the same bytes" if good else "other bytes")
+
+
+def stage_train(check):
+    text = ROOT / "data/text/tinyshakespeare.txt"
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+        work = Path(folder)
+        equal_runs(check, text, work, "graph = eager", [["--graph", "on"]], [["--graph", "off"]])
+        equal_runs(check, text, work, "resume = one run", [[]],
+                   [["--stop-after", "7"], ["--stop-after", "6"], []])
+        equal_runs(check, text, work, "recompute = kept", [[]], [["--recompute", "block"]])
+        equal_runs(check, text, work, "two runs", [[]], [[]])
+        if check.emulated:
+            return
+        for preset in check.o.presets.split(","):
+            run = work / preset
+            code, text_out, seconds = check.puck("train", "--preset", preset, "--data", text,
+                                                 "--run", run, limit=300)
+            if code != 0:
+                check.row("train", preset, None if code is None else False, "see the log")
+                continue
+            code, out, _ = check.puck("eval", "--from", run, "--data", text, "--json")
+            loss = json.loads(out[out.index("{"):].splitlines()[0])["loss"] if code == 0 else None
+            speed = re.findall(r'"tokens_per_sec": *([0-9.]+)',
+                               (run / "metrics.jsonl").read_text())
+            check.row("train", preset, code == 0,
+                      f"loss {loss:.4f} nats per character after {seconds:.1f} s",
+                      loss=loss, seconds=seconds,
+                      tokens_per_sec=float(speed[-1]) if speed else None)
+
+
+def stage_bench(check):
+    small = ["--layers", "1", "--heads", "2", "--channels", "32", "--context", "16",
+             "--batch-size", "2", "--repeats", "1"]
+    sizes = [small] if check.emulated else [
+        ["--preset", "gpt2", "--batch-size", b, "--micro-batch", b, "--repeats", r]
+        for b, r in (("64", "10"),)]
+    for size in sizes:
+        for what in ("step", "ops"):
+            code, out, _ = check.puck("bench", what, *size, "--json", limit=200)
+            lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+            if code != 0 or not lines:
+                check.row("bench", f"bench {what}", None if code is None else False, "see the log")
+            for line in lines:
+                speed = f"{line['tokens_per_sec']:.0f} tok/s, " if "tokens_per_sec" in line else ""
+                rate = f"{line['gflops'] * 1e-3:.1f} TFLOP/s" if "gflops" in line else \
+                    f"{line['gbps']:.0f} GB/s" if "gbps" in line else ""
+                share = f", {100 * line['share_of_roof']:.0f} % of its roof" \
+                    if "share_of_roof" in line else ""
+                row = {k: v for k, v in line.items() if k not in ("device", "command")}
+                check.row("bench", f"{line['op']} {line['shape']}"[:44], True,
+                          f"{line['median_sec'] * 1e3:.3f} ms, {speed}{rate}{share}", **row)
+
+
+def stage_sanitize(check):
+    if check.emulated:
+        return check.row("sanitize", "compute-sanitizer", None, "the emulator has its own checks")
+    program = ROOT / "build/tests/ops/test_ops_device"
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        code, text, seconds = check.run(
+            ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", program, check.library,
+             "bf16"], limit=check.o.sanitize_limit, environment={"PUCK_TEST_SAMPLE": "small"})
+        passed = len(re.findall(r"^ok\b", text, re.M))
+        summary = (re.findall(r"ERROR SUMMARY: (.*)|RACECHECK SUMMARY: (.*)", text) or [("", "")])
+        summary = summary[-1][0] or summary[-1][1]
+        good = None if code is None else code == 0 and passed > 0
+        check.row("sanitize", tool, good, f"{passed} tests ran, {summary}, {seconds:.0f} s",
+                  passed=passed)
+
+
+def stage_peers(check):
+    script = ROOT / "bench/peers/step124m.py"
+    shape = ["--device", "cuda", "--batch", "64", "--context", "1024", "--steps", "10"]
+    if check.emulated:
+        shape = ["--batch", "1", "--context", "16", "--steps", "1"]
+    for extra in ([], ["--compile"]):
+        code, text, _ = check.run([sys.executable, script, *shape, *extra], limit=240)
+        lines = [line for line in text.splitlines() if line.startswith("{")]
+        name = "PyTorch 124M step" + (", compiled" if extra else ", eager")
+        if code != 0 or not lines:
+            check.row("peers", name, None, "see the log")
+            continue
+        r = json.loads(lines[-1])
+        tokens = int(shape[shape.index("--batch") + 1]) * int(shape[shape.index("--context") + 1])
+        check.row("peers", name, True, f"{r['step_sec'] * 1e3:.1f} ms, "
+                  f"{tokens / r['step_sec']:.0f} tok/s, torch {r['torch']}", **r)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or emu")
+    parser.add_argument("--stage", default=",".join(STAGES), help="comma-separated, in this order")
+    parser.add_argument("--budget", type=float, default=540, help="seconds in all")
+    parser.add_argument("--presets", default="shakespeare-gpt2", help="trained to their end")
+    parser.add_argument("--sanitize-limit", type=float, default=100, help="seconds a tool")
+    parser.add_argument("--record", default="gpu.jsonl", help="appended to")
+    parser.add_argument("--log", default="gpu-check.log", help="what the programs printed")
+    o = parser.parse_args()
+    stages = o.stage.split(",")
+    for stage in stages:
+        if stage not in STAGES:
+            parser.error(f"there is no stage {stage}: there are {', '.join(STAGES)}")
+    check = Check(o)
+    check.about = about(o)
+    for stage in stages:
+        if check.left() <= 1:
+            check.row(stage, "all", None, "the budget was spent")
+            continue
+        globals()[f"stage_{stage}"](check)
+    failed = sum(good is False for _, _, good, _ in check.rows)
+    missing = sum(good is None for _, _, good, _ in check.rows)
+    passed = len(check.rows) - failed - missing
+    print(f"{passed} ok, {failed} failed, {missing} not measured; figures in {o.record}, "
+          f"output in {o.log}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
