@@ -59,6 +59,12 @@ bool checkpoint_read_options(const char *folder, Settings *s, Error *e);
 /* Writes it: for a checkpoint's folder, and for the run's. */
 bool checkpoint_write_options(const char *folder, const Options *options, Error *e);
 
+/* algorithms.txt of a checkpoint or a run: what the back end has chosen by timing
+ * (Backend.choices), without which a resumed run could have other bits. Nothing is written for a
+ * back end that chooses nothing; reading a folder without the file changes nothing. */
+bool checkpoint_write_choices(const char *folder, Backend *b, Error *e);
+bool checkpoint_read_choices(const char *folder, Backend *b, Error *e);
+
 /* One writer a run: an flock on RUN/lock, which ends with its process: a stale file is no lock.
  * Makes the run folder, and deletes what a killed save left there. The holder's pid is in the
  * message of the refused one. */

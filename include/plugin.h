@@ -10,3 +10,5 @@
 bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e);
 /* Threads for a request of 0: one per core that this process may use. */
 int plugin_threads(int64_t requested);
+/* What a user can do when the device itself fails, for the message of that fault; "" for none. */
+void plugin_set_remedy(const char *remedy);

@@ -14,8 +14,15 @@
 
 static void service_log(int level, const char *text) { log_write((LogLevel)level, "%s", text); }
 
+/* A fault of the device comes up in the middle of an op, far from anything that could say it. */
+static char fatal_remedy[512];
+
+void plugin_set_remedy(const char *remedy) {
+    snprintf(fatal_remedy, sizeof fatal_remedy, "%s", remedy);
+}
+
 static void service_fatal(const char *text) {
-    log_write(LOG_ERROR, "%s", text);
+    log_write(LOG_ERROR, "%s%s%s", text, fatal_remedy[0] ? ". " : "", fatal_remedy);
     abort();
 }
 

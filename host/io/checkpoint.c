@@ -77,13 +77,32 @@ bool checkpoint_write_options(const char *folder, const Options *options, Error 
     return good;
 }
 
+bool checkpoint_write_choices(const char *folder, Backend *b, Error *e) {
+    char path[IO_PATH_MAX];
+    if (!b->choices) return true;
+    const char *text = b->choices(b);
+    return path_join(path, folder, "algorithms.txt", e) &&
+           file_write_atomic(path, text, (int64_t)strlen(text), e);
+}
+
+bool checkpoint_read_choices(const char *folder, Backend *b, Error *e) {
+    char path[IO_PATH_MAX];
+    int64_t bytes;
+    if (!path_join(path, folder, "algorithms.txt", e)) return false;
+    if (!b->choose || access(path, F_OK) != 0) return true;
+    char *text = file_read(path, &bytes, e);
+    if (text) b->choose(b, text);
+    free(text);
+    return text != NULL;
+}
+
 static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer,
                         const Options *options, const TrainState *state, Error *e) {
     char path[IO_PATH_MAX];
     return path_make_folder(folder, e) && weights_write(folder, m, e) &&
            config_write(folder, &m->config, e) && path_join(path, folder, "tokenizer.json", e) &&
            tokenizer_save(tokenizer, path, e) && (!m->use.training || optim_write(folder, m, e)) &&
-           state_write(folder, state, e) &&
+           state_write(folder, state, e) && checkpoint_write_choices(folder, m->backend, e) &&
            (!options || checkpoint_write_options(folder, options, e)) && manifest_write(folder, e);
 }
 

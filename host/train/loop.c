@@ -3,6 +3,7 @@
  * signal, end) the result of the step itself is awaited first. */
 #include "trainer.h"
 #include "log.h"
+#include "plugin.h"
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -101,6 +102,14 @@ static void enqueue_step(Trainer *t) {
     t->pending.time = time_now();
 }
 
+/* "the last good checkpoint is step-N", or that there is none. */
+static void describe_last_good(const Trainer *t, char text[64]) {
+    if (t->last_saved < 0)
+        snprintf(text, 64, "no checkpoint was saved before");
+    else
+        snprintf(text, 64, "the last good checkpoint is step-%08ld", (long)t->last_saved);
+}
+
 /* Reads the result of `record`: counts, metrics, and the end of a run that has gone bad. */
 static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
     const int slot = (int)((record->step - 1) % RING);
@@ -117,10 +126,8 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
         log_warning("step %ld is not finite (first in %s): skipped, no weight has changed",
                     (long)record->step, culprit);
         if (state->bad_steps >= t->options->max_bad_steps) {
-            char good[64] = "no checkpoint was saved before";
-            if (t->last_saved >= 0)
-                snprintf(good, sizeof good, "the last good checkpoint is step-%08ld",
-                         (long)t->last_saved);
+            char good[64];
+            describe_last_good(t, good);
             return error_set(e, t->run, "Lower --lr, or raise --warmup, and resume",
                              "%ld steps in a row were not finite, up to step %ld (first in %s); "
                              "%s",
@@ -132,6 +139,14 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
     return metrics_step(&t->metrics, record, r, state->tokens, e);
 }
 
+/* What to say if the device fails from now on. */
+static void tell_remedy(const Trainer *t) {
+    char good[64], remedy[OPTION_STRING_MAX + 128];
+    describe_last_good(t, good);
+    snprintf(remedy, sizeof remedy, "To go on: puck train --run %s; %s", t->run, good);
+    plugin_set_remedy(remedy);
+}
+
 bool trainer_save(Trainer *t, bool eval_due, Error *e) {
     t->state.eval_due = eval_due;
     t->state.elapsed_sec = metrics_elapsed(&t->metrics);
@@ -140,6 +155,7 @@ bool trainer_save(Trainer *t, bool eval_due, Error *e) {
                          e))
         return false;
     t->last_saved = t->state.step;
+    tell_remedy(t);
     return true;
 }
 
@@ -190,12 +206,14 @@ static bool at_boundary(const Trainer *t) {
 
 bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
     catch_signals();
+    tell_remedy(t);
     if (t->state.eval_due && !evaluate(t, e)) return false;
     int64_t steps_here = 0;
     bool stopping = false;
     while (!stopping && !trainer_is_finished(t->options, &t->state)) {
         const StepRecord before = t->pending;
         enqueue_step(t);
+        if (steps_here == 0 && !checkpoint_write_choices(t->run, &t->backend, e)) return false;
         if (before.step && !collect_step(t, &before, e)) return false;
         steps_here++;
         stopping = stop_signal || steps_here == t->options->stop_after;

@@ -316,6 +316,10 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
     if (!train_model_use(t->options, &use, e) ||
         !plugin_open(&t->backend, t->options->device, t->options->dtype, t->options->threads, e))
         return false;
+    /* A run that was killed before its first checkpoint has made choices too. */
+    if (!checkpoint_read_choices(t->run, &t->backend, e) ||
+        (start->resumes && !checkpoint_read_choices(start->folder, &t->backend, e)))
+        return false;
     model_plan(&t->model, &c, &use, &t->backend);
     if (!t->options->quiet) print_plan(t, &c, stderr);
     return model_commit(&t->model, e) && load_or_init(t, start, e);
