@@ -100,7 +100,9 @@ typedef struct Plugin {
     const char *name; /* "cuda" */
     /* Opens device number `device`, to compute in `compute`: DTYPE_F32, DTYPE_BF16, or DTYPE_COUNT
      * for what suits the device best. False if no device answers or it cannot compute so; the Error
-     * says why (no driver, no card). */
+     * says why (no driver, no card). With device -1 none is touched: the back end is for memory
+     * plans alone, of a card that need not be there, and only compute, master, properties,
+     * ops->scratch and close may be used. */
     bool (*open)(Backend *out, const HostServices *host, int device, DType compute, Error *e);
 } Plugin;
 

@@ -8,6 +8,11 @@
  * for what suits the device. `n_threads`: see plugin_threads. Misuse: no such device (the nearest
  * is named), or one that cannot compute so; otherwise the Error says why it does not open. */
 bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e);
+/* For memory plans alone, of a device with `memory` bytes that need not be there: only compute,
+ * master, properties, ops->scratch and close may be used. auto is cuda where its library is found,
+ * else the cpu. */
+bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64_t memory,
+                      Error *e);
 /* Threads for a request of 0: one per core that this process may use. */
 int plugin_threads(int64_t requested);
 /* What a user can do when the device itself fails, for the message of that fault; "" for none. */

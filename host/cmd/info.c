@@ -96,7 +96,9 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     if (o->device_memory[0] &&
         !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
         return false;
-    if (!plugin_open(&backend, o->device, o->dtype, o->threads, e)) return false;
+    if (!(device_bytes ? plugin_open_plan(&backend, o->device, o->dtype, device_bytes, e)
+                       : plugin_open(&backend, o->device, o->dtype, o->threads, e)))
+        return false;
     if (!device_bytes) device_bytes = backend.properties.memory_bytes;
 
     if (o->preset[0]) add_text(facts, "preset", o->preset);

@@ -128,25 +128,21 @@ static bool open_auto(Backend *out, DType compute, const HostServices *host, Err
     return true;
 }
 
-bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e) {
-    const HostServices host = services_make(n_threads);
-    const DType compute = !strcmp(dtype, "f32")    ? DTYPE_F32
-                          : !strcmp(dtype, "bf16") ? DTYPE_BF16
-                                                   : DTYPE_COUNT;
-    *out = (Backend){0};
-    if (!strcmp(device, "auto")) return open_auto(out, compute, &host, e);
-    if (!strcmp(device, "cpu")) {
-        log_debug("device cpu: %d threads", host.n_threads);
-        return open_cpu(out, compute, &host, e);
-    }
-    if (strchr(device, '/')) return open_library(out, device, 0, compute, &host, e);
+static DType dtype_of(const char *name) {
+    return !strcmp(name, "f32") ? DTYPE_F32 : !strcmp(name, "bf16") ? DTYPE_BF16 : DTYPE_COUNT;
+}
 
-    char path[PATH_MAX];
+/* The plugin's file and the card's number that `device` means. Misuse: there is no such device. */
+static bool find_plugin(const char *device, char path[PATH_MAX], int *number, Error *e) {
     const bool numbered = !strncmp(device, "cuda:", 5);
-    const int number = numbered ? device_number(device + 5) : 0;
-    if (number >= 0 && (numbered || !strcmp(device, "cuda") || !strcmp(device, "emu"))) {
+    *number = numbered ? device_number(device + 5) : 0;
+    if (strchr(device, '/')) {
+        snprintf(path, PATH_MAX, "%s", device);
+        return true;
+    }
+    if (*number >= 0 && (numbered || !strcmp(device, "cuda") || !strcmp(device, "emu"))) {
         find_library(path, numbered ? "cuda" : device);
-        return open_library(out, path, number, compute, &host, e);
+        return true;
     }
     static const char *const names[] = {"auto", "cpu", "cuda", "cuda:0", "emu", NULL};
     char quoted[OPTIONS_QUOTE_MAX], hint[OPTIONS_HINT_MAX];
@@ -154,4 +150,38 @@ bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_
                  "There are auto, cpu, cuda, cuda:N, emu and paths of a .so");
     return error_misuse(e, "--device", hint, "there is no device \"%s\"",
                         options_quote(quoted, device));
+}
+
+bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e) {
+    const HostServices host = services_make(n_threads);
+    const DType compute = dtype_of(dtype);
+    char path[PATH_MAX];
+    int number;
+    *out = (Backend){0};
+    if (!strcmp(device, "auto")) return open_auto(out, compute, &host, e);
+    if (!strcmp(device, "cpu")) {
+        log_debug("device cpu: %d threads", host.n_threads);
+        return open_cpu(out, compute, &host, e);
+    }
+    return find_plugin(device, path, &number, e) &&
+           open_library(out, path, number, compute, &host, e);
+}
+
+bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64_t memory,
+                      Error *e) {
+    const HostServices host = services_make(1);
+    const DType compute = dtype_of(dtype);
+    const bool is_auto = !strcmp(device, "auto");
+    char path[PATH_MAX];
+    int number;
+    bool ok = false;
+    *out = (Backend){0};
+    if (strcmp(device, "cpu") != 0) {
+        if (!find_plugin(is_auto ? "cuda" : device, path, &number, e)) return false;
+        ok = open_library(out, path, -1, compute, &host, e);
+        if (!ok && !is_auto) return false;
+    }
+    if (!ok && !open_cpu(out, compute, &host, e)) return false;
+    out->properties.memory_bytes = out->properties.memory_free = memory;
+    return true;
 }

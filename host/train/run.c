@@ -234,19 +234,20 @@ static bool dry_run(Trainer *t, Error *e) {
     if ((t->options->device_memory[0] &&
          !options_bytes(t->options->device_memory, "--device-memory", &memory, e)) ||
         !dry_config(t, &c, e) || !train_model_use(t->options, &use, e) ||
-        !plugin_open(&t->backend, t->options->device, t->options->dtype, t->options->threads, e))
+        !(memory ? plugin_open_plan(&t->backend, t->options->device, t->options->dtype, memory, e)
+                 : plugin_open(&t->backend, t->options->device, t->options->dtype,
+                               t->options->threads, e)))
         return false;
-    if (memory) t->backend.properties.memory_free = memory;
     model_plan(&t->model, &c, &use, &t->backend);
     options_write_file(t->options, CMD_TRAIN, stdout);
     printf("\n");
     print_plan(t, &c, stdout);
+    if (memory) return true;
     const double speed = 0.5 * measure_peak_flops(&t->backend);
     const double flops = model_flops_per_token(&c, use.T) * (double)t->options->steps *
                          (double)(t->options->batch_size * use.T);
-    if (!memory)
-        printf("time        about %.0f s, at half of this machine's speed of products\n",
-               flops / speed);
+    printf("time        about %.0f s, at half of this machine's speed of products\n",
+           flops / speed);
     return true;
 }
 

@@ -1,5 +1,6 @@
 /* A back end that does nothing: shows how a plugin is found, checked and opened. Built a second
- * time with an older PLUGIN_ABI, which puck must refuse. Device 0 answers, the others do not. */
+ * time with an older PLUGIN_ABI, which puck must refuse. Device 0 answers, the others do
+ * not; -1 is for plans. */
 #include "backend.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,10 @@ static bool null_open(Backend *out, const HostServices *host, int device, DType 
         *e = (Error){.code = EXIT_FAILED};
         snprintf(e->text, sizeof e->text, "card %d has no bf16", device);
         return false;
+    }
+    if (device == -1) {
+        *out = (Backend){.name = "null", .compute = DTYPE_F32, .close = null_close};
+        return true;
     }
     if (device != 0) {
         *e = (Error){.code = EXIT_FAILED};

@@ -149,6 +149,39 @@ static void test_beside_the_program(void **state) {
     assert_non_null(strstr(say("", program, "emu"), "refused 1"));
 }
 
+static void test_plan(void **state) {
+    (void)state;
+    Backend b;
+    Error e;
+    assert_true(plugin_open_plan(&b, library("null"), "auto", 80000000000, &e));
+    assert_string_equal(b.name, "null");
+    assert_int_equal(b.properties.memory_free, 80000000000);
+    assert_null(b.properties.name[0] ? b.properties.name : NULL); /* no device was asked */
+    b.close(&b);
+    assert_true(plugin_open_plan(&b, "cpu", "f32", 1000, &e));
+    assert_int_equal(b.properties.memory_bytes, 1000);
+    b.close(&b);
+    assert_false(plugin_open_plan(&b, "cpu", "bf16", 1000, &e));
+    assert_string_equal(e.place, "--dtype");
+    assert_false(plugin_open_plan(&b, "cudo", "auto", 1000, &e));
+    assert_string_equal(e.place, "--device");
+    assert_false(plugin_open_plan(&b, "/nowhere/libpuck_x.so", "auto", 1000, &e));
+    assert_non_null(strstr(e.text, "the back end does not load"));
+}
+
+static void test_dtypes(void **state) {
+    (void)state;
+    Backend b;
+    Error e;
+    assert_false(plugin_open(&b, "cpu", "bf16", 1, &e));
+    assert_string_equal(e.text, "the cpu back end computes in f32, not in bf16");
+    assert_int_equal(e.code, EXIT_MISUSE);
+    assert_false(plugin_open(&b, library("null"), "bf16", 1, &e));
+    assert_string_equal(e.text, "card 0 has no bf16");
+    assert_true(plugin_open(&b, library("null"), "f32", 1, &e));
+    b.close(&b);
+}
+
 static void test_threads(void **state) {
     (void)state;
     assert_int_equal(plugin_threads(1), 1);
@@ -188,6 +221,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_auto),
         cmocka_unit_test(test_cards),
         cmocka_unit_test(test_beside_the_program),
+        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_dtypes),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
