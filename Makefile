@@ -83,6 +83,32 @@ gpu-bundle: cuda $(PUCK) tests-build ## build/gpu-bundle: carry it to a GPU, run
 	@bash data/fetch.sh --output $(TEXT) >/dev/null
 	@bash bench/gpu_bundle.sh $(BUILD)/gpu-bundle $(BUILD)
 
+# ---- the emulator: the CUDA sources as C++, run on the CPU (kernels/README.md) ----
+
+# Headers of a toolkit, else of Python's packages in a folder that git ignores (see `deps`).
+CUDA_HEADERS  := .cuda
+CUDA_INCLUDE  ?= $(firstword $(patsubst %/cuda_runtime.h,%,$(wildcard \
+                 $(dir $(shell command -v $(NVCC)))../include/cuda_runtime.h \
+                 /usr/local/cuda/include/cuda_runtime.h \
+                 $(CUDA_HEADERS)/nvidia/cu13/include/cuda_runtime.h)))
+CXX           := g++
+# The last two warn of attributes and of arrays that nvcc takes; nvcc has warnings of its own.
+EMU_FLAGS     := -std=c++17 -O2 -g -march=$(ARCH) -fPIC -DPUCK_EMU -DBACKEND_NAME='"emu"' \
+                 -Ikernels/emu/include -Iinclude -Ikernels/cuda -isystem $(CUDA_INCLUDE) \
+                 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-attributes \
+                 -Wno-maybe-uninitialized $(EXTRA_CFLAGS)
+EMU_SOURCES   := $(filter-out %/lt.cu,$(wildcard kernels/cuda/*.cu)) $(wildcard kernels/emu/*.cc)
+EMU_OBJECTS   := $(patsubst %,$(BUILD)/emu/%.o,$(EMU_SOURCES))
+
+emu: libpuck_emu.so ## the CUDA kernels on the CPU
+libpuck_emu.so: $(EMU_OBJECTS)
+	$(CXX) $(EXTRA_LDFLAGS) -shared -Wl,-Bsymbolic -o $@ $^
+
+$(BUILD)/emu/%.o: %
+	@mkdir -p $(@D)
+	@[ -n "$(CUDA_INCLUDE)" ] || { echo "CUDA's headers are missing: run make deps"; exit 1; }
+	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+
 # ---- everyday use ----
 
 help: ## this list

@@ -1,0 +1,148 @@
+#include "memory.h"
+#include <map>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
+namespace emu {
+
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+/* Without a sanitizer a write into a redzone is found when somebody looks. */
+static void redzone_make(char *at, size_t bytes) {
+    memset(at, GUARD_BYTE, bytes);
+    ASAN_POISON_MEMORY_REGION(at, bytes);
+}
+
+static bool redzone_is_whole(char *at, size_t bytes) {
+    ASAN_UNPOISON_MEMORY_REGION(at, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        if ((unsigned char)at[i] != GUARD_BYTE) return false;
+    return true;
+}
+
+/* ---- device memory ---- */
+
+struct Allocation {
+    size_t bytes;
+    char *block; /* what malloc gave: redzone, memory, rest of its last 256 bytes and redzone */
+};
+static std::map<char *, Allocation> allocations; /* by address */
+static size_t allocated;
+
+static size_t tail(size_t bytes) { return round_up(bytes, REDZONE) - bytes + REDZONE; }
+
+void *device_alloc(size_t bytes) {
+    if (bytes > DEVICE_BYTES - allocated) return nullptr;
+    char *block = static_cast<char *>(aligned_alloc(REDZONE, REDZONE + bytes + tail(bytes)));
+    if (!block) return nullptr;
+    char *memory = block + REDZONE;
+    memset(memory, FRESH_BYTE, bytes);
+    redzone_make(block, REDZONE);
+    redzone_make(memory + bytes, tail(bytes));
+    allocations[memory] = {bytes, block};
+    allocated += bytes;
+    return memory;
+}
+
+bool device_free(void *memory) {
+    const auto found = allocations.find(static_cast<char *>(memory));
+    if (found == allocations.end()) return false;
+    const Allocation a = found->second;
+    if (!redzone_is_whole(a.block, REDZONE) ||
+        !redzone_is_whole(found->first + a.bytes, tail(a.bytes))) {
+        fprintf(stderr, "emu: a kernel wrote beside device memory of %zu bytes\n", a.bytes);
+        abort();
+    }
+    allocations.erase(found);
+    allocated -= a.bytes;
+    free(a.block);
+    return true;
+}
+
+size_t device_free_bytes() { return DEVICE_BYTES - allocated; }
+
+bool device_holds(const void *address, size_t bytes) {
+    const char *p = static_cast<const char *>(address);
+    auto after = allocations.upper_bound(const_cast<char *>(p));
+    if (after == allocations.begin()) return false;
+    const auto &[memory, a] = *--after;
+    return p >= memory && p + bytes <= memory + a.bytes;
+}
+
+/* ---- shared memory ---- */
+
+struct SharedSlot {
+    const SharedArray *array; /* NULL: dynamic */
+    char *memory;
+    size_t bytes;
+};
+/* Slots in the order in which threads reached them, a redzone around each. */
+enum { MAX_SLOTS = 64 };
+alignas(1024) static char arena[SHARED_BYTES + (MAX_SLOTS + 1) * REDZONE * 2];
+static SharedSlot slots[MAX_SLOTS];
+static int n_slots;
+static size_t arena_used, shared_used; /* bytes with redzones and without */
+
+static char *slot_new(const SharedArray *array, size_t bytes) {
+    if (n_slots == MAX_SLOTS || shared_used + bytes > SHARED_BYTES)
+        fault(self(), array ? array->site : running->site,
+              "%zu bytes of shared memory beside %zu, of which there are %zu", bytes, shared_used,
+              SHARED_BYTES);
+    char *memory = arena + arena_used;
+    ASAN_UNPOISON_MEMORY_REGION(memory, tail(bytes) + bytes);
+    memset(memory, FRESH_BYTE, bytes);
+    redzone_make(memory + bytes, tail(bytes));
+    slots[n_slots++] = {array, memory, bytes};
+    arena_used += bytes + tail(bytes);
+    shared_used += bytes;
+    return memory;
+}
+
+void shared_begin(const Launch *launch) {
+    n_slots = 0;
+    shared_used = 0;
+    arena_used = REDZONE;
+    ASAN_UNPOISON_MEMORY_REGION(arena, REDZONE);
+    redzone_make(arena, REDZONE);
+    slot_new(nullptr, launch->dynamic_bytes);
+}
+
+void *shared_array(const SharedArray *array, size_t bytes, size_t alignment) {
+    for (int i = 1; i < n_slots; i++)
+        if (slots[i].array == array) return slots[i].memory;
+    if (alignment > REDZONE)
+        fault(self(), array->site, "shared array aligned to %zu bytes", alignment);
+    return slot_new(array, bytes);
+}
+
+void *dynamic_shared() { return slots[0].memory; }
+
+void shared_end() {
+    if (!redzone_is_whole(arena, REDZONE))
+        fault(nullptr, running->site, "a thread wrote before the start of shared memory");
+    for (int i = 0; i < n_slots; i++) {
+        const SharedSlot *s = &slots[i];
+        if (redzone_is_whole(s->memory + s->bytes, tail(s->bytes))) continue;
+        if (!s->array)
+            fault(nullptr, running->site, "a thread wrote beyond dynamic shared memory, %zu bytes",
+                  s->bytes);
+        fault(nullptr, s->array->site, "a thread wrote beyond the end of %s, %zu bytes",
+              s->array->name, s->bytes);
+    }
+}
+
+bool shared_holds(const void *address, size_t bytes) {
+    const char *p = static_cast<const char *>(address);
+    for (int i = 0; i < n_slots; i++)
+        if (p >= slots[i].memory && p + bytes <= slots[i].memory + slots[i].bytes) return true;
+    return false;
+}
+
+} // namespace emu

@@ -1,0 +1,237 @@
+#include "stream.h"
+#include <vector>
+
+/* The toolkit's headers leave these types open. */
+struct CUgraph_st {
+    std::vector<std::shared_ptr<emu::Operation>> operations;
+};
+struct CUgraphExec_st {
+    std::vector<std::shared_ptr<emu::Operation>> operations;
+};
+
+namespace emu {
+
+/* Work in order; `done` counts what has run, so n + done names a moment of the stream. */
+struct Queue {
+    std::deque<std::shared_ptr<Operation>> work;
+    uint64_t done = 0;
+
+    void run_until(uint64_t moment) {
+        while (done < moment && !work.empty()) {
+            const std::shared_ptr<Operation> operation = work.front();
+            work.pop_front();
+            operation->run();
+            done++;
+        }
+    }
+    uint64_t end() const { return done + work.size(); }
+};
+
+} // namespace emu
+
+struct CUstream_st {
+    std::shared_ptr<emu::Queue> queue = std::make_shared<emu::Queue>();
+    bool blocking = true;
+    cudaGraph_t capture = nullptr; /* what records the stream now */
+    bool origin = false;           /* the capture began here */
+};
+
+struct CUevent_st {
+    std::shared_ptr<emu::Queue> queue; /* NULL: not recorded yet, which counts as done */
+    uint64_t moment = 0;
+    cudaGraph_t capture = nullptr; /* recorded in this capture */
+};
+
+namespace emu {
+
+static std::vector<cudaStream_t> streams;
+static cudaError_t last_error = cudaSuccess;
+
+cudaError_t error_keep(cudaError_t error) {
+    if (error != cudaSuccess) last_error = error;
+    return error;
+}
+
+static bool capturing() {
+    for (const cudaStream_t s : streams)
+        if (s->capture) return true;
+    return false;
+}
+
+static void run_all(bool only_blocking) {
+    for (const cudaStream_t s : streams)
+        if (s->blocking || !only_blocking) s->queue->run_until(s->queue->end());
+}
+
+cudaError_t stream_run_all() {
+    if (capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
+    run_all(false);
+    return cudaSuccess;
+}
+
+cudaError_t stream_submit(cudaStream_t stream, std::shared_ptr<Operation> operation) {
+    if (stream && stream->capture) {
+        stream->capture->operations.push_back(operation);
+    } else if (stream) {
+        stream->queue->work.push_back(operation);
+    } else {
+        if (capturing()) return error_keep(cudaErrorStreamCaptureImplicit);
+        run_all(true);
+        operation->run();
+    }
+    return cudaSuccess;
+}
+
+struct WaitFor : Operation {
+    std::shared_ptr<Queue> queue;
+    uint64_t moment;
+    void run() override { queue->run_until(moment); }
+};
+
+struct Replay : Operation {
+    std::vector<std::shared_ptr<Operation>> operations;
+    void run() override {
+        for (const auto &o : operations) o->run();
+    }
+};
+
+} // namespace emu
+
+using emu::error_keep;
+
+extern "C" {
+
+/* ---- errors ---- */
+
+cudaError_t cudaGetLastError() {
+    const cudaError_t error = emu::last_error;
+    emu::last_error = cudaSuccess;
+    return error;
+}
+cudaError_t cudaPeekAtLastError() { return emu::last_error; }
+
+/* ---- streams ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
+    *out = new CUstream_st;
+    (*out)->blocking = !(flags & cudaStreamNonBlocking);
+    emu::streams.push_back(*out);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(out, flags);
+}
+cudaError_t cudaStreamCreate(cudaStream_t *out) { return cudaStreamCreateWithFlags(out, 0); }
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    stream->queue->run_until(stream->queue->end());
+    for (auto s = emu::streams.begin(); s != emu::streams.end(); ++s)
+        if (*s == stream) {
+            emu::streams.erase(s);
+            break;
+        }
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (!stream) return emu::stream_run_all();
+    if (stream->capture) return error_keep(cudaErrorStreamCaptureUnsupported);
+    stream->queue->run_until(stream->queue->end());
+    return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+
+cudaError_t cudaDeviceSynchronize() { return emu::stream_run_all(); }
+
+/* ---- events ---- */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    *out = new CUevent_st;
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t *out) { return cudaEventCreateWithFlags(out, 0); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->queue = nullptr;
+    event->capture = stream ? stream->capture : nullptr;
+    if (!stream) return emu::stream_run_all();
+    if (stream->capture) return cudaSuccess;
+    event->queue = stream->queue;
+    event->moment = stream->queue->end();
+    return cudaSuccess;
+}
+
+/* A stream that waits for an event of a capture enters it. Its operations are kept in the order of
+ * the calls, which has every wait behind what it waits for. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    if (event->capture && stream) stream->capture = event->capture;
+    if (!event->queue) return cudaSuccess;
+    auto wait = std::make_shared<emu::WaitFor>();
+    wait->queue = event->queue;
+    wait->moment = event->moment;
+    return emu::stream_submit(stream, wait);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->capture) return error_keep(cudaErrorCapturedEvent);
+    if (event->queue) event->queue->run_until(event->moment);
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
+
+/* The emulator shows no speed; a time above zero keeps divisions finite. */
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t end) {
+    *ms = 1;
+    return cudaEventSynchronize(end);
+}
+
+/* ---- graphs ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (!stream || stream->capture) return error_keep(cudaErrorStreamCaptureUnsupported);
+    stream->capture = new CUgraph_st;
+    stream->origin = true;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = stream->capture;
+    if (!stream->origin) return error_keep(cudaErrorStreamCaptureUnmatched);
+    stream->origin = false;
+    for (const cudaStream_t s : emu::streams)
+        if (s->capture == *graph) s->capture = nullptr;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status) {
+    *status =
+        stream && stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long) {
+    *out = new CUgraphExec_st{graph->operations};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    auto replay = std::make_shared<emu::Replay>();
+    replay->operations = graph->operations;
+    return emu::stream_submit(stream, replay);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+} // extern "C"

@@ -1,0 +1,18 @@
+/* Streams, events and graphs of the pretended device.
+ *
+ * A stream's work runs as late as CUDA allows: when the host or another stream waits for it. So a
+ * wait that is missing gives wrong numbers. */
+#pragma once
+#include "memory.h"
+#include <deque>
+
+namespace emu {
+
+/* Runs now, later or as part of a graph. NULL is the legacy default stream: after all work of
+ * streams that are not cudaStreamNonBlocking, and at once. */
+cudaError_t stream_submit(cudaStream_t stream, std::shared_ptr<Operation> operation);
+cudaError_t stream_run_all();
+/* Sets what cudaGetLastError returns; gives it back. */
+cudaError_t error_keep(cudaError_t error);
+
+} // namespace emu
