@@ -13,21 +13,23 @@ CPPFLAGS := -D_GNU_SOURCE -Iinclude
 CFLAGS   := -std=c11 -O2 -g -march=$(ARCH) -fopenmp $(WARN) $(EXTRA_CFLAGS)
 # Kernels: no errno, no traps, so that loops vectorise. Never -ffast-math: a NaN must survive.
 KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
-# Only here may gcc fuse a*b + c by itself: attention's loops are never cut by thread, so a remainder loop
+# Only here may gcc fuse a*b + c by itself: these loops are never cut by thread, so a remainder loop
 # that gcc fused differently could not make the bits depend on the thread count.
-%/kernels/cpu/attention.o: KERNEL_CFLAGS += -ffp-contract=fast
+%/kernels/cpu/attention.o %/kernels/cpu/product.o: KERNEL_CFLAGS += -ffp-contract=fast
 # OpenMP's runtime is linked in, see backend_wait_briefly in kernels/cpu/backend.c.
 LDFLAGS  := -rdynamic $(EXTRA_LDFLAGS)
-LDLIBS   := -l:libgomp.a -lopenblas -ljansson -lxxhash -lm -ldl -lpthread
+LDLIBS   := -l:libgomp.a -ljansson -lxxhash -lm -ldl -lpthread
 
 HOST    := $(wildcard host/*/*.c)
 KERNELS := $(wildcard kernels/cpu/*.c)
-OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS))
+# On x86-64 the kernels are built for 512-bit vectors too; the program takes what the processor has.
+WIDE    := $(if $(filter x86_64,$(shell uname -m)),$(KERNELS:%.c=$(BUILD)/wide/%.o))
+OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
 # Debian 12's packages, and the lines that each must compile and link (see `deps`).
-PACKAGES := gcc libc6-dev libopenblas-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
-PROBE    := setjmp.h stdarg.h stddef.h stdint.h cblas.h jansson.h xxhash.h cmocka.h omp.h
+PACKAGES := gcc libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
+PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
@@ -48,6 +50,13 @@ $(BUILD)/libpuck.a: $(filter-out %/main.o,$(OBJECTS)) $(F64)
 $(BUILD)/kernels/%.o: kernels/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/kernels/cpu/backend.o: CPPFLAGS += $(if $(WIDE),-DPUCK_HAS_WIDE)
+
+$(BUILD)/wide/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 \
+	    -DPUCK_WIDE -MMD -MP -c -o $@ $<
 
 # The same kernels over `real` = double: references and gradient checks only.
 $(BUILD)/f64/%.o: %.c
@@ -118,18 +127,18 @@ info: ## what was found here
 	@echo "compiler  $$($(CC) --version | head -1)"
 	@echo "target    $(ARCH)"
 	@echo "cores     $$(nproc)"
-	@for library in openblas jansson xxhash cmocka; do \
+	@for library in jansson xxhash cmocka; do \
 	    printf '%-9s %s\n' $$library "$$(echo 'int main(void){return 0;}' | \
 	    $(CC) -x c - -l$$library -o /dev/null 2>/dev/null && echo found || echo missing)"; done
 
 define PROBE_SOURCE
 $(foreach header,$(PROBE),#include <$(header)>
-)int main(void) { openblas_set_num_threads(1); return XXH3_64bits("", 0) == 1 || json_true() == 0; }
+)int main(void) { return XXH3_64bits("", 0) == 1 || json_true() == 0; }
 endef
 export PROBE_SOURCE
 
 deps: ## install what the build needs (root or sudo), if it is not there
-	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -lopenblas -ljansson -lxxhash \
+	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
 	    -lcmocka 2>/dev/null; then exit 0; fi; \
 	command="apt-get update && apt-get install -y $(PACKAGES)"; \
 	if [ "$$(id -u)" = 0 ]; then bash -c "$$command"; \

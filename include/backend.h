@@ -111,8 +111,13 @@ extern "C" {
 #endif
 
 /* The back end that is always there. kernels/cpu/backend.c; the f64 twin is built for checks
- * only. */
+ * only. Its kernels are built for the lowest processor that puck runs on (base) and, on x86-64, for
+ * 512-bit vectors as well (wide): backend_open_cpu takes the latter where backend_cpu_wide() says
+ * that the processor has them. */
 bool backend_open_cpu(Backend *out, const HostServices *host, Error *e);
+bool backend_open_cpu_base(Backend *out, const HostServices *host, Error *e);
+bool backend_open_cpu_wide(Backend *out, const HostServices *host, Error *e);
+bool backend_cpu_wide(void);
 bool backend_open_cpu_f64(Backend *out, const HostServices *host, Error *e);
 #ifdef __cplusplus
 }

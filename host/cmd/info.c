@@ -181,10 +181,8 @@ static bool info_machine(const Options *o, json_t *facts, Error *e) {
     add_text(facts, "version", PUCK_VERSION);
     add_int(facts, "abi", PUCK_ABI);
     add_text(facts, "compiler", __VERSION__);
-#if defined __AVX512F__
-    add_text(facts, "instructions", "AVX-512");
-#elif defined __AVX2__
-    add_text(facts, "instructions", "AVX2");
+#ifdef __AVX2__
+    add_text(facts, "instructions", backend_cpu_wide() ? "AVX-512" : "AVX2");
 #else
     add_text(facts, "instructions", "baseline");
 #endif

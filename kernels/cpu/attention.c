@@ -6,52 +6,28 @@
  * Inside a tile all products go through one small kernel, product(): ROWS rows of the result at a
  * time, which also is the grain at which the causal triangle is trimmed. */
 #include "mask.h"
+#include "vector.h"
 #include <omp.h>
 
 enum {
-    LANES = 32 / sizeof(real),
-    WIDTH = 2 * LANES, /* columns of the small kernel: two vectors */
-    ROWS = 6,          /* its rows: 6 x 2 accumulators, 2 + 1 operands of 16 vector registers */
-    QUERIES = 48,      /* a multiple of ROWS */
-    KEYS = 64          /* a multiple of WIDTH */
+    QUERIES = 48, /* a multiple of ROWS */
+    KEYS = 64     /* a multiple of WIDTH */
 };
 
-/* Unaligned, so that any address will do; gcc turns `+= scalar * vec` into a fused multiply-add. */
-typedef real vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
-
-static inline __attribute__((always_inline)) void
-product_block(const int rows, real *c, int64_t ldc, const real *a, int64_t a_row, int64_t a_col,
-              const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
-    for (int64_t j = 0; j < n; j += WIDTH) {
-        vec sum[ROWS][2];
-        for (int r = 0; r < rows; r++)
-            for (int s = 0; s < 2; s++)
-                sum[r][s] = add ? *(const vec *)(c + r * ldc + j + s * LANES) : (vec){0};
-        for (int64_t i = 0; i < k; i++) {
-            const vec b0 = *(const vec *)(b + i * ldb + j);
-            const vec b1 = *(const vec *)(b + i * ldb + j + LANES);
-            for (int r = 0; r < rows; r++) {
-                const real x = a[r * a_row + i * a_col];
-                sum[r][0] += x * b0;
-                sum[r][1] += x * b1;
-            }
-        }
-        for (int r = 0; r < rows; r++)
-            for (int s = 0; s < 2; s++) *(vec *)(c + r * ldc + j + s * LANES) = sum[r][s];
-    }
-}
-
-/* c = a b, or c += a b: (rows, k) by (k, n), rows <= ROWS, n a multiple of WIDTH. a's strides are
- * free, so it may be read transposed. */
+/* vector_product of any number of rows up to ROWS. */
 static void product(int64_t rows, real *c, int64_t ldc, const real *a, int64_t a_row, int64_t a_col,
                     const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
     switch (rows) {
-    case 1: product_block(1, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
-    case 2: product_block(2, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
-    case 3: product_block(3, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
-    case 4: product_block(4, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
-    case 5: product_block(5, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
-    default: product_block(6, c, ldc, a, a_row, a_col, b, ldb, n, k, add);
+    case 1: vector_product(1, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+    case 2: vector_product(2, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+    case 3: vector_product(3, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+    case 4: vector_product(4, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+    case 5: vector_product(5, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+#if ROWS > 6
+    case 6: vector_product(6, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+    case 7: vector_product(7, c, ldc, a, a_row, a_col, b, ldb, n, k, add); return;
+#endif
+    default: vector_product(ROWS, c, ldc, a, a_row, a_col, b, ldb, n, k, add);
     }
 }
 

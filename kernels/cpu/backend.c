@@ -11,8 +11,11 @@
 #ifdef PUCK_REAL_F64
 #define OPEN backend_open_cpu_f64
 #define NAME "cpu_f64"
+#elif defined PUCK_WIDE
+#define OPEN backend_open_cpu_wide
+#define NAME "cpu"
 #else
-#define OPEN backend_open_cpu
+#define OPEN backend_open_cpu_base
 #define NAME "cpu"
 #endif
 
@@ -189,7 +192,24 @@ static void flush_denormals(void) {
     }
 }
 
-#ifndef PUCK_REAL_F64
+#if !defined(PUCK_REAL_F64) && !defined(PUCK_WIDE)
+bool backend_cpu_wide(void) {
+#ifdef PUCK_HAS_WIDE
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+bool backend_open_cpu(Backend *out, const HostServices *host, Error *e) {
+#ifdef PUCK_HAS_WIDE
+    if (backend_cpu_wide()) return backend_open_cpu_wide(out, host, e);
+#endif
+    return backend_open_cpu_base(out, host, e);
+}
+
 /* A thread that waits for the others of its team looks 1,000 times (some 20 us), then sleeps. The
  * runtime's own 300,000 keep a core busy that another program could use, often the one that the
  * awaited thread should run on: beside one busy program a step took 10 times as long. The runtime
@@ -226,7 +246,6 @@ bool OPEN(Backend *out, const HostServices *host, Error *e) {
     *services = *host;
     omp_set_num_threads(host->n_threads);
     flush_denormals();
-    OP(cpu_linear_open)();
     *out = (Backend){.name = NAME,
                      .properties = {.memory_bytes = memory_info("MemTotal"),
                                     .memory_free = memory_info("MemAvailable"),

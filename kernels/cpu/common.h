@@ -1,7 +1,9 @@
 /* What every cpu kernel shares: the type `real`, its exponential, operand checks, prototypes.
  *
- * Each kernel file is built twice: `real` is float, or double with -DPUCK_REAL_F64 for gradient
- * checks. OP() gives the two builds different function names, so that one library holds both.
+ * Each kernel file is built up to three times: `real` is float; float again for processors with
+ * 512-bit vectors (-DPUCK_WIDE, x86-64 only), which backend.c chooses where it runs; and double for
+ * gradient checks (-DPUCK_REAL_F64). OP() gives the builds different function names, so that one
+ * library holds all.
  *
  * Parallel loops run under OpenMP with the thread count that the back end has set. Work is cut by
  * shape alone, and every sum has one owner and one order, so the bits do not depend on it. */
@@ -17,7 +19,11 @@ typedef double real;
 #else
 typedef float real;
 #define REAL_DTYPE DTYPE_F32
+#ifdef PUCK_WIDE
+#define OP(name) name##_wide
+#else
 #define OP(name) name##_f32
+#endif
 #endif
 
 /* The border check: CHECK_TENSOR(x, REAL_DTYPE, N, C). -1 accepts any length. */
@@ -149,8 +155,21 @@ int64_t OP(cpu_muon_scratch)(const OpShape *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 
-/* Once, when the back end opens: the products' library must not start threads of its own. */
-void OP(cpu_linear_open)(void);
+/* One operand of a product in memory: element (i, k) is data[i * row + k * col]. One of the strides
+ * is 1. */
+typedef struct Matrix {
+    const real *data;
+    int64_t row, col;
+} Matrix;
+
+/* c (rows,cols) = a b, or c += a b: a (rows,inner), b (inner,cols), rows of c ldc apart; at most
+ * PRODUCT_ROWS rows. On the calling thread alone, with some 300 KB of its stack. */
+enum { PRODUCT_ROWS = 256 };
+void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
+                     int64_t inner, bool add);
+/* y (rows) = a x, or y += a x: a (rows,inner) without gaps. Reads a once; one thread. */
+void OP(cpu_product_vector)(real *y, const real *a, const real *x, int64_t rows, int64_t inner,
+                            bool add);
 
 /* Products of plain arrays, for muon. All threads of a team call them and leave them together. */
 /* out (n,n) = alpha x x^T + diagonal I, x (n,k) rows x cols;  transposed: alpha x^T x, x (k,n) */

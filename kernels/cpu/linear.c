@@ -1,29 +1,16 @@
 /* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles
- * out and OpenBLAS multiplies each one on a single thread, so the bits do not depend on the thread
- * count. What follows a product (bias, activation, sums for bias gradients) is done to a tile while
- * it is in cache.
- *
- * The only file that knows OpenBLAS. */
+ * out and each one is multiplied on a single thread, so the bits do not depend on the thread count.
+ * What follows a product (bias, activation, sums for bias gradients) is done to a tile while it is
+ * in cache. */
 #include "activation.h"
-#include <cblas.h>
-
-#ifdef PUCK_REAL_F64
-#define GEMM cblas_dgemm
-#define GEMV cblas_dgemv
-#define SYRK cblas_dsyrk
-#else
-#define GEMM cblas_sgemm
-#define GEMV cblas_sgemv
-#define SYRK cblas_ssyrk
-#endif
 
 enum {
-    /* Largest tile. OpenBLAS packs its operands anew for every tile: larger tiles repack less,
-     * smaller ones keep the epilogue in cache and feed more threads. */
-    TILE_ROWS = 256, TILE_COLS = 384,
+    /* Largest tile. Operands are packed anew for every tile: larger tiles repack less, smaller ones
+     * keep the epilogue in cache and feed more threads. */
+    TILE_ROWS = PRODUCT_ROWS, TILE_COLS = 384,
     TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
     TILE_SIDE = 64,
-    TILE_ALIGN = 16 /* of a halved side: OpenBLAS' micro-kernels */
+    TILE_ALIGN = 32 /* of a halved side: the kernels' rows and columns */
 };
 
 /* The tiling of a rows x cols result: tiles of `tile_rows` x `tile_cols`, the last ones smaller. */
@@ -63,16 +50,13 @@ static Tile tiling_tile(const Tiling *g, int64_t i) {
     return t;
 }
 
-void OP(cpu_linear_open)(void) { openblas_set_num_threads(1); }
-
 int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperties *device) {
     (void)device;
     if (op != OP_LINEAR_BACKWARD_INPUT) return 0;
     return tiling_make(s->B * s->T, s->C).down * s->C * (int64_t)sizeof(real);
 }
 
-/* A tile of u = x w^T + bias. The product adds to the bias laid down first, which costs no more
- * than the zeros that OpenBLAS would write itself. */
+/* A tile of u = x w^T + bias. The product adds to the bias laid down first. */
 static void forward_tile(real *u, const Tile *t, int64_t O, int64_t C, const real *x, const real *w,
                          const real *bias) {
     u += t->row * O + t->col;
@@ -81,12 +65,11 @@ static void forward_tile(real *u, const Tile *t, int64_t O, int64_t C, const rea
     if (bias)
         for (int64_t i = 0; i < t->rows; i++)
             memcpy(u + i * O, bias + t->col, (size_t)t->cols * sizeof *u);
-    const real beta = bias ? 1 : 0;
     if (t->rows == 1) /* decoding: reads the weights once, without packing them */
-        GEMV(CblasRowMajor, CblasNoTrans, (int)t->cols, (int)C, 1, w, (int)C, x, 1, beta, u, 1);
+        OP(cpu_product_vector)(u, w, x, t->cols, C, bias != NULL);
     else
-        GEMM(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->cols, (int)C, 1, x,
-             (int)C, w, (int)C, beta, u, (int)O);
+        OP(cpu_product)(u, O, (Matrix){x, C, 1}, (Matrix){w, 1, C}, t->rows, t->cols, C,
+                        bias != NULL);
 }
 
 void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x, Tensor w,
@@ -149,9 +132,8 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < g.down * g.across; i++) {
             const Tile t = tiling_tile(&g, i);
-            GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)O, 1,
-                 from + t.row * O, (int)O, weight + t.col, (int)C, 0, to + t.row * C + t.col,
-                 (int)C);
+            OP(cpu_product)(to + t.row * C + t.col, C, (Matrix){from + t.row * O, O, 1},
+                            (Matrix){weight + t.col, C, 1}, t.rows, t.cols, O, false);
             backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C,
                               activation);
         }
@@ -181,8 +163,8 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
-        GEMM(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)N, 1,
-             from + t.row, (int)O, input + t.col, (int)C, 1, to + t.row * C + t.col, (int)C);
+        OP(cpu_product)(to + t.row * C + t.col, C, (Matrix){from + t.row, 1, O},
+                        (Matrix){input + t.col, C, 1}, t.rows, t.cols, N, true);
         if (!bias || t.col) continue;
         real sums[TILE_ROWS] = {0};
         for (int64_t n = 0; n < N; n++)
@@ -194,49 +176,47 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
 
 /* ---- products for muon ---- */
 
-/* Side of the square tiles of a symmetric n x n result. */
+/* Side of the square tiles of a symmetric n x n result: small ones, as those on the diagonal are
+ * computed whole. */
 static int64_t gram_side(int64_t n) {
     for (int64_t side = n;; side = halved(side)) {
         const int64_t across = i64_div_up(n, side);
         const bool enough = across * (across + 1) / 2 >= TILE_COUNT;
-        if (side <= TILE_SIDE || (side <= TILE_ROWS && enough)) return side;
+        if (side <= TILE_ALIGN || (side <= TILE_ROWS && enough)) return side;
     }
 }
 
-/* Copies what is above the diagonal of an n x n matrix, in rows [row, row + rows) and columns
- * [col, col + cols), to below it; square by square, for the cache. */
+/* Copies rows [row, row + rows), columns [col, col + cols) of an n x n matrix to where its
+ * transpose has them; square by square, for the cache. */
 static void gram_mirror(real *out, int64_t n, int64_t row, int64_t rows, int64_t col,
                         int64_t cols) {
     enum { SQUARE = 16 };
     for (int64_t i0 = row; i0 < row + rows; i0 += SQUARE)
-        for (int64_t j0 = i64_max(col, i0); j0 < col + cols; j0 += SQUARE)
+        for (int64_t j0 = col; j0 < col + cols; j0 += SQUARE)
             for (int64_t j = j0; j < i64_min(j0 + SQUARE, col + cols); j++)
-                for (int64_t i = i0; i < i64_min(i64_min(i0 + SQUARE, row + rows), j); i++)
+                for (int64_t i = i0; i < i64_min(i0 + SQUARE, row + rows); i++)
                     out[j * n + i] = out[i * n + j];
 }
 
-/* Tiles on and above the diagonal, the corner first: those on the diagonal, half the work, come
- * last and fill the gaps between threads. */
+/* Tiles on and above the diagonal. */
 void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
                          real alpha, real diagonal) {
     const int64_t n = transposed ? cols : rows, k = transposed ? rows : cols;
     const int64_t side = gram_side(n), across = i64_div_up(n, side);
-    const int64_t stride = transposed ? 1 : cols; /* from one of the n vectors to the next */
+    const int64_t along = transposed ? 1 : cols, inner = transposed ? cols : 1;
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < across * across; i++) {
-        const int64_t row = i % across * side, col = row + (across - 1 - i / across) * side;
-        if (col >= n) continue;
+        const int64_t row = i / across * side, col = i % across * side;
+        if (col < row) continue;
         const int64_t down = i64_min(side, n - row), right = i64_min(side, n - col);
-        real *tile = out + row * n + col;
-        if (row == col)
-            SYRK(CblasRowMajor, CblasUpper, transposed ? CblasTrans : CblasNoTrans, (int)down,
-                 (int)k, alpha, x + row * stride, (int)cols, 0, tile, (int)n);
-        else
-            GEMM(CblasRowMajor, transposed ? CblasTrans : CblasNoTrans,
-                 transposed ? CblasNoTrans : CblasTrans, (int)down, (int)right, (int)k, alpha,
-                 x + row * stride, (int)cols, x + col * stride, (int)cols, 0, tile, (int)n);
-        for (int64_t d = 0; row == col && d < down; d++) tile[d * n + d] += diagonal;
-        gram_mirror(out, n, row, down, col, right);
+        real *const tile = out + row * n + col;
+        OP(cpu_product)(tile, n, (Matrix){x + row * along, along, inner},
+                        (Matrix){x + col * along, inner, along}, down, right, k, false);
+        for (int64_t r = 0; r < down; r++) {
+            for (int64_t c = 0; c < right; c++) tile[r * n + c] *= alpha;
+            if (row == col) tile[r * n + r] += diagonal;
+        }
+        if (row != col) gram_mirror(out, n, row, down, col, right);
     }
 }
 
@@ -246,8 +226,7 @@ void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t row
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
-        GEMM(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t.rows, (int)t.cols, (int)inner, 1,
-             a + t.row * inner, (int)inner, b + t.col, (int)cols, 0, out + t.row * cols + t.col,
-             (int)cols);
+        OP(cpu_product)(out + t.row * cols + t.col, cols, (Matrix){a + t.row * inner, inner, 1},
+                        (Matrix){b + t.col, cols, 1}, t.rows, t.cols, inner, false);
     }
 }

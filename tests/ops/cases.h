@@ -91,6 +91,8 @@ static const OpCase op_cases[] = {
     {OP_LINEAR_FORWARD, LINEAR(768, 128, 128), .without = "aux bias", .hot = true},
     {OP_LINEAR_FORWARD, LINEAR(1, 16, 16), .without = "aux"},
     {OP_LINEAR_FORWARD, LINEAR(1, 128, 65), .without = "aux bias"},
+    {OP_LINEAR_FORWARD, LINEAR(1, 90, 33), .without = "aux"}, /* whole vectors and a rest */
+    {OP_LINEAR_FORWARD, LINEAR(37, 600, 40), .without = "aux"}, /* more than one block of C */
     {OP_LINEAR_FORWARD, LINEAR(5, 7, 3), .activation = ACTIVATION_GELU, .without = "aux bias"},
     {OP_LINEAR_FORWARD, LINEAR(37, 20, 33), .activation = ACTIVATION_GELU},
     {OP_LINEAR_FORWARD, LINEAR(131, 96, 257)},
@@ -102,6 +104,7 @@ static const OpCase op_cases[] = {
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(768, 512, 128), .activation = ACTIVATION_GELU, .hot = true},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(768, 128, 512), .without = "aux dbias_prev", .hot = true},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(1, 16, 16), .without = "aux"},
+    {OP_LINEAR_BACKWARD_INPUT, LINEAR(37, 40, 600), .without = "aux"}, /* blocks of O */
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(5, 7, 3), .activation = ACTIVATION_GELU,
      .without = "dbias_prev"},
     {OP_LINEAR_BACKWARD_INPUT, LINEAR(37, 33, 20), .activation = ACTIVATION_GELU},
@@ -114,6 +117,7 @@ static const OpCase op_cases[] = {
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(768, 128, 512), .without = "dbias", .hot = true},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(768, 512, 128), .without = "dbias", .hot = true},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(1, 16, 16)},
+    {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(600, 40, 37)}, /* blocks of rows */
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(5, 7, 3)},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(37, 20, 33), .without = "dbias"},
     {OP_LINEAR_BACKWARD_WEIGHT, LINEAR(131, 96, 257)},

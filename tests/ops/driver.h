@@ -78,8 +78,11 @@ double call_tolerance(const Call *call);
 
 /* One rank's HostServices. */
 HostServices driver_host(int n_threads);
-/* Opens the cpu back end (f64: its double twin) or stops. */
-void driver_open_cpu(Backend *backend, bool f64, int n_threads);
+/* Which build of the cpu ops: the one that this processor gets, the one that every processor can
+ * run, the double twin. */
+typedef enum CpuBuild { CPU_BEST, CPU_BASE, CPU_F64 } CpuBuild;
+/* Opens the cpu back end or stops. */
+void driver_open_cpu(Backend *backend, CpuBuild build, int n_threads);
 /* Prints how many cases every op had and, if `worst` is not NULL, its largest error by the bound.
  * False if an op that `wants` names had none; wants NULL: every op. */
 bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],

@@ -9,7 +9,7 @@
 static void test_memory(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     static const int64_t sizes[] = {0, 1, 100, 4096, 2 << 20, (5 << 20) + 3};
     for (int64_t i = 0; i < COUNT_OF(sizes); i++)
         for (int again = 0; again < 2; again++) { /* the second time in memory used before */
@@ -30,7 +30,7 @@ static void test_memory(void **state) {
 static void test_streams(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 1);
+    driver_open_cpu(&b, CPU_BEST, 1);
     Stream *s = b.stream_create(&b);
     Event *e = b.event_create(&b);
     assert_non_null(s);
@@ -53,7 +53,7 @@ static void test_streams(void **state) {
 static void test_collectives(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 1);
+    driver_open_cpu(&b, CPU_BEST, 1);
     float from[3] = {1, 2, 3}, to[3] = {0};
     const Tensor send = tensor_1d(from, DTYPE_F32, 3), recv = tensor_1d(to, DTYPE_F32, 3);
     b.all_gather(&b, recv, send, NULL);
@@ -71,7 +71,7 @@ static void test_collectives(void **state) {
 static void test_denormals(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 4);
+    driver_open_cpu(&b, CPU_BEST, 4);
     volatile float smallest = FLT_MIN;
     int kept = 0;
 #pragma omp parallel reduction(+ : kept)
@@ -84,7 +84,7 @@ static void test_properties(void **state) {
     (void)state;
     for (int f64 = 0; f64 < 2; f64++) {
         Backend b;
-        driver_open_cpu(&b, f64, 3);
+        driver_open_cpu(&b, f64 ? CPU_F64 : CPU_BEST, 3);
         assert_string_equal(b.name, f64 ? "cpu_f64" : "cpu");
         assert_int_equal(b.compute, f64 ? DTYPE_F64 : DTYPE_F32);
         assert_int_equal(b.master, b.compute);

@@ -11,10 +11,10 @@
 
 static void test_every_case(void **state) {
     (void)state;
-    for (int f64 = 0; f64 < 2; f64++) {
+    for (int build = CPU_BEST; build <= CPU_F64; build++) {
         Backend b;
         int counts[OP_KINDS] = {0};
-        driver_open_cpu(&b, f64, 2);
+        driver_open_cpu(&b, (CpuBuild)build, 2);
         printf("# %s\n", b.name);
         for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
             Call got, want;
@@ -48,7 +48,7 @@ static OpCase case_of(OpKind op) {
 static void test_bad_gradient(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     const OpCase norm = case_of(OP_GRAD_NORM), adamw = case_of(OP_ADAMW);
     static const double values[] = {NAN, INFINITY, -INFINITY};
     for (int64_t i = 0; i < COUNT_OF(values); i++) {
@@ -84,7 +84,7 @@ static void test_bad_gradient(void **state) {
 static void test_bad_loss(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     const OpCase norm = case_of(OP_GRAD_NORM);
     static const double losses[] = {NAN, INFINITY, 1};
     for (int64_t i = 0; i < COUNT_OF(losses); i++) {
@@ -103,7 +103,7 @@ static void test_bad_loss(void **state) {
 static void test_clipping(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     const OpCase norm = case_of(OP_GRAD_NORM);
     static const double limits[][2] = {{6.5, 0.5}, {13, 1}, {100, 1}, {0, 1}};
     for (int64_t i = 0; i < COUNT_OF(limits); i++) {
@@ -130,7 +130,7 @@ static void test_clipping(void **state) {
 static void test_dropout_off(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     int checked = 0;
     for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
         if (op_cases[i].rate <= 0) continue;
@@ -156,7 +156,7 @@ static void test_dropout_off(void **state) {
 static void test_signs(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, true, 1);
+    driver_open_cpu(&b, CPU_F64, 1);
     for (int turn = -1; turn <= 1; turn++) {
         const OpCase c = {OP_ROTATE_FORWARD, HEADS(1, 2, 1, 1, 2), .turn = turn,
                           .without = "position rstd"};
@@ -179,7 +179,7 @@ static void test_positions(void **state) {
     (void)state;
     enum { T = 70 };
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     const OpCase sequence = {OP_ROTATE_FORWARD, HEADS(1, T, 2, 1, 20), .turn = 1,
                              .without = "position"};
     const OpCase row = {OP_ROTATE_FORWARD, HEADS(1, 1, 2, 1, 20), .turn = 1, .context = T};
@@ -211,7 +211,7 @@ static void test_positions(void **state) {
 static void test_far_values(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     const OpCase capped = {OP_CLASSIFIER, LOGITS(1, 4, 8), .softcap = 15};
     Call call;
     call_make(&call, &capped, b.compute, b.master);

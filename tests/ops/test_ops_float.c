@@ -6,13 +6,12 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-static void test_every_case(void **state) {
-    (void)state;
+static void test_build(CpuBuild build) {
     Backend cpu, f64;
     int counts[OP_KINDS] = {0};
     double worst[OP_KINDS] = {0};
-    driver_open_cpu(&cpu, false, 2);
-    driver_open_cpu(&f64, true, 2);
+    driver_open_cpu(&cpu, build, 2);
+    driver_open_cpu(&f64, CPU_F64, 2);
     for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
         Call got, want;
         const char *where = "";
@@ -34,7 +33,18 @@ static void test_every_case(void **state) {
     assert_true(driver_covers(counts, worst, NULL));
 }
 
+static void test_best(void **state) {
+    (void)state;
+    test_build(CPU_BEST);
+}
+
+static void test_base(void **state) {
+    (void)state;
+    if (!backend_cpu_wide()) skip(); /* it is the best one */
+    test_build(CPU_BASE);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_case)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_best), cmocka_unit_test(test_base)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

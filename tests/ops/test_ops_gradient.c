@@ -195,7 +195,7 @@ static void test_every_gradient(void **state) {
     Backend f64;
     int counts[OP_KINDS] = {0};
     double worst[OP_KINDS] = {0};
-    driver_open_cpu(&f64, true, 2);
+    driver_open_cpu(&f64, CPU_F64, 2);
     for (int64_t p = 0; p < COUNT_OF(pairs); p++)
         for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
             if (op_cases[i].op != pairs[p].backward) continue;

@@ -108,7 +108,7 @@ static void test_spectrum(void **state) {
     static const double square = 0, oblong = 0.68;
     for (int f64 = 0; f64 < 2; f64++) {
         Backend b;
-        driver_open_cpu(&b, f64, 2);
+        driver_open_cpu(&b, f64 ? CPU_F64 : CPU_BEST, 2);
         check_spectrum(&b, 128, 128, square);
         check_spectrum(&b, 37, 37, square);
         check_spectrum(&b, 128, 300, oblong);
@@ -125,7 +125,7 @@ static void test_spectrum(void **state) {
 static void test_scale(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     Call plain;
     make_plain(&plain, 65, 40, &b);
     Call inputs;
@@ -153,7 +153,7 @@ static void test_scale(void **state) {
 static void test_bad_step(void **state) {
     (void)state;
     Backend b;
-    driver_open_cpu(&b, false, 2);
+    driver_open_cpu(&b, CPU_BEST, 2);
     Call call, before;
     make_plain(&call, 37, 65, &b);
     call.result.bad = 1;

@@ -5,27 +5,26 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void run_with(Call *call, int n_threads) {
+static void run_with(Call *call, CpuBuild build, int n_threads) {
     Backend b;
-    driver_open_cpu(&b, false, n_threads);
+    driver_open_cpu(&b, build, n_threads);
     call_run(call, &b);
     b.close(&b);
 }
 
-static void test_threads(void **state) {
-    (void)state;
+static void test_build(CpuBuild build) {
     int counts[OP_KINDS] = {0};
     for (int64_t i = 0; i < COUNT_OF(op_cases); i++) {
         Call one;
         call_make(&one, &op_cases[i], DTYPE_F32, DTYPE_F32);
         Call inputs;
         call_copy(&inputs, &one);
-        run_with(&one, 1);
+        run_with(&one, build, 1);
         for (int n_threads = 2; n_threads <= 4; n_threads++) {
             Call more;
             const char *where = "";
             call_copy(&more, &inputs);
-            run_with(&more, n_threads);
+            run_with(&more, build, n_threads);
             if (!call_same_bits(&one, &more, &where))
                 fail_msg("case %ld, %s, %s: %d threads give other bits than 1", (long)i,
                          op_names[one.c.op], where, n_threads);
@@ -36,6 +35,12 @@ static void test_threads(void **state) {
         call_free(&inputs);
     }
     assert_true(driver_covers(counts, NULL, NULL));
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    test_build(CPU_BEST);
+    if (backend_cpu_wide()) test_build(CPU_BASE);
 }
 
 /* Operands with half the elements in a call of half the batch are cut; others (weights, sums over
@@ -59,7 +64,7 @@ static void check_half(const OpCase *c, const Call *inputs, const Call *outputs,
         memcpy(o->value, inputs->operand[k].value + part * n,
                (size_t)operand_count(o) * sizeof *o->value);
     }
-    run_with(&half, 2);
+    run_with(&half, CPU_BEST, 2);
     for (int k = 0; k < half.n_operands; k++) {
         const Operand *o = &half.operand[k];
         const int64_t n = cut(&half, inputs, k);
@@ -86,7 +91,7 @@ static void test_micro_batches(void **state) {
         Call inputs, outputs;
         call_make(&inputs, &both, DTYPE_F32, DTYPE_F32);
         call_copy(&outputs, &inputs);
-        run_with(&outputs, 2);
+        run_with(&outputs, CPU_BEST, 2);
         for (int part = 0; part < 2; part++) check_half(&op_cases[i], &inputs, &outputs, part);
         counts[both.op]++;
         call_free(&inputs);
