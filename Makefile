@@ -153,9 +153,11 @@ demo: deps ## a minute of training, then Shakespeare
 	./puck eval --from runs/demo --data runs/demo/data; \
 	./puck generate --from runs/demo --tokens 500
 
+# For instance PEERS="generate --repeats 3"; empty: every work, at its own length.
+PEERS ?= step124m shakespeare generate
 bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
-	.venv/bin/python bench/peers/run.py shakespeare
-	.venv/bin/python bench/peers/run.py step124m
+	@bash data/fetch.sh --output $(TEXT)
+	.venv/bin/python bench/peers/run.py $(PEERS)
 
 # Python's packages are oracles of tests and peers of benches; puck itself needs none.
 .venv/ok: bench/peers/requirements.txt

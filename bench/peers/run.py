@@ -1,12 +1,19 @@
 #!/usr/bin/env python3
 """puck and PyTorch on the same work, in turn, so that a noisy machine is noisy to both.
 
-  bench/peers/run.py shakespeare [--steps 2000]   train, then `puck eval` scores both models
-  bench/peers/run.py step124m [--steps 10]        training steps of GPT-2 124M at B 4, T 64
+  step124m      training steps of GPT-2 124M at B 4, T 64, clipped
+  shakespeare   nanoGPT's CPU recipe on both sides; `puck eval` scores both models
+  modern-step   training steps of --preset shakespeare-cpu: NanoChat's blocks, Muon and AdamW
+  time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon --preset shakespeare-cpu is there
+  generate      greedy text from random weights of 124M, one stream; the peer is transformers
 
-Prints one table and appends one line to bench/results/peers.jsonl. Runs from the repository root
-with the Python that has bench/peers/requirements.txt; `make bench-peers` sees to both."""
+    bench/peers/run.py [WORK...] [--repeats 5] [--steps N] [--variants eager,compiled]
+
+Each repeat runs puck, then every variant of the peer; the variant with the best median counts.
+Prints one table and appends a line a work to bench/results/peers.jsonl. Runs from the repository
+root with the Python that has bench/peers/requirements.txt; `make bench-peers` sees to both."""
 import argparse
+import codecs
 import datetime
 import json
 import os
@@ -16,64 +23,194 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 PEERS = Path(os.path.relpath(Path(__file__).parent))
+RESULTS = "bench/results/peers.jsonl"
 
 
-def run(command, log):
-    """Runs a command. Returns its first JSON line (or {}) with wall_sec and peak_bytes."""
-    print("+", shlex.join(command), file=log, flush=True)
-    before = datetime.datetime.now()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    lines = process.stdout.read().splitlines()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = (datetime.datetime.now() - before).total_seconds()
-    if status:
-        sys.exit(f"{shlex.join(command)} failed; its messages are in {log.name}")
-    rows = [json.loads(line) for line in lines if line.startswith("{")]
-    return {**(rows[0] if rows else {}), "wall_sec": wall, "peak_bytes": usage.ru_maxrss * 1024}
+class Failed(Exception):
+    pass
 
 
-def puck_step_sec(metrics):
-    """Median seconds a step of a run: most lines of metrics.jsonl have no evaluation between."""
-    rows = [json.loads(line) for line in open(metrics)]
-    rows = [row for row in rows if row.get("tokens_per_sec")]
-    return statistics.median(12 * 64 / row["tokens_per_sec"] for row in rows)
+class Bench:
+    """What every work needs: the options, a folder for what it makes, a log, the commands."""
+
+    def __init__(self, o, folder, log):
+        self.o, self.folder, self.log = o, Path(folder), log
+        self.common = ["--threads", str(o.threads)]
+        self.commands = {}  # by side: the last command, for the record
+
+    def run(self, command, side=None, watch=None):
+        """Runs a command; `watch` is called with its output's descriptor instead of reading it.
+        Returns its first JSON line (or {}) with wall_sec and peak_bytes."""
+        command = [str(part) for part in command]
+        print("+", shlex.join(command), file=self.log, flush=True)
+        if side:
+            self.commands[side] = shlex.join(["python", *command[1:]] if command[0] ==
+                                             sys.executable else command)
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
+        watched = watch(process.stdout.fileno()) if watch else {}
+        lines = process.stdout.read().decode(errors="replace").splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        if status:
+            raise Failed(f"{shlex.join(command)} failed")
+        rows = [json.loads(line) for line in lines if line.startswith("{")]
+        return {**(rows[0] if rows else {}), **watched, "wall_sec": wall,
+                "peak_bytes": usage.ru_maxrss * 1024}
+
+    def puck(self, *arguments, **kw):
+        return self.run([self.o.puck, *arguments, "--device", "cpu", *self.common], **kw)
+
+    def peers(self, script, *arguments):
+        """What each variant of a peer's script printed."""
+        found = {}
+        for variant in list(self.o.variants):
+            extra = [*self.common, *(["--compile"] if variant == "compiled" else [])]
+            command = [sys.executable, PEERS / script, *arguments, *extra]
+            command = [str(part).replace("VARIANT", variant) for part in command]
+            try:
+                found[variant] = self.run(command, side=variant)
+            except Failed as e:
+                # A machine without a compiler, say: the others go on.
+                self.o.variants.remove(variant)
+                print(f"{variant} is left out: {e}", file=sys.stderr)
+                if not self.o.variants:
+                    raise
+        return found
+
+    def score(self, folder):
+        return self.puck("eval", "--data", self.o.data, "--json", "--from", folder)
 
 
-def shakespeare(o, work, i, log):
-    """One run of each: figures by name, for (puck, peer)."""
-    common = ["--threads", str(o.threads)]
-    text = ["--data", o.data]
-    folders = work / f"puck-{i}", work / f"peer-{i}"
-    train = [o.puck, "train", "--preset", "shakespeare-cpu-gpt2", *text, "--run", str(folders[0]),
-             "--steps", str(o.steps), "--seed", str(i + 1), "--device", "cpu", *common]
-    peer = [sys.executable, str(PEERS / "shakespeare.py"), *text, "--save", str(folders[1]),
-            "--steps", str(o.steps), "--seed", str(i + 1), *common, *o.compiled]
-    ours, theirs = run(train, log), run(peer, log)
-    score = [o.puck, "eval", *text, "--json", "--device", "cpu", *common, "--from"]
-    losses = [run([*score, str(folder)], log)["loss"] for folder in folders]
-    # The whole process for puck, import and compilation aside for the peer: the harder comparison.
-    return train, peer, (
-        {"total_sec": ours["wall_sec"], "step_sec": puck_step_sec(folders[0] / "metrics.jsonl"),
-         "peak_bytes": ours["peak_bytes"], "val_loss": losses[0]},
-        {"total_sec": theirs["total_sec"], "step_sec": theirs["step_sec"],
-         "peak_bytes": theirs["peak_bytes"], "val_loss": losses[1]})
+    def puck_step(self, *arguments):
+        f = self.puck("bench", "step", *arguments, "--repeats", self.o.steps, "--json", side="puck")
+        return {"step_sec": f["median_sec"], "peak_bytes": f["peak_bytes"]}
 
 
-def step124m(o, work, i, log):
-    common = ["--threads", str(o.threads)]
-    bench = [o.puck, "bench", "step", "--preset", "gpt2", "--batch-size", "4", "--micro-batch", "4",
-             "--context", "64", "--repeats", str(o.steps), "--json", "--device", "cpu", *common]
-    peer = [sys.executable, str(PEERS / "step124m.py"), "--steps", str(o.steps), *common,
-            *o.compiled]
-    ours, theirs = run(bench, log), run(peer, log)
-    return bench, peer, ({"step_sec": ours["median_sec"], "peak_bytes": ours["peak_bytes"]},
-                         {"step_sec": theirs["step_sec"], "peak_bytes": theirs["peak_bytes"]})
+def pick(figures, *names):
+    return {name: figures[name] for name in names}
 
 
-WORKS = {"shakespeare": (shakespeare, 2000), "step124m": (step124m, 10)}
+# ---- works: one repeat each; returns puck's figures and the peer's by variant ----
+
+def step124m(b, i):
+    ours = b.puck_step("--preset", "gpt2", "--batch-size", 4, "--micro-batch", 4, "--context", 64)
+    theirs = b.peers("step124m.py", "--steps", b.o.steps)
+    return ours, {v: pick(f, "step_sec", "peak_bytes") for v, f in theirs.items()}
+
+
+def shakespeare(b, i):
+    """The whole process for puck, import and compilation aside for the peer: the harder
+    comparison."""
+    run = b.folder / f"puck-{i}"
+    ours = b.puck("train", "--preset", "shakespeare-cpu-gpt2", "--data", b.o.data, "--run", run,
+                  "--steps", b.o.steps, "--seed", i + 1, side="puck")
+    rows = [json.loads(line) for line in open(run / "metrics.jsonl")]
+    # Most lines of metrics.jsonl have no evaluation between.
+    step = statistics.median(12 * 64 / r["tokens_per_sec"] for r in rows if r.get("tokens_per_sec"))
+    saved = b.folder / f"peer-{i}-VARIANT"
+    theirs = b.peers("shakespeare.py", "--data", b.o.data, "--save", saved, "--steps", b.o.steps,
+                     "--seed", i + 1)
+    for variant, f in theirs.items():
+        f["val_loss"] = b.score(str(saved).replace("VARIANT", variant))["loss"]
+    return ({"step_sec": step, "total_sec": ours["wall_sec"], "peak_bytes": ours["peak_bytes"],
+             "val_loss": b.score(run)["loss"]},
+            {v: pick(f, "step_sec", "total_sec", "peak_bytes", "val_loss")
+             for v, f in theirs.items()})
+
+
+def modern_step(b, i):
+    ours = b.puck_step("--preset", "shakespeare-cpu")
+    settings = b.folder / "settings.toml"
+    if not settings.exists():
+        text = subprocess.run([b.o.puck, "train", "--preset", "shakespeare-cpu", "--data", b.o.data,
+                               "--run", b.folder / "none", "--dry-run"], check=True, text=True,
+                              stdout=subprocess.PIPE, stderr=b.log).stdout
+        # Behind the settings comes what they make: the model, the memory plan.
+        settings.write_text(text[:text.index("\nmodel ")])
+    theirs = b.peers("modern_step.py", "--settings", settings, "--steps", b.o.steps)
+    return ours, {v: pick(f, "step_sec", "peak_bytes") for v, f in theirs.items()}
+
+
+def time_to_loss(b, i):
+    """From the start of training to a model on disk, and one evaluation of it by `puck eval`: for
+    puck the whole process, for the peer without import and compilation. Estimates on the way count
+    for both. In steps, --steps is the peer's and --reach-steps puck's."""
+    saved = b.folder / f"peer-{i}-VARIANT"
+    theirs = b.peers("shakespeare.py", "--data", b.o.data, "--save", saved, "--steps", b.o.steps,
+                     "--seed", i + 1)
+    for variant, f in theirs.items():
+        score = b.score(str(saved).replace("VARIANT", variant))
+        f.update(total_sec=f["total_sec"] + score["wall_sec"], val_loss=score["loss"])
+    run = b.folder / f"puck-{i}"
+    ours = b.puck("train", "--preset", "shakespeare-cpu", "--data", b.o.data, "--run", run,
+                  "--steps", b.o.reach_steps, "--seed", i + 1, side="puck")
+    score = b.score(run)
+    rows = [json.loads(line) for line in open(run / "metrics.jsonl")]
+    # Estimates of the validation loss on the way, by seconds: of the last repeat, for the figure.
+    b.curves = {"puck": [[r["elapsed_sec"], r["val_loss"]] for r in rows if "val_loss" in r],
+                **{variant: f["val_curve"] for variant, f in theirs.items()}}
+    return ({"total_sec": ours["wall_sec"] + score["wall_sec"], "val_loss": score["loss"],
+             "peak_bytes": ours["peak_bytes"]},
+            {v: pick(f, "total_sec", "val_loss", "peak_bytes") for v, f in theirs.items()})
+
+
+def generate(b, i):
+    """puck's tokens are timed as they arrive. The share of copy speed is that of the bytes of all
+    weights that a token reads: 124M floats, the lookup of its position aside."""
+    folder = b.folder / "gpt2-124m"
+    if not folder.exists():
+        b.run([sys.executable, PEERS / "generate.py", "--make", folder])
+    roof = b.puck("bench", "feed", "--json")
+    copy = roof["gbps"] / roof["share_of_roof"] * 1e9  # bytes read and written, a second
+    ours = b.puck("generate", "--from", folder, "--greedy", "--tokens", b.o.steps, side="puck",
+                  watch=lambda descriptor: watch_text(descriptor, b.o.steps))
+    theirs = b.peers("generate.py", "--from", folder, "--tokens", b.o.steps)
+    config = json.loads((folder / "config.json").read_text())
+    weights = (folder / "model.safetensors").stat().st_size
+    read = weights - 4 * config["n_positions"] * config["n_embd"]
+    for f in (ours, *theirs.values()):
+        f.update(copy_share=read * f["tokens_per_sec"] / copy, copy_bytes_per_sec=copy)
+    for variant, f in theirs.items():
+        same = sum(chr(0x10000 + a) == c for a, c in zip(f["ids"], ours["text"]))
+        if same < b.o.steps:
+            print(f"{same} of {b.o.steps} tokens of {variant} are puck's", file=sys.stderr)
+    names = "tokens_per_sec", "copy_share", "copy_bytes_per_sec", "peak_bytes"
+    return pick(ours, *names), {v: pick(f, *names) for v, f in theirs.items()}
+
+
+def watch_text(descriptor, n_tokens):
+    """Reads a text of one character a token. The first token has the start of the program in it, so
+    the speed is that of the others."""
+    decoder, text, times = codecs.getincrementaldecoder("utf-8")(), "", []
+    while block := os.read(descriptor, 4096):
+        new = decoder.decode(block)
+        times += [time.perf_counter()] * len(new)
+        text += new
+    if len(text) < n_tokens or n_tokens < 2:
+        raise Failed(f"puck generate wrote {len(text)} characters, not {n_tokens}")
+    return {"text": text, "tokens_per_sec": (n_tokens - 1) / (times[n_tokens - 1] - times[0])}
+
+
+# By name: function, --steps, what decides which variant is best.
+WORKS = {"step124m": (step124m, 5, "step_sec"), "shakespeare": (shakespeare, 500, "step_sec"),
+         "modern-step": (modern_step, 100, "step_sec"),
+         "time-to-loss": (time_to_loss, 2000, "total_sec"),
+         "generate": (generate, 128, "tokens_per_sec")}
+
+# How a figure is printed, and which way it is better: -1 less, 1 more, 0 neither.
+FIGURES = {"step_sec": (-1, lambda x: f"{x * 1e3:.2f} ms"),
+           "total_sec": (-1, lambda x: f"{x:.2f} s"),
+           "peak_bytes": (-1, lambda x: f"{x / 1e6:.0f} MB"),
+           "tokens_per_sec": (1, lambda x: f"{x:.2f} tok/s"),
+           "val_loss": (0, lambda x: f"{x:.4f}"),
+           "copy_share": (0, lambda x: f"{100 * x:.1f} %"),
+           "copy_bytes_per_sec": (0, lambda x: f"{x * 1e-9:.2f} GB/s")}
 
 
 def summary(values):
@@ -81,20 +218,39 @@ def summary(values):
             "runs": values}
 
 
-def show(name, value):
-    if name == "peak_bytes":
-        return f"{value / 1e6:.0f} MB"
-    if name == "step_sec":
-        return f"{value * 1e3:.2f} ms"
-    return f"{value:.2f} s" if name == "total_sec" else f"{value:.4f}"
+def ratio(name, ours, theirs):
+    """Above 1: puck is better. None where a figure has no better."""
+    way = FIGURES[name][0]
+    return (theirs["median"] / ours["median"]) ** -way if way else None
 
 
-def print_table(figures):
-    print(f"{'':12}  {'puck':>28}  {'PyTorch':>28}  PyTorch / puck")
-    for name, (ours, theirs) in figures.items():
-        cells = [f"{show(name, s['median'])} ({show(name, s['min'])} .. {show(name, s['max'])})"
-                 for s in (ours, theirs)]
-        print(f"{name:12}  {cells[0]:>28}  {cells[1]:>28}  {theirs['median'] / ours['median']:.2f}")
+def summarise(runs, decides):
+    """Figures of both sides, the best variant, and all variants' figures."""
+    names = list(runs[0][0])
+    variants = [v for v in runs[0][1] if all(v in theirs for _, theirs in runs)]
+    by_variant = {v: {n: summary([theirs[v][n] for _, theirs in runs]) for n in names}
+                  for v in variants}
+    best = min(variants, key=lambda v: by_variant[v][decides]["median"] * -FIGURES[decides][0])
+    ours = {n: summary([figures[n] for figures, _ in runs]) for n in names}
+    figures = {n: {"puck": ours[n], "peer": by_variant[best][n],
+                   "ratio": ratio(n, ours[n], by_variant[best][n])} for n in names}
+    return figures, best, by_variant
+
+
+def print_table(records):
+    form = "{:13}  {:18}  {:>32}  {:>32}  {:>6}"
+    print(form.format("work", "median (extremes)", "puck", "peer", "ratio"))
+    for r in records:
+        for name, f in r["figures"].items():
+            show = FIGURES[name][1]
+            cells = [f"{show(s['median'])} ({show(s['min'])} .. {show(s['max'])})"
+                     for s in (f["puck"], f["peer"])]
+            print(form.format(r["bench"][len("peers/"):], name, *cells,
+                              f"{f['ratio']:.2f}" if f["ratio"] else ""))
+        unit = "tokens" if r["bench"] == "peers/generate" else "steps"
+        print(f"{'':13}  {r['peer']}; {r['repeats']} repeats, {r['steps']} {unit}"
+              + (f"; puck's loss is not above the peer's in {r['reached']}" if "reached" in r
+                 else ""))
 
 
 def cpu_name():
@@ -104,56 +260,80 @@ def cpu_name():
     return platform.machine()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=WORKS)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="steps of each run")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data", default="data/text/tinyshakespeare.txt")
-    parser.add_argument("--puck", default="./puck")
-    parser.add_argument("--compile", action="store_true", help="the peer uses torch.compile")
-    parser.add_argument("--no-record", action="store_true")
-    o = parser.parse_args()
-    work, steps = WORKS[o.work]
-    o.steps = o.steps or steps
-    o.compiled = ["--compile"] if o.compile else []
+def make_record(name, b, runs):
+    import torch
+    import transformers
+    figures, best, by_variant = summarise(runs, WORKS[name][2])
+    commit = ["git", "describe", "--always", "--dirty"]
+    peer = f"transformers {transformers.__version__}, " if name == "generate" else ""
+    record = {
+        "bench": f"peers/{name}", "date": datetime.date.today().isoformat(),
+        "commit": subprocess.check_output(commit, text=True).strip(),
+        "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": b.o.threads,
+        "repeats": len(runs), "steps": b.o.steps,
+        "command": b.commands["puck"].replace(str(b.folder), "TMP"),
+        "peer": f"{peer}PyTorch {torch.__version__}, {best}",
+        "peer_command": b.commands[best].replace(str(b.folder), "TMP"),
+        "figures": figures, "variants": by_variant}
+    if name == "time-to-loss":
+        f = figures["val_loss"]
+        pairs = list(zip(f["puck"]["runs"], f["peer"]["runs"]))
+        record["reached"] = f"{sum(a <= b for a, b in pairs)} of {len(pairs)}"
+        record["reach_steps"] = b.o.reach_steps
+        record["curves"] = {"puck": b.curves["puck"], "peer": b.curves[best]}
+    return record
 
+
+def measure(name, o):
+    work, steps, _ = WORKS[name]
+    o = argparse.Namespace(**vars(o))
+    o.steps, o.variants = o.steps or steps, o.variants.split(",")
     runs = []
     with tempfile.TemporaryDirectory(prefix="puck-peers-") as folder:
         log = open(Path(folder) / "log", "w")
+        b = Bench(o, folder, log)
         for i in range(o.repeats):
             try:
-                ours, theirs, figures = work(o, Path(folder), i, log)
-            except SystemExit:
+                ours, theirs = work(b, i)
+            except Failed as e:
                 log.flush()
                 sys.stderr.write(open(log.name).read())
-                raise
-            runs.append(figures)
-            pairs = [f"{k} {show(k, v)} | {show(k, figures[1][k])}" for k, v in figures[0].items()]
-            print(f"{i + 1}/{o.repeats}", *pairs, sep="   ", file=sys.stderr)
-    figures = {name: [summary([pair[side][name] for pair in runs]) for side in (0, 1)]
-               for name in runs[0][0]}
-    print_table(figures)
-    if o.no_record:
-        return
-    import torch
-    commit = ["git", "describe", "--always", "--dirty"]
-    record = {
-        "bench": f"peers/{o.work}", "date": datetime.date.today().isoformat(),
-        "commit": subprocess.check_output(commit, text=True).strip(),
-        "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": o.threads,
-        "repeats": o.repeats, "steps": o.steps,
-        "command": shlex.join(ours).replace(folder, "TMP"),
-        "peer": f"PyTorch {torch.__version__}{', compiled' if o.compile else ''}",
-        "peer_command": shlex.join(["python", *theirs[1:]]).replace(folder, "TMP"),
-        "figures": {name: {"puck": pair[0], "peer": pair[1],
-                           "ratio": pair[1]["median"] / pair[0]["median"]}
-                    for name, pair in figures.items()}}
-    os.makedirs("bench/results", exist_ok=True)
-    with open("bench/results/peers.jsonl", "a") as out:
-        out.write(json.dumps(record) + "\n")
+                sys.exit(f"{name}: {e}; its messages are above")
+            runs.append((ours, theirs))
+            sides = {"puck": ours, **theirs}
+            print(f"{name} {i + 1}/{o.repeats}", *(
+                f"{side} " + ", ".join(FIGURES[n][1](x) for n, x in figures.items())
+                for side, figures in sides.items()), sep="   ", file=sys.stderr)
+        return make_record(name, b, runs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", nargs="*", metavar="WORK", help="default: all")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="steps of each run, or tokens")
+    parser.add_argument("--reach-steps", type=int, default=300,
+                        help="time-to-loss: steps of puck's run")
+    parser.add_argument("--variants", default="eager,compiled", help="of the peer")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", default="data/text/tinyshakespeare.txt")
+    parser.add_argument("--puck", default="./puck")
+    parser.add_argument("--no-record", action="store_true")
+    o = parser.parse_args()
+    for name in o.work:
+        if name not in WORKS:
+            parser.error(f"there is no work {name}: there are {', '.join(WORKS)}")
+    if not set(o.variants.split(",")) <= {"eager", "compiled"}:
+        parser.error("--variants takes eager, compiled, or both with a comma")
+    records = []
+    for name in o.work or WORKS:
+        records.append(measure(name, o))
+        if not o.no_record:
+            os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
+            with open(RESULTS, "a") as out:
+                out.write(json.dumps(records[-1]) + "\n")
+    print_table(records)
 
 
 if __name__ == "__main__":
