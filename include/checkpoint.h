@@ -46,12 +46,17 @@ bool checkpoint_find(const char *path, char *folder, size_t size, Error *e);
 bool checkpoint_exists(const char *run);
 bool checkpoint_verify(const char *folder, Error *e);
 
-/* config.json of a folder, GPT-2 layout. Refuses by name what puck cannot compute exactly. */
+/* Fails (misuse) on a model that no class of transformers computes, unless `any` will do; the Error
+ * says which options the nearest ones need. */
+bool checkpoint_check_format(const ModelConfig *c, bool any, Error *e);
+/* config.json of a folder: GPT-2's, NanoChat's or puck's own. Refuses by name what puck cannot
+ * compute exactly. */
 bool checkpoint_read_config(const char *folder, ModelConfig *config, Error *e);
 /* Weights into m->params (committed, same config): any float dtype, sharded or not, names with or
- * without "transformer.", (in, out) matrices transposed. Missing or unknown tensors are named. */
+ * without "transformer." ("model." in a NanoChat), (in, out) matrices transposed, separate q, k, v
+ * packed. Missing or unknown tensors are named. */
 bool checkpoint_read_weights(const char *folder, Model *m, Error *e);
-/* Moments from optim.safetensors. */
+/* Moments and momenta from optim.safetensors. */
 bool checkpoint_read_optim(const char *folder, Model *m, Error *e);
 bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 /* config.toml of the folder: recorded options, over what *s holds. */

@@ -84,6 +84,11 @@ enum { OPTIONS_NAME_MAX = 64 };
 const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name);
 /* Value of a row as text that options_set reads back to the same value. */
 void options_value(const Options *o, const OptionRow *row, char *text, size_t size);
+/* Number of a value among the choices of an option, in the order of options.def, which is that of
+ * the enum it stands for; -1: none of them. And the way back. `name` must be an option with
+ * choices. */
+int options_choice(const char *name, const char *value);
+const char *options_choice_text(const char *name, int number, char *text, size_t size);
 /* Whether both have the same value in this row. */
 bool options_equal(const Options *a, const Options *b, const OptionRow *row);
 /* `name` must be an option's. */

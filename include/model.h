@@ -4,16 +4,64 @@
 #include "arena.h"
 #include "ops.h"
 
-/* GPT-2's architecture. Everything that a checkpoint's config.json says about shapes. */
+/* What tells a position from another. Rotary is Llama's sign, reversed NanoChat's (see ops.h). */
+typedef enum Positions {
+    POSITIONS_LEARNED,
+    POSITIONS_ROTARY,
+    POSITIONS_ROTARY_REVERSED,
+    POSITIONS_NONE
+} Positions;
+
+/* The norms of the residual stream; RMSNorm with or without a weight. */
+typedef enum NormLayers { NORMS_LAYERNORM, NORMS_RMSNORM, NORMS_RMSNORM_PLAIN } NormLayers;
+
+typedef enum MlpKind { MLP_GELU, MLP_RELU2, MLP_SWIGLU } MlpKind;
+
+/* Initial weights, see params.c. */
+typedef enum InitRecipe { RECIPE_GPT2, RECIPE_MODERN } InitRecipe;
+
+/* The architecture. Everything that a checkpoint's config.json says about shapes and functions. */
 typedef struct ModelConfig {
     int64_t vocab;   /* tokens that exist */
     int64_t context; /* most positions at once */
     int64_t layers, heads, channels;
-    int64_t hidden;  /* width of the MLP: 4 * channels */
-    bool bias;       /* biases in linear layers and norms */
-    double norm_eps; /* 1e-5 */
+    int64_t hidden;  /* width of the MLP: GPT-2's is 4 * channels */
+    bool bias;       /* biases in linear layers (not the head) and LayerNorms */
+    double norm_eps; /* of all norms: 1e-5 in GPT-2, 1e-6 in NanoChat */
     double dropout;  /* embedding, attention, residual branches */
+
+    /* What follows is GPT-2 where it is zero. */
+    int64_t kv_heads;  /* key-value heads; 0: as many as heads */
+    int64_t head_size; /* 0: channels / heads */
+    Positions positions;
+    double rope_base; /* of rotary positions */
+    bool qk_norm;     /* RMSNorm without weight on each head of q and k, after the rotation */
+    NormLayers norm;
+    bool embed_norm; /* a norm between the embedding and the first block */
+    MlpKind mlp;
+    bool untied;     /* the head has weights of its own; tied: those of the embedding */
+    double softcap;  /* logits become c tanh(logits / c); 0: off */
+    InitRecipe init; /* read by model_init alone: a checkpoint does not know it */
 } ModelConfig;
+
+static inline int64_t model_kv_heads(const ModelConfig *c) {
+    return c->kv_heads ? c->kv_heads : c->heads;
+}
+static inline int64_t model_head_size(const ModelConfig *c) {
+    return c->head_size ? c->head_size : c->channels / c->heads;
+}
+/* Columns of packed q, k, v: R of ops.h. */
+static inline int64_t model_qkv_width(const ModelConfig *c) {
+    return (c->heads + 2 * model_kv_heads(c)) * model_head_size(c);
+}
+/* Columns of what attention returns: H*D. */
+static inline int64_t model_attention_width(const ModelConfig *c) {
+    return c->heads * model_head_size(c);
+}
+/* Columns that the MLP's first matrix makes: SwiGLU has a gate beside them. */
+static inline int64_t model_fc_width(const ModelConfig *c) {
+    return c->mlp == MLP_SWIGLU ? 2 * c->hidden : c->hidden;
+}
 
 /* Vocabulary rows in memory: rounded up, so that products and vectors are aligned. Rows beyond
  * `vocab` are zero, get no gradient, and are stripped on disk. */
@@ -22,7 +70,9 @@ static inline int64_t model_vocab_padded(const ModelConfig *c) {
     return i64_round_up(c->vocab, VOCAB_PADDING);
 }
 
-/* False with a Misuse error if no such model can be built (heads do not divide channels, ...). */
+/* False with a Misuse error if no such model can be built: heads that do not divide channels,
+ * key-value heads that do not divide heads, an odd head size with rotary positions, a soft-cap
+ * below 0 or not finite, ... */
 bool model_config_check(const ModelConfig *c, Error *e);
 
 /* ---- the parameter table ---- */
@@ -30,23 +80,35 @@ bool model_config_check(const ModelConfig *c, Error *e);
 typedef enum ParamInit {
     INIT_ZERO,
     INIT_ONE,
-    INIT_NORMAL,  /* N(0, 0.02^2) */
-    INIT_RESIDUAL /* N(0, (0.02/sqrt(2 L))^2): the output projections of the residual branches */
+    INIT_EMBEDDING,
+    INIT_LINEAR,
+    INIT_RESIDUAL, /* the output projections of the residual branches */
+    INIT_HEAD
 } ParamInit;
+
+/* Row blocks of a packed matrix: q, k, v, or SwiGLU's gate and up. */
+enum { PARAM_PARTS_MAX = 3 };
 
 /* One row per kind of parameter; the only list of parameters there is. Allocation, initialisation,
  * files, optimiser groups, counts and tests iterate it. */
 typedef struct ParamSpec {
-    const char *name; /* on disk; %d is the layer */
+    const char *name; /* ours, and on disk in GPT-2's layout; %d is the layer */
+    /* On disk in NanoChat's layout: a name for each part, (out, in). NULL: it has no such one. */
+    const char *nanochat[PARAM_PARTS_MAX];
     bool per_layer;
     bool per_token;  /* a row a token: padded in memory, see VOCAB_PADDING */
-    bool transposed; /* on disk (in, out); in memory always (out, in) */
-    bool is_bias;    /* absent without config.bias; on disk zero then: GPT-2 has no such option */
+    bool transposed; /* in GPT-2's layout (in, out); in memory always (out, in) */
+    bool is_bias;    /* in GPT-2's layout zero where the model has none: no option there */
     bool decays;     /* AdamW's weight decay: matrices and embeddings */
-    bool is_lookup;  /* rows are looked up by position: left out of FLOPs */
+    bool is_hidden;  /* a hidden matrix: Muon's, where that is the optimiser; else AdamW's */
     ParamInit init;
-    int64_t (*rows)(const ModelConfig *); /* in memory, vocabulary padding included */
-    int64_t (*cols)(const ModelConfig *); /* NULL: a vector */
+    bool (*exists)(const ModelConfig *);    /* NULL: in every model */
+    bool (*is_lookup)(const ModelConfig *); /* only looked up: no FLOPs; NULL: never */
+    int64_t (*rows)(const ModelConfig *);   /* in memory, vocabulary padding included */
+    int64_t (*cols)(const ModelConfig *);   /* NULL: a vector */
+    /* Rows of each part, which are matrices of their own to Muon and in NanoChat's layout; returns
+     * how many. NULL: one. */
+    int (*parts)(const ModelConfig *, int64_t rows[PARAM_PARTS_MAX]);
 } ParamSpec;
 
 extern const ParamSpec param_specs[];
@@ -56,26 +118,32 @@ extern const int n_param_specs;
 static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *c) {
     return spec->per_token ? c->vocab : spec->rows(c);
 }
-/* The name on disk, with the layer's number where the table has %d. */
-void model_name_param(char *name, size_t size, const ParamSpec *spec, int64_t layer);
+/* Whether a model has it. */
+static inline bool param_exists(const ParamSpec *spec, const ModelConfig *c) {
+    return !spec->exists || spec->exists(c);
+}
+/* The rows that exist, cut into the parts; returns how many. */
+int model_param_parts(const ParamSpec *spec, const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]);
+/* A name of the table, with the layer's number where that has %d. */
+void model_name_param(char *name, size_t size, const char *pattern, int64_t layer);
 
 /* One tensor of a model. */
 typedef struct Param {
     const ParamSpec *spec;
-    int layer;     /* -1 if not per layer */
-    char name[64]; /* on disk */
-    Tensor w;      /* master weights, f32 */
-    Tensor w_act;  /* the copy that products read, where act is not f32; else none */
-    Tensor grad;   /* f32; training only */
-    Tensor m, v;   /* AdamW moments, f32; training only */
+    int layer; /* -1 if not per layer */
+    char name[64];
+    Tensor w;     /* master weights, f32 */
+    Tensor w_act; /* the copy that products read, where act is not f32; else none */
+    Tensor grad;  /* f32; training only */
+    Tensor m, v;  /* AdamW's moments, or Muon's momentum in m alone; f32; training only */
 } Param;
 
-/* Parameters: the vocabulary without its padding, biases only if the model has them. */
+/* Parameters: the vocabulary without its padding. */
 int64_t model_count_params(const ModelConfig *c);
-/* The same without the position lookup: the N of FLOPs per token. The tied embedding counts
- * once. */
+/* The same without what is only looked up, positions and an untied embedding: the N of FLOPs per
+ * token. A tied embedding counts once, as the head. */
 int64_t model_count_matmul_params(const ModelConfig *c);
-/* Training FLOPs per token at context T: 6N + 6*L*C*T (attention halved for causality). */
+/* Training FLOPs per token at context T: 6N + 6*L*H*D*T (attention halved for causality). */
 double model_flops_per_token(const ModelConfig *c, int64_t T);
 
 /* ---- a model in memory ---- */
@@ -85,6 +153,7 @@ typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_MLP, RECOMPUTE_BLOCK } Recomp
 typedef struct ModelUse {
     int64_t B, T;         /* of one pass */
     bool training;        /* plan gradients, moments and all that backward needs */
+    bool muon;            /* training: Muon for the hidden matrices, AdamW for the rest */
     Recompute recompute;  /* training: which activations are made again */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
@@ -95,11 +164,12 @@ typedef struct ModelUse {
  * until the next block runs. */
 typedef struct BlockActs {
     Tensor res1;              /* residual stream before attention (C) */
-    Tensor ln1, mean1, rstd1; /* (C); (B*T) f32 */
-    Tensor qkv, att, lse;     /* (3C); (C); (B,H,T) f32 */
+    Tensor ln1, mean1, rstd1; /* (C); (B*T) f32; no mean with RMSNorm */
+    Tensor qkv, qk_rstd;      /* (R), rotated and normed; (B*T, H+K) f32, QK-norm only */
+    Tensor att, lse;          /* (H*D); (B,H,T) f32 */
     Tensor res2;              /* residual stream before the MLP (C) */
     Tensor ln2, mean2, rstd2;
-    Tensor fc_pre, fc; /* before and after GELU (hidden) */
+    Tensor fc_pre, fc; /* before the activation (hidden; SwiGLU 2*hidden), and after (hidden) */
 } BlockActs;
 
 /* Work that a back end that captures records once and then replays. */
@@ -120,18 +190,21 @@ typedef struct Model {
     Tensor tokens, targets, order, starts; /* i32 (B,T), (B,T), (N), (N+1) */
     Tensor step_params, step_result;       /* StepParams, StepResult as bytes (u8) */
 
-    BlockActs *blocks; /* layers of them */
-    Tensor branch;     /* (B,T,C): output of a residual branch, shared by all */
+    Tensor embedded, mean_embed, rstd_embed; /* (C), before the embedding's norm; statistics */
+    BlockActs *blocks;                       /* layers of them */
+    Tensor branch; /* (B,T,C): output of a residual branch, shared by all */
     Tensor res_final, lnf, meanf, rstdf;
-    Tensor logits, losses;                  /* (B*T, Vp) act; (B*T) f32 */
-    Tensor dres, dbranch, dnorm, dqkv, dfc; /* gradients, shared by all blocks */
-    Tensor grad_flags;                      /* (n_params) i32 */
+    Tensor logits, losses;                        /* (B*T, Vp) act; (B*T) f32 */
+    Tensor dres, dbranch, dnorm, datt, dqkv, dfc; /* gradients, shared by all blocks */
+    Tensor dgate;                                 /* of SwiGLU's gate and up (2*hidden) */
+    Tensor grad_flags;                            /* (n_params) i32 */
 
     /* Decoding. */
-    Tensor *k_cache, *v_cache;             /* per layer (decode_batch, H, context, D) */
+    Tensor *k_cache, *v_cache;             /* per layer (decode_batch, K, context, D) */
     Tensor decode_tokens, decode_position; /* (decode_batch, decode_rows), (decode_batch) i32 */
     BlockActs decode_block;
-    Tensor decode_res, decode_branch, decode_logits; /* logits (decode_batch, Vp) of the last row */
+    Tensor decode_res, decode_branch;
+    Tensor decode_last, decode_logits; /* of each sequence's last row: normed (C), logits (Vp) */
 
     Tensor scratch; /* bytes, for the op that needs most */
     OpContext cx;   /* with the model's own stream */
@@ -158,16 +231,22 @@ void model_set_step(Model *m, const StepParams *p);
 void model_forward(Model *m, bool gradient);
 /* Backward from the logits' gradient; parameter gradients accumulate. */
 void model_backward(Model *m);
+/* Constants of the optimisers. Muon's are read if the model's use says muon. */
+typedef struct Optimiser {
+    AdamW adamw;
+    Muon muon;
+} Optimiser;
+
 /* Forward and backward of a micro-batch; model_update. With use.graph the first call of a process
  * runs eagerly, as the back end makes its choices then, the second is captured, and from then on
  * the graph is replayed: the same work and the same bits without the cost of a launch per op. What
  * changes from step to step is read from step_params, so `constants` must stay the same. */
 void model_micro_step(Model *m);
-void model_update_step(Model *m, const AdamW *constants);
+void model_update_step(Model *m, const Optimiser *constants);
 /* Zeroes gradients and the step result, ahead of the first micro-batch. */
 void model_begin_step(Model *m);
-/* Gradient norm, finite check, clip factor, AdamW on every parameter. */
-void model_update(Model *m, const AdamW *constants);
+/* Gradient norm, finite check, clip factor, then every parameter by its optimiser. */
+void model_update(Model *m, const Optimiser *constants);
 /* Reads the step result to the host (waits for the stream). */
 StepResult model_result(Model *m);
 /* Name of the parameter that first_bad numbers. */

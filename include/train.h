@@ -8,6 +8,7 @@
  * divide the batch, a vocabulary smaller than the tokenizer's or unknown. */
 bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e);
 bool train_model_use(const Options *o, ModelUse *use, Error *e);
+Optimiser train_optimiser(const Options *o);
 
 /* Writes one text made by the model at this step: host/gen's part, handed in by the subcommand,
  * since host/train does not know host/gen. */

@@ -262,18 +262,14 @@ static double finished(const Model *m) {
     return time_now();
 }
 
-static AdamW constants_of(const Options *o) {
-    return (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1};
-}
-
 /* A step as training runs it; table NULL: warming up. */
 static void step_time(Model *m, const Subject *s, BenchTable *table) {
     const Options *o = s->o;
-    const AdamW adamw = constants_of(o);
+    const Optimiser optimiser = train_optimiser(o);
     const double start = finished(m);
     model_begin_step(m);
     model_micro_step(m);
-    model_update_step(m, &adamw);
+    model_update_step(m, &optimiser);
     const double sec = finished(m) - start, tokens = (double)(s->feed.B * s->feed.T);
     if (!table) return;
     BenchRow row = {.op = "step", .tokens = tokens};
@@ -286,14 +282,14 @@ static void step_time(Model *m, const Subject *s, BenchTable *table) {
 /* Times of the phases of one step, each waited for. */
 static void phases_time(Model *m, const Subject *s, BenchTable *table) {
     const Options *o = s->o;
-    const AdamW adamw = constants_of(o);
+    const Optimiser optimiser = train_optimiser(o);
     const double t0 = finished(m);
     model_begin_step(m);
     model_forward(m, true);
     const double t1 = finished(m);
     model_backward(m);
     const double t2 = finished(m);
-    model_update(m, &adamw);
+    model_update(m, &optimiser);
     const double t3 = finished(m);
     if (!table) return;
     const double tokens = (double)(s->feed.B * s->feed.T);

@@ -67,7 +67,7 @@ static void add_model(json_t *facts, const ModelConfig *c) {
     add_bool(facts, "bias", c->bias);
     add_real(facts, "dropout", c->dropout);
     add_int(facts, "parameters", model_count_params(c));
-    add_int(facts, "without_positions", model_count_matmul_params(c));
+    add_int(facts, "without_lookups", model_count_matmul_params(c));
     add_real(facts, "flops_per_token", model_flops_per_token(c, c->context));
 }
 

@@ -56,20 +56,42 @@ static bool parse_float(const OptionRow *row, void *field, const char *value, co
     return true;
 }
 
-/* Whether the list "a|b|c" names the value. */
-static bool is_choice(const char *choices, const char *value) {
+/* Number of the value in the list "a|b|c"; -1: not there. */
+static int find_choice(const char *choices, const char *value) {
     const size_t n = strlen(value);
-    for (const char *at = choices; at; at = strchr(at, '|')) {
+    int number = 0;
+    for (const char *at = choices; at; at = strchr(at, '|'), number++) {
         at += *at == '|';
-        if (strcspn(at, "|") == n && !strncmp(at, value, n)) return true;
+        if (strcspn(at, "|") == n && !strncmp(at, value, n)) return number;
     }
-    return false;
+    return -1;
+}
+
+static const char *choices_of(const char *name) {
+    const OptionRow *row = options_find(name);
+    CHECK(row && row->choices, "%s is no option with choices", name);
+    return row->choices;
+}
+
+int options_choice(const char *name, const char *value) {
+    return find_choice(choices_of(name), value);
+}
+
+const char *options_choice_text(const char *name, int number, char *text, size_t size) {
+    const char *at = choices_of(name);
+    for (int i = 0; i < number; i++) {
+        at = strchr(at, '|');
+        CHECK(at, "%s has no choice %d", name, number);
+        at++;
+    }
+    snprintf(text, size, "%.*s", (int)strcspn(at, "|"), at);
+    return text;
 }
 
 static bool parse_string(const OptionRow *row, void *field, const char *value, const char *place,
                          Error *e) {
     char quoted[OPTIONS_QUOTE_MAX], flag[OPTIONS_NAME_MAX];
-    if (row->choices && !is_choice(row->choices, value))
+    if (row->choices && find_choice(row->choices, value) < 0)
         return error_misuse(e, place, NULL, "%s must be one of %s, not \"%s\"",
                             options_flag(flag, row->name), row->choices,
                             options_quote(quoted, value));

@@ -4,7 +4,7 @@
 
 typedef struct Preset {
     const char *name, *help;
-    const char *values[32][2]; /* option, value; ends with NULL */
+    const char *values[40][2]; /* option, value; ends with NULL */
 } Preset;
 
 /* What the four sizes of GPT-2 share: half a million tokens a step and ten thousand million in all,
@@ -17,9 +17,52 @@ typedef struct Preset {
         "save_every", "1000"                                                                       \
     }
 
+/* The architecture of Hugging Face's NanoChat, and the optimisers it is trained with: no clipping
+ * and no decay, as Muon's updates have one size whatever the gradient's. */
+#define MODERN                                                                                     \
+    {"positions", "rotary-reversed"}, {"norm", "rmsnorm-plain"}, {"embed_norm", "true"},           \
+        {"qk_norm", "true"}, {"activation", "relu2"}, {"tie_embeddings", "false"},                 \
+        {"softcap", "15"}, {"bias", "false"}, {"init", "modern"}, {"optimizer", "muon"},           \
+        {"muon_momentum", "0.95"}, {"beta1", "0.8"}, {"beta2", "0.95"}, {"weight_decay", "0"},     \
+        {"clip", "0"}, {"schedule", "wsd"}, {                                                      \
+        "min_lr", "0"                                                                              \
+    }
+
 /* nanoGPT's two recipes, but for the order of the data: nanoGPT draws windows at random offsets
  * (--order random); visiting each window once an epoch ends about 0.01 nats lower. */
 static const Preset presets[] = {
+    {"shakespeare-cpu",
+     "a minute on a CPU: 0.8M parameters, characters",
+     {{"layers", "4"},
+      {"heads", "4"},
+      {"channels", "128"},
+      {"context", "64"},
+      MODERN,
+      {"dropout", "0"},
+      {"steps", "600"},
+      {"batch_size", "12"},
+      {"lr", "0.005"},
+      {"muon_lr", "0.03"},
+      {"warmup", "10"},
+      {"decay_fraction", "0.6"},
+      {"eval_every", "100"},
+      {"eval_batches", "20"}}},
+    {"shakespeare",
+     "for a GPU: 10.7M parameters, characters",
+     {{"layers", "6"},
+      {"heads", "6"},
+      {"channels", "384"},
+      {"context", "256"},
+      MODERN,
+      {"dropout", "0.2"},
+      {"steps", "2000"},
+      {"batch_size", "64"},
+      {"lr", "0.005"},
+      {"muon_lr", "0.02"},
+      {"warmup", "20"},
+      {"decay_fraction", "0.6"},
+      {"eval_every", "250"},
+      {"eval_batches", "200"}}},
     {"shakespeare-cpu-gpt2",
      "nanoGPT's recipe for a CPU: 0.8M parameters, characters",
      {{"layers", "4"},
@@ -60,6 +103,23 @@ static const Preset presets[] = {
       {"clip", "1"},
       {"eval_every", "250"},
       {"eval_batches", "200"}}},
+    {"modern-124m",
+     "GPT-2's smallest size with today's blocks: 124M parameters and a lookup of 39M",
+     {{"layers", "12"},
+      {"heads", "12"},
+      {"channels", "768"},
+      {"context", "1024"},
+      {"vocab_size", "50304"},
+      MODERN,
+      {"dropout", "0"},
+      {"steps", "10000"},
+      {"batch_size", "512"},
+      {"micro_batch", "64"},
+      {"lr", "0.003"},
+      {"muon_lr", "0.02"},
+      {"warmup", "100"},
+      {"decay_fraction", "0.4"},
+      {"save_every", "1000"}}},
     {"gpt2",
      "GPT-2's smallest size: 124M parameters",
      {{"layers", "12"},

@@ -1,17 +1,9 @@
-/* config.json as Hugging Face's GPT-2 has it. What puck does not compute is refused by name. */
+/* config.json in each layout, and as Hugging Face's GPT-2 has it. What puck does not compute is
+ * refused by name. */
 #include "io.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-/* Bounds of the options of the same meaning, so that shapes cannot overflow. */
-enum {
-    VOCAB_MAX = 16777216,
-    CONTEXT_MAX = 1048576,
-    LAYERS_MAX = 256,
-    HEADS_MAX = 256,
-    CHANNELS_MAX = 65536,
-    HIDDEN_MAX = 4 * CHANNELS_MAX
-};
 
 static bool write_text(const char *folder, const char *name, const char *text, Error *e) {
     char path[IO_PATH_MAX];
@@ -19,53 +11,68 @@ static bool write_text(const char *folder, const char *name, const char *text, E
            file_write_atomic(path, text, (int64_t)strlen(text), e);
 }
 
-bool config_write(const char *folder, const ModelConfig *c, Error *e) {
-    char text[2048], eps[32], dropout[32], inner[32] = "null";
+static void gpt2_config_write(FILE *out, const ModelConfig *c) {
+    char eps[32], dropout[32], inner[32] = "null";
     json_real_text(eps, c->norm_eps);
     json_real_text(dropout, c->dropout);
     if (c->hidden != 4 * c->channels) snprintf(inner, sizeof inner, "%ld", (long)c->hidden);
     /* n_ctx is for older readers. The token ids are null, because GPT-2's own would be assumed. */
-    const int n = snprintf(text, sizeof text,
-                           "{\n"
-                           "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
-                           "  \"model_type\": \"gpt2\",\n"
-                           "  \"vocab_size\": %ld,\n"
-                           "  \"n_positions\": %ld,\n"
-                           "  \"n_ctx\": %ld,\n"
-                           "  \"n_embd\": %ld,\n"
-                           "  \"n_layer\": %ld,\n"
-                           "  \"n_head\": %ld,\n"
-                           "  \"n_inner\": %s,\n"
-                           "  \"activation_function\": \"gelu_new\",\n"
-                           "  \"layer_norm_epsilon\": %s,\n"
-                           "  \"attn_pdrop\": %s,\n"
-                           "  \"embd_pdrop\": %s,\n"
-                           "  \"resid_pdrop\": %s,\n"
-                           "  \"initializer_range\": 0.02,\n"
-                           "  \"scale_attn_weights\": true,\n"
-                           "  \"scale_attn_by_inverse_layer_idx\": false,\n"
-                           "  \"reorder_and_upcast_attn\": false,\n"
-                           "  \"tie_word_embeddings\": true,\n"
-                           "  \"bos_token_id\": null,\n"
-                           "  \"eos_token_id\": null,\n"
-                           "  \"pad_token_id\": null,\n"
-                           "  \"torch_dtype\": \"float32\",\n"
-                           "  \"puck\": {\"bias\": %s}\n"
-                           "}\n",
-                           (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels,
-                           (long)c->layers, (long)c->heads, inner, eps, dropout, dropout, dropout,
-                           c->bias ? "true" : "false");
-    CHECK(n < (int)sizeof text, "config.json of %d bytes", n);
-    return write_text(folder, "config.json", text, e) &&
-           write_text(folder, "generation_config.json",
-                      "{\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": null, "
-                      "\"do_sample\": true}\n",
-                      e) &&
-           /* Else transformers takes GPT-2's own split and merges instead of tokenizer.json. */
-           write_text(folder, "tokenizer_config.json",
-                      "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", "
-                      "\"clean_up_tokenization_spaces\": false}\n",
-                      e);
+    fprintf(out,
+            "{\n"
+            "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+            "  \"model_type\": \"gpt2\",\n"
+            "  \"vocab_size\": %ld,\n"
+            "  \"n_positions\": %ld,\n"
+            "  \"n_ctx\": %ld,\n"
+            "  \"n_embd\": %ld,\n"
+            "  \"n_layer\": %ld,\n"
+            "  \"n_head\": %ld,\n"
+            "  \"n_inner\": %s,\n"
+            "  \"activation_function\": \"%s\",\n"
+            "  \"layer_norm_epsilon\": %s,\n"
+            "  \"attn_pdrop\": %s,\n"
+            "  \"embd_pdrop\": %s,\n"
+            "  \"resid_pdrop\": %s,\n"
+            "  \"initializer_range\": 0.02,\n"
+            "  \"scale_attn_weights\": true,\n"
+            "  \"scale_attn_by_inverse_layer_idx\": false,\n"
+            "  \"reorder_and_upcast_attn\": false,\n"
+            "  \"tie_word_embeddings\": %s,\n"
+            "  \"bos_token_id\": null,\n"
+            "  \"eos_token_id\": null,\n"
+            "  \"pad_token_id\": null,\n"
+            "  \"torch_dtype\": \"float32\",\n"
+            "  \"puck\": {\"bias\": %s}\n"
+            "}\n",
+            (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels, (long)c->layers,
+            (long)c->heads, inner, c->mlp == MLP_RELU2 ? "relu2" : "gelu_new", eps, dropout,
+            dropout, dropout, c->untied ? "false" : "true", c->bias ? "true" : "false");
+}
+
+bool config_write(const char *folder, const ModelConfig *c, Error *e) {
+    static void (*const write[])(FILE *,
+                                 const ModelConfig *) = {[LAYOUT_GPT2] = gpt2_config_write,
+                                                         [LAYOUT_NANOCHAT] = nanochat_config_write,
+                                                         [LAYOUT_PUCK] = layout_write_config};
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    CHECK(out, "no memory for config.json");
+    write[layout_of(c)](out, c);
+    CHECK(fclose(out) == 0, "no memory for config.json");
+    const bool good =
+        write_text(folder, "config.json", text, e) &&
+        write_text(folder, "generation_config.json",
+                   "{\"bos_token_id\": null, \"eos_token_id\": null, \"pad_token_id\": null, "
+                   "\"do_sample\": true}\n",
+                   e) &&
+        /* Else transformers takes the class's own split and merges instead of tokenizer.json. */
+        write_text(folder, "tokenizer_config.json",
+                   "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", "
+                   "\"clean_up_tokenization_spaces\": false}\n",
+                   e);
+    free(text);
+    return good;
 }
 
 static bool refuse(const char *path, const char *key, const char *why, Error *e) {
@@ -73,16 +80,14 @@ static bool refuse(const char *path, const char *key, const char *why, Error *e)
 }
 
 /* Everything that would make another function of the same weights. */
-static bool check_architecture(json_t *root, const char *path, Error *e) {
-    const char *type = json_string_value(json_object_get(root, "model_type"));
-    if (!type || strcmp(type, "gpt2") != 0)
-        return error_set(e, path, "Give a folder of a GPT-2",
-                         "model_type is \"%.40s\", and puck reads \"gpt2\" alone",
-                         type ? type : "(missing)");
-    const json_t *gelu = json_object_get(root, "activation_function");
-    const char *name = json_string_value(gelu);
-    if (gelu && (!name || (strcmp(name, "gelu_new") && strcmp(name, "gelu_pytorch_tanh"))))
-        return refuse(path, "activation_function", "puck computes \"gelu_new\" alone", e);
+static bool check_architecture(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    const json_t *activation = json_object_get(root, "activation_function");
+    const char *name = activation ? json_string_value(activation) : "gelu_new";
+    if (name && strcmp(name, "relu2") == 0)
+        c->mlp = MLP_RELU2;
+    else if (!name || (strcmp(name, "gelu_new") && strcmp(name, "gelu_pytorch_tanh")))
+        return refuse(path, "activation_function", "puck computes \"gelu_new\" and \"relu2\" alone",
+                      e);
     static const struct {
         const char *key;
         bool needed;
@@ -90,7 +95,6 @@ static bool check_architecture(json_t *root, const char *path, Error *e) {
         {"scale_attn_weights", true},
         {"scale_attn_by_inverse_layer_idx", false},
         {"add_cross_attention", false},
-        {"tie_word_embeddings", true},
     };
     for (int64_t i = 0; i < COUNT_OF(flags); i++) {
         bool value = flags[i].needed;
@@ -101,24 +105,26 @@ static bool check_architecture(json_t *root, const char *path, Error *e) {
             return refuse(path, flags[i].key,
                           flags[i].needed ? "puck needs true" : "puck needs false", e);
     }
-    const json_t *quantized = json_object_get(root, "quantization_config");
-    if (quantized && !json_is_null(quantized))
-        return refuse(path, "quantization_config", "puck reads plain weights alone", e);
+    bool tied = true;
+    if (json_object_get(root, "tie_word_embeddings") &&
+        !json_get_bool(root, path, "tie_word_embeddings", &tied, e))
+        return false;
+    c->untied = !tied;
     return true;
 }
 
 static bool read_shape(json_t *root, const char *path, ModelConfig *c, Error *e) {
     const char *context = json_object_get(root, "n_positions") ? "n_positions" : "n_ctx";
-    if (!json_get_int(root, path, "vocab_size", 1, VOCAB_MAX, &c->vocab, e) ||
-        !json_get_int(root, path, context, 1, CONTEXT_MAX, &c->context, e) ||
-        !json_get_int(root, path, "n_layer", 1, LAYERS_MAX, &c->layers, e) ||
-        !json_get_int(root, path, "n_head", 1, HEADS_MAX, &c->heads, e) ||
-        !json_get_int(root, path, "n_embd", 1, CHANNELS_MAX, &c->channels, e))
+    if (!json_get_int(root, path, "vocab_size", 1, CONFIG_VOCAB_MAX, &c->vocab, e) ||
+        !json_get_int(root, path, context, 1, CONFIG_CONTEXT_MAX, &c->context, e) ||
+        !json_get_int(root, path, "n_layer", 1, CONFIG_LAYERS_MAX, &c->layers, e) ||
+        !json_get_int(root, path, "n_head", 1, CONFIG_HEADS_MAX, &c->heads, e) ||
+        !json_get_int(root, path, "n_embd", 1, CONFIG_CHANNELS_MAX, &c->channels, e))
         return false;
     c->hidden = 4 * c->channels;
     const json_t *inner = json_object_get(root, "n_inner");
     return !inner || json_is_null(inner) ||
-           json_get_int(root, path, "n_inner", 1, HIDDEN_MAX, &c->hidden, e);
+           json_get_int(root, path, "n_inner", 1, CONFIG_HIDDEN_MAX, &c->hidden, e);
 }
 
 /* transformers has three rates, puck one; 0.1 is what transformers takes for a missing one. */
@@ -145,14 +151,32 @@ static bool read_rates(json_t *root, const char *path, ModelConfig *c, Error *e)
     return !own || json_get_bool(own, path, "bias", &c->bias, e);
 }
 
+static bool gpt2_config_read(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    return check_architecture(root, path, c, e) && read_shape(root, path, c, e) &&
+           read_rates(root, path, c, e);
+}
+
+static bool read_any(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    const json_t *quantized = json_object_get(root, "quantization_config");
+    *c = (ModelConfig){.rope_base = 10000}; /* as the option has it, where it counts for nothing */
+    if (quantized && !json_is_null(quantized))
+        return refuse(path, "quantization_config", "puck reads plain weights alone", e);
+    if (type && strcmp(type, "gpt2") == 0) return gpt2_config_read(root, path, c, e);
+    if (type && strcmp(type, "nanochat") == 0) return nanochat_config_read(root, path, c, e);
+    if (type && strcmp(type, "puck") == 0) return layout_read_config(root, path, c, e);
+    return error_set(e, path, "Give a folder of a GPT-2 or a NanoChat",
+                     "model_type is \"%.40s\", and puck reads \"gpt2\", \"nanochat\" and its own",
+                     type ? type : "(missing)");
+}
+
 bool checkpoint_read_config(const char *folder, ModelConfig *config, Error *e) {
     char path[IO_PATH_MAX];
     json_t *root = NULL;
     *config = (ModelConfig){0};
     if (!path_join(path, folder, "config.json", e) || !(root = json_read_file(path, e)))
         return false;
-    bool good = check_architecture(root, path, e) && read_shape(root, path, config, e) &&
-                read_rates(root, path, config, e);
+    bool good = read_any(root, path, config, e);
     json_decref(root);
     if (!good) return false;
     good = model_config_check(config, e);

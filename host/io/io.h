@@ -41,3 +41,26 @@ bool state_write(const char *folder, const TrainState *state, Error *e);
 bool manifest_write(const char *folder, Error *e);
 /* Deletes what a crash left of an earlier save or rotation, for its one writer. */
 bool checkpoint_remove_leftovers(const char *run, Error *e);
+
+/* ---- what a checkpoint's files call things ---- */
+
+/* Whose names a folder has: GPT-2's, NanoChat's, or, for what neither computes, GPT-2's names under
+ * a model_type of our own. */
+typedef enum Layout { LAYOUT_GPT2, LAYOUT_NANOCHAT, LAYOUT_PUCK } Layout;
+Layout layout_of(const ModelConfig *c);
+
+/* Bounds of the options of the same meaning, so that shapes cannot overflow. */
+enum {
+    CONFIG_VOCAB_MAX = 16777216,
+    CONFIG_CONTEXT_MAX = 1048576,
+    CONFIG_LAYERS_MAX = 256,
+    CONFIG_HEADS_MAX = 256,
+    CONFIG_CHANNELS_MAX = 65536,
+    CONFIG_HIDDEN_MAX = 4 * CONFIG_CHANNELS_MAX
+};
+
+/* config.json of the other two layouts; `c` comes as the options' defaults. */
+void nanochat_config_write(FILE *out, const ModelConfig *c);
+bool nanochat_config_read(json_t *root, const char *path, ModelConfig *c, Error *e);
+void layout_write_config(FILE *out, const ModelConfig *c);
+bool layout_read_config(json_t *root, const char *path, ModelConfig *c, Error *e);

@@ -1,6 +1,7 @@
 /* Weights and moments of a model, to and from safetensors.
  *
- * On disk a linear layer's matrix is (in, out), GPT-2's Conv1D; in memory it is (out, in). Tensors
+ * On disk a linear layer's matrix is (in, out) in GPT-2's layout, its Conv1D; in memory and in
+ * NanoChat's layout it is (out, in), and q, k, v are one matrix in memory, three there. Tensors
  * pass through a stage of a few megabytes: a file never needs the model's memory again. */
 #include "io.h"
 #include "safetensors.h"
@@ -9,7 +10,16 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char prefix[] = "transformer.";
+/* What the names of all but the head begin with; a base model's file leaves it out. */
+static const char *prefix_of(const ModelConfig *c) {
+    return layout_of(c) == LAYOUT_NANOCHAT ? "model." : "transformer.";
+}
+static const char head_name[] = "lm_head.weight";
+
+static const char *without_prefix(const char *name, const ModelConfig *c) {
+    const char *prefix = prefix_of(c);
+    return strncmp(name, prefix, strlen(prefix)) == 0 ? name + strlen(prefix) : name;
+}
 
 /* Elements of the two stages: a block as the other side wants it, and a tile for turning. */
 enum { BLOCK = 2 << 20, TILE = 256 << 10 };
@@ -24,33 +34,49 @@ typedef struct DiskTensor {
     const ParamSpec *spec;
     Param *param; /* NULL: a bias that the model has not, zero on disk */
     char name[80];
-    int64_t rows, cols; /* in memory, without the vocabulary's padding */
+    int64_t first, rows, cols; /* in memory: first row, rows without the vocabulary's padding */
+    bool transposed;
     int rank;
     int64_t dim[2]; /* on disk */
     const SafetensorsEntry *found;
 } DiskTensor;
 
+static void list_tensor(DiskTensor *t, const ModelConfig *c, const char *pattern, int64_t layer) {
+    const bool bare = layout_of(c) == LAYOUT_NANOCHAT || strcmp(pattern, head_name) == 0;
+    char name[64];
+    model_name_param(name, sizeof name, pattern, layer);
+    snprintf(t->name, sizeof t->name, "%s%s", bare ? "" : prefix_of(c), name);
+    t->cols = t->spec->cols ? t->spec->cols(c) : 1;
+    t->rank = t->spec->cols ? 2 : 1;
+    t->transposed = t->spec->transposed && layout_of(c) != LAYOUT_NANOCHAT;
+    t->dim[0] = t->transposed ? t->cols : t->rows;
+    t->dim[1] = t->transposed ? t->rows : t->cols;
+}
+
 /* Every tensor that the file holds, in the order of the table. */
 static DiskTensor *list_tensors(const Model *m, int *n) {
     const ModelConfig *c = &m->config;
-    DiskTensor *list = calloc((size_t)(n_param_specs * c->layers), sizeof *list);
+    const Layout layout = layout_of(c);
+    ModelConfig full = *c; /* GPT-2 as transformers has it: with biases */
+    full.bias = full.bias || layout == LAYOUT_GPT2;
+    DiskTensor *list = calloc((size_t)(n_param_specs * PARAM_PARTS_MAX * c->layers), sizeof *list);
     CHECK(list, "no memory for a list of tensors");
     *n = 0;
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
-        for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++) {
-            DiskTensor *t = &list[(*n)++];
-            t->spec = spec;
-            t->param = m->lookup[i * c->layers + layer];
-            memcpy(t->name, prefix, sizeof prefix);
-            model_name_param(t->name + sizeof prefix - 1, sizeof t->name - sizeof prefix + 1, spec,
-                             layer);
-            t->rows = param_live_rows(spec, c);
-            t->cols = spec->cols ? spec->cols(c) : 1;
-            t->rank = spec->cols ? 2 : 1;
-            t->dim[0] = spec->transposed ? t->cols : t->rows;
-            t->dim[1] = spec->transposed ? t->rows : t->cols;
-        }
+        if (!param_exists(spec, &full)) continue;
+        int64_t rows[PARAM_PARTS_MAX] = {param_live_rows(spec, c)};
+        const int parts = layout == LAYOUT_NANOCHAT ? model_param_parts(spec, c, rows) : 1;
+        for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++)
+            for (int64_t part = 0, first = 0; part < parts; first += rows[part++]) {
+                DiskTensor *t = &list[(*n)++];
+                *t = (DiskTensor){.spec = spec,
+                                  .param = m->lookup[i * c->layers + layer],
+                                  .first = first,
+                                  .rows = rows[part]};
+                list_tensor(t, c, layout == LAYOUT_NANOCHAT ? spec->nanochat[part] : spec->name,
+                            layer);
+            }
     }
     return list;
 }
@@ -106,7 +132,7 @@ static bool write_transposed(SafetensorsWriter *w, const Model *m, const DiskTen
         const int64_t n_cols = i64_min(block, cols - col);
         for (int64_t row = 0; row < rows; row += tile) {
             const int64_t n_rows = i64_min(tile, rows - row);
-            model_read(m, tensor_rows(t->param->w, row, n_rows), s->tile);
+            model_read(m, tensor_rows(t->param->w, t->first + row, n_rows), s->tile);
             transpose(s->block + row, rows, s->tile + col, cols, n_rows, n_cols);
         }
         if (!safetensors_write(w, s->block, n_cols * rows * (int64_t)sizeof(float), e))
@@ -117,8 +143,10 @@ static bool write_transposed(SafetensorsWriter *w, const Model *m, const DiskTen
 
 static bool write_tensor(SafetensorsWriter *w, const Model *m, const DiskTensor *t, const Stage *s,
                          Error *e) {
-    if (t->param && t->spec->transposed) return write_transposed(w, m, t, s, e);
-    if (t->param) return write_plain(w, m, t->param->w, t->rows * t->cols, s, e);
+    if (t->param && t->transposed) return write_transposed(w, m, t, s, e);
+    if (t->param)
+        return write_plain(w, m, tensor_rows(t->param->w, t->first, t->rows), t->rows * t->cols, s,
+                           e);
     memset(s->block, 0, (size_t)t->rows * sizeof(float));
     return safetensors_write(w, s->block, t->rows * (int64_t)sizeof(float), e);
 }
@@ -147,25 +175,29 @@ bool weights_write(const char *folder, Model *m, Error *e) {
     return finish_file(w, good, e);
 }
 
+/* AdamW's two moments of a parameter, or Muon's momentum and none; with the name in the file. */
+static Tensor moment_of(const Param *p, int number, char *name, size_t size) {
+    snprintf(name, size, "%s.%s", p->name, number ? "v" : p->v.data ? "m" : "momentum");
+    return number ? p->v : p->m;
+}
+
 bool optim_write(const char *folder, Model *m, Error *e) {
     char path[IO_PATH_MAX], name[80];
     SafetensorsWriter *w = NULL;
     if (!path_join(path, folder, "optim.safetensors", e) || !(w = safetensors_create(path, e)))
         return false;
     Stage stage = stage_make(m);
-    for (int i = 0; i < m->n_params; i++) {
-        const Param *p = &m->params[i];
-        snprintf(name, sizeof name, "%s.m", p->name);
-        safetensors_declare(w, name, DTYPE_F32, p->m.rank, p->m.dim);
-        snprintf(name, sizeof name, "%s.v", p->name);
-        safetensors_declare(w, name, DTYPE_F32, p->v.rank, p->v.dim);
-    }
+    for (int i = 0; i < m->n_params; i++)
+        for (int k = 0; k < 2; k++) {
+            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
+            if (t.data) safetensors_declare(w, name, DTYPE_F32, t.rank, t.dim);
+        }
     bool good = safetensors_begin(w, e);
-    for (int i = 0; good && i < m->n_params; i++) {
-        const Param *p = &m->params[i];
-        good = write_plain(w, m, p->m, tensor_count(p->m), &stage, e) &&
-               write_plain(w, m, p->v, tensor_count(p->v), &stage, e);
-    }
+    for (int i = 0; i < m->n_params; i++)
+        for (int k = 0; good && k < 2; k++) {
+            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
+            if (t.data) good = write_plain(w, m, t, tensor_count(t), &stage, e);
+        }
     stage_free(&stage);
     return finish_file(w, good, e);
 }
@@ -231,7 +263,7 @@ static bool shards_open(Shards *s, const char *folder, Error *e) {
 
 /* Masks that older files keep beside the weights: constants. */
 static bool is_mask(const char *name, const ModelConfig *c) {
-    if (strncmp(name, "h.", 2) != 0) return false;
+    if (layout_of(c) != LAYOUT_GPT2 || strncmp(name, "h.", 2) != 0) return false;
     char *end;
     const long layer = strtol(name + 2, &end, 10);
     return layer >= 0 && layer < c->layers &&
@@ -265,13 +297,11 @@ static bool check_shape(const SafetensorsEntry *entry, const DiskTensor *t, cons
 /* Gives one tensor of a file to its row of the list. */
 static bool place_entry(const SafetensorsEntry *entry, DiskTensor *list, int n,
                         const ModelConfig *c, const char *path, Error *e) {
-    const size_t skip = strlen(prefix);
-    const char *name = entry->name;
-    if (strncmp(name, prefix, skip) == 0) name += skip;
+    const char *name = without_prefix(entry->name, c);
     if (is_mask(name, c)) return true;
     for (int i = 0; i < n; i++) {
         DiskTensor *t = &list[i];
-        if (strcmp(t->name + skip, name) != 0) continue;
+        if (strcmp(without_prefix(t->name, c), name) != 0) continue;
         if (t->found) return error_set(e, path, NULL, "tensor %s is there twice", t->name);
         t->found = entry;
         return check_shape(entry, t, path, e);
@@ -298,7 +328,7 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
     for (int f = 0; f < s->n; f++)
         for (int i = 0; i < s->files[f].n_entries; i++) {
             const SafetensorsEntry *entry = &s->files[f].entries[i];
-            if (strcmp(entry->name, "lm_head.weight") == 0)
+            if (!c->untied && strcmp(entry->name, head_name) == 0)
                 head = entry;
             else if (!place_entry(entry, list, n, c, s->files[f].path, e))
                 return false;
@@ -308,8 +338,8 @@ static bool find_tensors(const Shards *s, const ModelConfig *c, DiskTensor *list
             return error_set(e, folder, NULL, "tensor %s is missing", list[i].name);
     for (int i = 0; head && i < n; i++)
         if (list[i].spec->per_token && !same_values(head, list[i].found))
-            return error_set(e, folder, "puck computes GPT-2 with tied embeddings",
-                             "lm_head.weight differs from %s", list[i].name);
+            return error_set(e, folder, "config.json says that the embeddings are tied",
+                             "%s differs from %s", head_name, list[i].name);
     return true;
 }
 
@@ -325,25 +355,26 @@ static void read_transposed(Model *m, const DiskTensor *t, const Stage *s) {
                                      s->tile + c * n_rows);
             transpose(s->block + col, cols, s->tile, n_rows, n_cols, n_rows);
         }
-        model_write_param(m, t->param, row * cols, n_rows * cols, s->block);
+        model_write_param(m, t->param, (t->first + row) * cols, n_rows * cols, s->block);
     }
 }
 
 /* Elements in the order of the file, then the vocabulary's padding: zero. */
 static void read_plain(Model *m, const DiskTensor *t, const Stage *s) {
-    const int64_t n_disk = t->rows * t->cols, n = tensor_count(t->param->w);
+    const int64_t n_disk = t->rows * t->cols, at = t->first * t->cols;
+    const int64_t n = t->spec->per_token ? tensor_count(t->param->w) : n_disk;
     for (int64_t first = 0; first < n; first += s->n_block) {
         const int64_t count = i64_min(s->n_block, n - first);
         const int64_t filled = i64_max(0, i64_min(count, n_disk - first));
         if (filled) safetensors_read_f32(t->found, first, filled, s->block);
         memset(s->block + filled, 0, (size_t)(count - filled) * sizeof(float));
-        model_write_param(m, t->param, first, count, s->block);
+        model_write_param(m, t->param, at + first, count, s->block);
     }
 }
 
 static bool read_tensor(Model *m, const DiskTensor *t, const Stage *s, const char *folder,
                         Error *e) {
-    if (t->param && t->spec->transposed)
+    if (t->param && t->transposed)
         read_transposed(m, t, s);
     else if (t->param)
         read_plain(m, t, s);
@@ -385,16 +416,16 @@ bool checkpoint_read_optim(const char *folder, Model *m, Error *e) {
     SafetensorsFile f;
     if (!path_join(path, folder, "optim.safetensors", e) || !safetensors_open(&f, path, e))
         return false;
-    bool good = f.n_entries == 2 * m->n_params ||
-                error_set(e, path, NULL, "%d tensors, where the model has %d moments", f.n_entries,
-                          2 * m->n_params);
-    for (int i = 0; good && i < m->n_params; i++) {
-        const Param *p = &m->params[i];
-        snprintf(name, sizeof name, "%s.m", p->name);
-        good = read_moment(m, &f, name, p->m, e);
-        snprintf(name, sizeof name, "%s.v", p->name);
-        good = good && read_moment(m, &f, name, p->v, e);
-    }
+    int n_moments = 0;
+    for (int i = 0; i < m->n_params; i++) n_moments += m->params[i].v.data ? 2 : 1;
+    bool good = f.n_entries == n_moments ||
+                error_set(e, path, "The optimizer of a run cannot change",
+                          "%d tensors, where the model has %d moments", f.n_entries, n_moments);
+    for (int i = 0; i < m->n_params; i++)
+        for (int k = 0; good && k < 2; k++) {
+            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
+            if (t.data) good = read_moment(m, &f, name, t, e);
+        }
     safetensors_close(&f);
     return good;
 }

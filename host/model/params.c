@@ -1,58 +1,147 @@
 /* The parameter table of the GPT, and everything that follows from it alone: counts and initial
- * values. Names and orientations on disk are Hugging Face's GPT-2, whose Conv1D layers store (in,
- * out). */
+ * values. Names and orientations are those of Hugging Face's GPT-2, whose Conv1D layers store (in,
+ * out), and of its NanoChat. */
 #include "params.h"
 #include "rng.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static int64_t n_vocab(const ModelConfig *c) { return model_vocab_padded(c); }
 static int64_t n_context(const ModelConfig *c) { return c->context; }
 static int64_t n_channels(const ModelConfig *c) { return c->channels; }
-static int64_t n_qkv(const ModelConfig *c) { return 3 * c->channels; }
 static int64_t n_hidden(const ModelConfig *c) { return c->hidden; }
 
-#define LAYER .per_layer = true
-#define LINEAR_WEIGHT .transposed = true, .decays = true
-#define BIAS .is_bias = true, .init = INIT_ZERO
-
-const ParamSpec param_specs[] = {
-    [PARAM_WTE] = {"wte.weight", .per_token = true, .decays = true, .init = INIT_NORMAL,
-                   .rows = n_vocab, .cols = n_channels},
-    [PARAM_WPE] = {"wpe.weight", .decays = true, .is_lookup = true, .init = INIT_NORMAL,
-                   .rows = n_context, .cols = n_channels},
-    [PARAM_LN1_W] = {"h.%d.ln_1.weight", LAYER, .init = INIT_ONE, .rows = n_channels},
-    [PARAM_LN1_B] = {"h.%d.ln_1.bias", LAYER, BIAS, .rows = n_channels},
-    [PARAM_QKV_W] = {"h.%d.attn.c_attn.weight", LAYER, LINEAR_WEIGHT, .init = INIT_NORMAL,
-                     .rows = n_qkv, .cols = n_channels},
-    [PARAM_QKV_B] = {"h.%d.attn.c_attn.bias", LAYER, BIAS, .rows = n_qkv},
-    [PARAM_PROJ_W] = {"h.%d.attn.c_proj.weight", LAYER, LINEAR_WEIGHT, .init = INIT_RESIDUAL,
-                      .rows = n_channels, .cols = n_channels},
-    [PARAM_PROJ_B] = {"h.%d.attn.c_proj.bias", LAYER, BIAS, .rows = n_channels},
-    [PARAM_LN2_W] = {"h.%d.ln_2.weight", LAYER, .init = INIT_ONE, .rows = n_channels},
-    [PARAM_LN2_B] = {"h.%d.ln_2.bias", LAYER, BIAS, .rows = n_channels},
-    [PARAM_FC_W] = {"h.%d.mlp.c_fc.weight", LAYER, LINEAR_WEIGHT, .init = INIT_NORMAL,
-                    .rows = n_hidden, .cols = n_channels},
-    [PARAM_FC_B] = {"h.%d.mlp.c_fc.bias", LAYER, BIAS, .rows = n_hidden},
-    [PARAM_FCPROJ_W] = {"h.%d.mlp.c_proj.weight", LAYER, LINEAR_WEIGHT, .init = INIT_RESIDUAL,
-                        .rows = n_channels, .cols = n_hidden},
-    [PARAM_FCPROJ_B] = {"h.%d.mlp.c_proj.bias", LAYER, BIAS, .rows = n_channels},
-    [PARAM_LNF_W] = {"ln_f.weight", .init = INIT_ONE, .rows = n_channels},
-    [PARAM_LNF_B] = {"ln_f.bias", BIAS, .rows = n_channels},
-};
-const int n_param_specs = (int)COUNT_OF(param_specs);
-
-bool model_config_check(const ModelConfig *c, Error *e) {
-    if (c->vocab < 1) return error_misuse(e, "--vocab-size", NULL, "the vocabulary is empty");
-    if (c->heads < 1 || c->channels % c->heads)
-        return error_misuse(e, "--heads", "Choose --channels as a multiple of --heads",
-                            "%ld heads do not divide %ld channels", (long)c->heads,
-                            (long)c->channels);
+static bool has_positions(const ModelConfig *c) { return c->positions == POSITIONS_LEARNED; }
+static bool has_norm_weight(const ModelConfig *c) { return c->norm != NORMS_RMSNORM_PLAIN; }
+static bool has_norm_bias(const ModelConfig *c) { return c->norm == NORMS_LAYERNORM && c->bias; }
+static bool has_bias(const ModelConfig *c) { return c->bias; }
+static bool has_head(const ModelConfig *c) { return c->untied; }
+static bool has_embed_norm_weight(const ModelConfig *c) {
+    return c->embed_norm && has_norm_weight(c);
+}
+static bool has_embed_norm_bias(const ModelConfig *c) { return c->embed_norm && has_norm_bias(c); }
+static bool always(const ModelConfig *c) {
+    (void)c;
     return true;
 }
 
+static int parts_qkv(const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]) {
+    rows[0] = model_attention_width(c);
+    rows[1] = rows[2] = model_kv_heads(c) * model_head_size(c);
+    return 3;
+}
+static int parts_fc(const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]) {
+    rows[0] = rows[1] = c->hidden;
+    return c->mlp == MLP_SWIGLU ? 2 : 1;
+}
+
+#define LAYER .per_layer = true
+#define HIDDEN_MATRIX LAYER, .transposed = true, .decays = true, .is_hidden = true
+#define NORM_WEIGHT .init = INIT_ONE, .rows = n_channels, .exists = has_norm_weight
+#define NORM_BIAS .is_bias = true, .rows = n_channels, .exists = has_norm_bias
+#define BIAS LAYER, .is_bias = true, .exists = has_bias
+
+/* A new row goes to the end: its number is part of what its initial values are a function of. */
+const ParamSpec param_specs[] = {
+    [PARAM_WTE] = {"wte.weight",
+                   {"model.embed_tokens.weight"},
+                   .per_token = true,
+                   .decays = true,
+                   .init = INIT_EMBEDDING,
+                   .is_lookup = has_head,
+                   .rows = n_vocab,
+                   .cols = n_channels},
+    [PARAM_WPE] = {"wpe.weight", .decays = true, .init = INIT_EMBEDDING, .exists = has_positions,
+                   .is_lookup = always, .rows = n_context, .cols = n_channels},
+    [PARAM_LN1_W] = {"h.%d.ln_1.weight", LAYER, NORM_WEIGHT},
+    [PARAM_LN1_B] = {"h.%d.ln_1.bias", LAYER, NORM_BIAS},
+    [PARAM_QKV_W] = {"h.%d.attn.c_attn.weight",
+                     {"model.layers.%d.self_attn.q_proj.weight",
+                      "model.layers.%d.self_attn.k_proj.weight",
+                      "model.layers.%d.self_attn.v_proj.weight"},
+                     HIDDEN_MATRIX,
+                     .init = INIT_LINEAR,
+                     .rows = model_qkv_width,
+                     .cols = n_channels,
+                     .parts = parts_qkv},
+    [PARAM_QKV_B] = {"h.%d.attn.c_attn.bias", BIAS, .rows = model_qkv_width},
+    [PARAM_PROJ_W] = {"h.%d.attn.c_proj.weight",
+                      {"model.layers.%d.self_attn.o_proj.weight"},
+                      HIDDEN_MATRIX,
+                      .init = INIT_RESIDUAL,
+                      .rows = n_channels,
+                      .cols = model_attention_width},
+    [PARAM_PROJ_B] = {"h.%d.attn.c_proj.bias", BIAS, .rows = n_channels},
+    [PARAM_LN2_W] = {"h.%d.ln_2.weight", LAYER, NORM_WEIGHT},
+    [PARAM_LN2_B] = {"h.%d.ln_2.bias", LAYER, NORM_BIAS},
+    [PARAM_FC_W] = {"h.%d.mlp.c_fc.weight",
+                    {"model.layers.%d.mlp.fc1.weight"},
+                    HIDDEN_MATRIX,
+                    .init = INIT_LINEAR,
+                    .rows = model_fc_width,
+                    .cols = n_channels,
+                    .parts = parts_fc},
+    [PARAM_FC_B] = {"h.%d.mlp.c_fc.bias", BIAS, .rows = model_fc_width},
+    [PARAM_FCPROJ_W] = {"h.%d.mlp.c_proj.weight",
+                        {"model.layers.%d.mlp.fc2.weight"},
+                        HIDDEN_MATRIX,
+                        .init = INIT_RESIDUAL,
+                        .rows = n_channels,
+                        .cols = n_hidden},
+    [PARAM_FCPROJ_B] = {"h.%d.mlp.c_proj.bias", BIAS, .rows = n_channels},
+    [PARAM_LNF_W] = {"ln_f.weight", NORM_WEIGHT},
+    [PARAM_LNF_B] = {"ln_f.bias", NORM_BIAS},
+    [PARAM_LNE_W] = {"ln_e.weight", .init = INIT_ONE, .rows = n_channels,
+                     .exists = has_embed_norm_weight},
+    [PARAM_LNE_B] = {"ln_e.bias", .is_bias = true, .rows = n_channels,
+                     .exists = has_embed_norm_bias},
+    [PARAM_HEAD] = {"lm_head.weight",
+                    {"lm_head.weight"},
+                    .per_token = true,
+                    .decays = true,
+                    .init = INIT_HEAD,
+                    .exists = has_head,
+                    .rows = n_vocab,
+                    .cols = n_channels},
+};
+const int n_param_specs = (int)COUNT_OF(param_specs);
+
+int model_param_parts(const ParamSpec *spec, const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]) {
+    if (spec->parts) return spec->parts(c, rows);
+    rows[0] = param_live_rows(spec, c);
+    return 1;
+}
+
+/* How q, k and v heads are cut. */
+static bool check_heads(const ModelConfig *c, Error *e) {
+    if (c->heads < 1 || (!c->head_size && c->channels % c->heads))
+        return error_misuse(e, "--heads", "Choose --channels as a multiple of --heads",
+                            "%ld heads do not divide %ld channels", (long)c->heads,
+                            (long)c->channels);
+    if (c->kv_heads < 0 || c->heads % model_kv_heads(c))
+        return error_misuse(e, "--kv-heads", "Choose --heads as a multiple of --kv-heads",
+                            "%ld key-value heads do not divide %ld heads", (long)c->kv_heads,
+                            (long)c->heads);
+    const bool rotates =
+        c->positions == POSITIONS_ROTARY || c->positions == POSITIONS_ROTARY_REVERSED;
+    if ((rotates || c->qk_norm) && model_head_size(c) % 2)
+        return error_misuse(e, "--heads", "Choose --channels as an even multiple of --heads",
+                            "%s needs an even head size, not %ld",
+                            rotates ? "rotary positions" : "QK-norm", (long)model_head_size(c));
+    return true;
+}
+
+bool model_config_check(const ModelConfig *c, Error *e) {
+    if (c->vocab < 1) return error_misuse(e, "--vocab-size", NULL, "the vocabulary is empty");
+    if (!isfinite(c->softcap) || c->softcap < 0)
+        return error_misuse(e, "--softcap", "15 is usual; 0 turns it off",
+                            "the soft-cap must be a number above 0, not %g", c->softcap);
+    return check_heads(c, e);
+}
+
 static int64_t count_of(const ParamSpec *spec, const ModelConfig *c) {
-    if (spec->is_bias && !c->bias) return 0;
+    if (!param_exists(spec, c)) return 0;
     return param_live_rows(spec, c) * (spec->cols ? spec->cols(c) : 1) *
            (spec->per_layer ? c->layers : 1);
 }
@@ -65,23 +154,25 @@ int64_t model_count_params(const ModelConfig *c) {
 
 int64_t model_count_matmul_params(const ModelConfig *c) {
     int64_t n = 0;
-    for (int i = 0; i < n_param_specs; i++)
-        if (!param_specs[i].is_lookup) n += count_of(&param_specs[i], c);
+    for (int i = 0; i < n_param_specs; i++) {
+        const ParamSpec *spec = &param_specs[i];
+        if (!spec->is_lookup || !spec->is_lookup(c)) n += count_of(spec, c);
+    }
     return n;
 }
 
 double model_flops_per_token(const ModelConfig *c, int64_t T) {
     return 6.0 * (double)model_count_matmul_params(c) +
-           6.0 * (double)c->layers * (double)c->channels * (double)T;
+           6.0 * (double)c->layers * (double)model_attention_width(c) * (double)T;
 }
 
-void model_name_param(char *name, size_t size, const ParamSpec *spec, int64_t layer) {
-    const char *number = strstr(spec->name, "%d");
+void model_name_param(char *name, size_t size, const char *pattern, int64_t layer) {
+    const char *number = strstr(pattern, "%d");
     if (number)
-        snprintf(name, size, "%.*s%ld%s", (int)(number - spec->name), spec->name, (long)layer,
+        snprintf(name, size, "%.*s%ld%s", (int)(number - pattern), pattern, (long)layer,
                  number + 2);
     else
-        snprintf(name, size, "%s", spec->name);
+        snprintf(name, size, "%s", pattern);
 }
 
 void params_make(Model *m) {
@@ -92,19 +183,25 @@ void params_make(Model *m) {
     CHECK(m->params && m->lookup, "no memory for a list of parameters");
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
-        if (spec->is_bias && !c->bias) continue;
+        if (!param_exists(spec, c)) continue;
         for (int64_t layer = 0; layer < (spec->per_layer ? layers : 1); layer++) {
             Param *p = &m->params[m->n_params++];
             p->spec = spec;
             p->layer = spec->per_layer ? (int)layer : -1;
-            model_name_param(p->name, sizeof p->name, spec, layer);
+            model_name_param(p->name, sizeof p->name, spec->name, layer);
             m->lookup[i * layers + layer] = p;
         }
     }
 }
 
+/* GPT-2's (Radford and others 2019): 0.02, and 0.02/sqrt(2L) where a branch enters the residual
+ * stream. The modern recipe: matrices 1/sqrt(C), branches and an untied head begin at zero; an
+ * embedding of 1, or 1/sqrt(C) where it is the head too. */
 static double initial_std(const ParamSpec *spec, const ModelConfig *c) {
-    return spec->init == INIT_RESIDUAL ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02;
+    if (c->init == RECIPE_GPT2)
+        return spec->init == INIT_RESIDUAL ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02;
+    if (spec->init == INIT_RESIDUAL || spec->init == INIT_HEAD) return 0;
+    return spec->init == INIT_EMBEDDING && c->untied ? 1 : 1 / sqrt((double)c->channels);
 }
 
 enum { INIT_CHUNK = 1 << 20 }; /* elements staged on the host at a time */
@@ -116,12 +213,13 @@ static void init_param(Model *m, Param *p, uint64_t seed, float *chunk) {
     const int spec_number = (int)(spec - param_specs);
     const uint32_t site = rng_site(RNG_INIT, spec_number * 4096 + p->layer + 1);
     const double std = initial_std(spec, &m->config);
+    const bool zero = spec->init == INIT_ZERO || std == 0;
     for (int64_t first = 0; first < n; first += INIT_CHUNK) {
         const int64_t count = i64_min(INIT_CHUNK, n - first);
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < count; i++) {
             const int64_t index = first + i;
-            if (spec->init == INIT_ZERO || index >= n_used)
+            if (zero || index >= n_used)
                 chunk[i] = 0;
             else if (spec->init == INIT_ONE)
                 chunk[i] = 1;

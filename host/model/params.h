@@ -18,7 +18,10 @@ typedef enum ParamId {
     PARAM_FCPROJ_W,
     PARAM_FCPROJ_B,
     PARAM_LNF_W,
-    PARAM_LNF_B
+    PARAM_LNF_B,
+    PARAM_LNE_W,
+    PARAM_LNE_B,
+    PARAM_HEAD
 } ParamId;
 
 /* Makes m->params, m->lookup from the table. */
@@ -37,4 +40,34 @@ static inline Tensor param_weight(const Model *m, ParamId id, int64_t layer) {
 static inline Tensor param_grad(const Model *m, ParamId id, int64_t layer) {
     const Param *p = param_find(m, id, layer);
     return p ? p->grad : TENSOR_NONE;
+}
+
+/* The weight that makes the logits: a tied head is the embedding. */
+static inline ParamId param_head(const Model *m) {
+    return m->config.untied ? PARAM_HEAD : PARAM_WTE;
+}
+
+/* What the ops are told of the configuration. */
+static inline NormKind param_norm_kind(const ModelConfig *c) {
+    return c->norm == NORMS_LAYERNORM ? NORM_LAYER : NORM_RMS;
+}
+static inline Activation param_activation(const ModelConfig *c) {
+    return c->mlp == MLP_RELU2 ? ACTIVATION_RELU2
+           : c->mlp == MLP_GELU ? ACTIVATION_GELU
+                                : ACTIVATION_NONE;
+}
+static inline Rotation param_rotation(const ModelConfig *c) {
+    const bool reversed = c->positions == POSITIONS_ROTARY_REVERSED;
+    return (Rotation){.rotates = reversed || c->positions == POSITIONS_ROTARY,
+                      .reversed = reversed,
+                      .base = c->rope_base,
+                      .eps = c->norm_eps};
+}
+/* Whether q and k pass through the rotation op. */
+static inline bool param_turns(const ModelConfig *c) {
+    return c->qk_norm || param_rotation(c).rotates;
+}
+/* Whether Muon updates it; else AdamW. */
+static inline bool param_by_muon(const Model *m, const Param *p) {
+    return m->use.muon && p->spec->is_hidden;
 }

@@ -15,8 +15,9 @@ static void plan_params(Model *m) {
             arena_add(a, &p->w_act, "compute weights", ARENA_PARAMETERS, act, rank, dim);
         if (!m->use.training) continue;
         arena_add(a, &p->grad, "gradients", ARENA_GRADIENTS, master, rank, dim);
-        arena_add(a, &p->m, "AdamW m", ARENA_OPTIMISER, master, rank, dim);
-        arena_add(a, &p->v, "AdamW v", ARENA_OPTIMISER, master, rank, dim);
+        const bool muon = param_by_muon(m, p);
+        arena_add(a, &p->m, muon ? "Muon momentum" : "AdamW m", ARENA_OPTIMISER, master, rank, dim);
+        if (!muon) arena_add(a, &p->v, "AdamW v", ARENA_OPTIMISER, master, rank, dim);
     }
 }
 
@@ -29,25 +30,32 @@ static void plan_rows(Model *m, Tensor *slot, const char *name) {
     ARENA_ADD(&m->arena, slot, name, ARENA_ACTIVATIONS, m->backend->master, m->use.B * m->use.T);
 }
 
-/* What block_forward makes, res1 and the GELU's output aside. */
+/* A norm's statistics: LayerNorm has a mean beside the reciprocal standard deviation. */
+static void plan_norm(Model *m, Tensor *mean, Tensor *rstd) {
+    if (param_norm_kind(&m->config) == NORM_LAYER) plan_rows(m, mean, "statistics");
+    plan_rows(m, rstd, "statistics");
+}
+
+/* What block_forward makes, res1 and the activation's output aside. */
 static void plan_block(Model *m, BlockActs *a) {
     const ModelConfig *c = &m->config;
     plan_act(m, &a->ln1, "norm 1", c->channels);
-    plan_rows(m, &a->mean1, "statistics");
-    plan_rows(m, &a->rstd1, "statistics");
-    plan_act(m, &a->qkv, "qkv", 3 * c->channels);
-    plan_act(m, &a->att, "attention", c->channels);
+    plan_norm(m, &a->mean1, &a->rstd1);
+    plan_act(m, &a->qkv, "qkv", model_qkv_width(c));
+    if (c->qk_norm)
+        ARENA_ADD(&m->arena, &a->qk_rstd, "statistics", ARENA_ACTIVATIONS, m->backend->master,
+                  m->use.B * m->use.T, c->heads + model_kv_heads(c));
+    plan_act(m, &a->att, "attention", model_attention_width(c));
     ARENA_ADD(&m->arena, &a->lse, "statistics", ARENA_ACTIVATIONS, m->backend->master, m->use.B,
               c->heads, m->use.T);
     plan_act(m, &a->res2, "residual 2", c->channels);
     plan_act(m, &a->ln2, "norm 2", c->channels);
-    plan_rows(m, &a->mean2, "statistics");
-    plan_rows(m, &a->rstd2, "statistics");
-    plan_act(m, &a->fc_pre, "before GELU", c->hidden);
+    plan_norm(m, &a->mean2, &a->rstd2);
+    plan_act(m, &a->fc_pre, "before activation", model_fc_width(c));
 }
 
-/* Blocks whose own copy of everything (`all`), of the residual input, of the GELU's output is kept.
- * The others use block 0's slot, see share_blocks. */
+/* Blocks whose own copy of everything (`all`), of the residual input, of the activation's output is
+ * kept. The others use block 0's slot, see share_blocks. */
 static void plan_blocks(Model *m) {
     const ModelConfig *c = &m->config;
     const bool all = m->use.training && m->use.recompute != RECOMPUTE_BLOCK;
@@ -58,7 +66,7 @@ static void plan_blocks(Model *m) {
         BlockActs *a = &m->blocks[l];
         if (l == 0 || m->use.training) plan_act(m, &a->res1, "residual 1", c->channels);
         if (l == 0 || all) plan_block(m, a);
-        if (l == 0 || fc) plan_act(m, &a->fc, "after GELU", c->hidden);
+        if (l == 0 || fc) plan_act(m, &a->fc, "after activation", c->hidden);
     }
 }
 
@@ -86,39 +94,49 @@ static void plan_passes(Model *m) {
     const ModelConfig *c = &m->config;
     const int64_t Vp = model_vocab_padded(c);
     plan_batch(m);
+    if (c->embed_norm) {
+        plan_act(m, &m->embedded, "embedding", c->channels);
+        plan_norm(m, &m->mean_embed, &m->rstd_embed);
+    }
     plan_blocks(m);
     plan_act(m, &m->branch, "residual branch", c->channels);
     plan_act(m, &m->res_final, "residual, last", c->channels);
     plan_act(m, &m->lnf, "norm, last", c->channels);
-    plan_rows(m, &m->meanf, "statistics");
-    plan_rows(m, &m->rstdf, "statistics");
+    plan_norm(m, &m->meanf, &m->rstdf);
     plan_act(m, &m->logits, "logits", Vp);
     plan_rows(m, &m->losses, "statistics");
     if (!m->use.training) return;
     plan_act(m, &m->dres, "gradients of a block", c->channels);
     if (c->dropout > 0) plan_act(m, &m->dbranch, "gradients of a block", c->channels);
     plan_act(m, &m->dnorm, "gradients of a block", c->channels);
-    plan_act(m, &m->dqkv, "gradients of a block", 3 * c->channels);
+    if (model_attention_width(c) != c->channels) /* else it is dnorm, see model_commit */
+        plan_act(m, &m->datt, "gradients of a block", model_attention_width(c));
+    plan_act(m, &m->dqkv, "gradients of a block", model_qkv_width(c));
     plan_act(m, &m->dfc, "gradients of a block", c->hidden);
+    if (c->mlp == MLP_SWIGLU) plan_act(m, &m->dgate, "gradients of a block", model_fc_width(c));
     ARENA_ADD(&m->arena, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32, m->n_params);
+}
+
+static void plan_cache(Model *m) {
+    const ModelConfig *c = &m->config;
+    m->k_cache = calloc((size_t)c->layers, sizeof *m->k_cache);
+    m->v_cache = calloc((size_t)c->layers, sizeof *m->v_cache);
+    CHECK(m->k_cache && m->v_cache, "no memory for %ld layers", (long)c->layers);
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int v = 0; v < 2; v++)
+            ARENA_ADD(&m->arena, v ? &m->v_cache[l] : &m->k_cache[l], "key-value cache",
+                      ARENA_ACTIVATIONS, m->backend->compute, m->use.decode_batch,
+                      model_kv_heads(c), c->context, model_head_size(c));
 }
 
 static void plan_decode(Model *m) {
     const ModelConfig *c = &m->config;
     const DType act = m->backend->compute, master = m->backend->master;
     const int64_t B = m->use.decode_batch, n = B * m->use.decode_rows, C = c->channels;
-    Arena *a = &m->arena;
-    m->k_cache = calloc((size_t)c->layers, sizeof *m->k_cache);
-    m->v_cache = calloc((size_t)c->layers, sizeof *m->v_cache);
-    CHECK(m->k_cache && m->v_cache, "no memory for %ld layers", (long)c->layers);
-    for (int64_t l = 0; l < c->layers; l++) {
-        ARENA_ADD(a, &m->k_cache[l], "key-value cache", ARENA_ACTIVATIONS, act, B, c->heads,
-                  c->context, C / c->heads);
-        ARENA_ADD(a, &m->v_cache[l], "key-value cache", ARENA_ACTIVATIONS, act, B, c->heads,
-                  c->context, C / c->heads);
-    }
     const char *name = "decode";
+    Arena *a = &m->arena;
     BlockActs *d = &m->decode_block;
+    plan_cache(m);
     ARENA_ADD(a, &m->decode_tokens, name, ARENA_ACTIVATIONS, DTYPE_I32, B, m->use.decode_rows);
     ARENA_ADD(a, &m->decode_position, name, ARENA_ACTIVATIONS, DTYPE_I32, B);
     ARENA_ADD(a, &m->decode_res, name, ARENA_ACTIVATIONS, act, n, C);
@@ -126,9 +144,14 @@ static void plan_decode(Model *m) {
     ARENA_ADD(a, &d->ln1, name, ARENA_ACTIVATIONS, act, n, C);
     ARENA_ADD(a, &d->mean1, name, ARENA_ACTIVATIONS, master, n);
     ARENA_ADD(a, &d->rstd1, name, ARENA_ACTIVATIONS, master, n);
-    ARENA_ADD(a, &d->qkv, name, ARENA_ACTIVATIONS, act, n, 3 * C);
-    ARENA_ADD(a, &d->att, name, ARENA_ACTIVATIONS, act, n, C);
+    ARENA_ADD(a, &d->qkv, name, ARENA_ACTIVATIONS, act, n, model_qkv_width(c));
+    if (c->qk_norm)
+        ARENA_ADD(a, &d->qk_rstd, name, ARENA_ACTIVATIONS, master, n, c->heads + model_kv_heads(c));
+    ARENA_ADD(a, &d->att, name, ARENA_ACTIVATIONS, act, n, model_attention_width(c));
+    if (c->mlp == MLP_SWIGLU)
+        ARENA_ADD(a, &d->fc_pre, name, ARENA_ACTIVATIONS, act, n, model_fc_width(c));
     ARENA_ADD(a, &d->fc, name, ARENA_ACTIVATIONS, act, n, c->hidden);
+    ARENA_ADD(a, &m->decode_last, name, ARENA_ACTIVATIONS, act, B, C);
     ARENA_ADD(a, &m->decode_logits, name, ARENA_ACTIVATIONS, act, B, model_vocab_padded(c));
 }
 
@@ -140,26 +163,40 @@ static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
                           .T = T,
                           .C = C,
                           .H = c->heads,
-                          .K = c->heads,
-                          .D = C / c->heads,
+                          .K = model_kv_heads(c),
+                          .D = model_head_size(c),
                           .V = c->vocab,
                           .Vp = Vp};
     const int64_t linear[][2] = {/* C, O */
-                                 {C, 3 * C},
-                                 {C, C},
-                                 {C, c->hidden},
+                                 {C, model_qkv_width(c)},
+                                 {model_attention_width(c), C},
+                                 {C, model_fc_width(c)},
                                  {c->hidden, C},
                                  {C, Vp}};
     int64_t most = 0;
     for (int op = 0; op < OP_KINDS; op++)
         for (int64_t i = 0; i < COUNT_OF(linear); i++) {
-            if (op == OP_MUON) continue; /* no pass calls it, and it asks for a matrix or two */
+            if (op == OP_MUON) continue; /* no pass calls it, see scratch_of_muon */
             OpShape shape = base;
             shape.C = linear[i][0];
             shape.O = linear[i][1];
             const Ops *ops = m->backend->ops;
             most = i64_max(most, ops->scratch((OpKind)op, &shape, &m->backend->properties));
         }
+    return most;
+}
+
+/* Muon works on one part of a matrix at a time, but asks for several of its size. */
+static int64_t scratch_of_muon(const Model *m) {
+    int64_t most = 0, rows[PARAM_PARTS_MAX];
+    for (int i = 0; i < n_param_specs; i++) {
+        if (!param_specs[i].is_hidden) continue;
+        for (int k = model_param_parts(&param_specs[i], &m->config, rows) - 1; k >= 0; k--) {
+            const OpShape shape = {.O = rows[k], .C = param_specs[i].cols(&m->config)};
+            const Backend *b = m->backend;
+            most = i64_max(most, b->ops->scratch(OP_MUON, &shape, &b->properties));
+        }
+    }
     return most;
 }
 
@@ -179,6 +216,7 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
         const int64_t decode = scratch_of_pass(m, use->decode_batch, use->decode_rows);
         scratch = i64_max(scratch, decode);
     }
+    if (use->training && use->muon) scratch = i64_max(scratch, scratch_of_muon(m));
     if (scratch) ARENA_ADD(&m->arena, &m->scratch, "scratch", ARENA_SCRATCH, DTYPE_U8, scratch);
     m->grad_list = calloc((size_t)m->n_params, sizeof *m->grad_list);
     CHECK(m->grad_list, "no memory for a list of gradients");
@@ -187,6 +225,7 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
 bool model_commit(Model *m, Error *e) {
     if (!arena_commit(&m->arena, m->backend, e)) return false;
     if (m->use.B) share_blocks(m);
+    if (!m->datt.data) m->datt = m->dnorm;
     for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
     m->cx = (OpContext){.backend = m->backend,
                         .stream = m->backend->stream_create(m->backend),

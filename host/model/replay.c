@@ -1,9 +1,9 @@
 /* Passes as graphs: captured once, then replayed. See model.h, model_micro_step. */
 #include "model.h"
 
-typedef void Work(Model *m, const AdamW *constants);
+typedef void Work(Model *m, const Optimiser *constants);
 
-static void replay(Model *m, Replay *r, Work *work, const AdamW *constants) {
+static void replay(Model *m, Replay *r, Work *work, const Optimiser *constants) {
     Backend *b = m->backend;
     if (r->calls++ == 0 || !m->use.graph || !b->captures) {
         work(m, constants);
@@ -17,7 +17,7 @@ static void replay(Model *m, Replay *r, Work *work, const AdamW *constants) {
     b->graph_replay(b, r->graph, m->cx.stream);
 }
 
-static void micro_step(Model *m, const AdamW *constants) {
+static void micro_step(Model *m, const Optimiser *constants) {
     (void)constants;
     model_forward(m, true);
     model_backward(m);
@@ -25,6 +25,6 @@ static void micro_step(Model *m, const AdamW *constants) {
 
 void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
 
-void model_update_step(Model *m, const AdamW *constants) {
+void model_update_step(Model *m, const Optimiser *constants) {
     replay(m, &m->update_step, model_update, constants);
 }

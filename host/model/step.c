@@ -1,5 +1,5 @@
 /* One optimiser step around the passes, and copies between host and device. */
-#include "model.h"
+#include "params.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,14 +77,28 @@ void model_begin_step(Model *m) {
                 m->cx.stream);
 }
 
-void model_update(Model *m, const AdamW *constants) {
+/* Each part of a packed matrix is a matrix of its own to Muon. */
+static void update_by_muon(const Model *m, const Param *p, Muon constants) {
+    int64_t rows[PARAM_PARTS_MAX], first = 0;
+    const int n = model_param_parts(p->spec, &m->config, rows);
+    for (int i = 0; i < n; first += rows[i++])
+        m->backend->ops->muon(&m->cx, tensor_rows(p->w, first, rows[i]),
+                              p->w_act.data ? tensor_rows(p->w_act, first, rows[i]) : TENSOR_NONE,
+                              tensor_rows(p->m, first, rows[i]),
+                              tensor_rows(p->grad, first, rows[i]), constants);
+}
+
+void model_update(Model *m, const Optimiser *constants) {
     const Ops *ops = m->backend->ops;
     ops->grad_norm(&m->cx, m->grad_flags, m->grad_list, m->n_params);
     for (int i = 0; i < m->n_params; i++) {
         const Param *p = &m->params[i];
-        AdamW group = *constants;
+        AdamW group = constants->adamw;
         if (!p->spec->decays) group.weight_decay = 0;
-        ops->adamw(&m->cx, p->w, p->w_act, p->m, p->v, p->grad, group);
+        if (param_by_muon(m, p))
+            update_by_muon(m, p, constants->muon);
+        else
+            ops->adamw(&m->cx, p->w, p->w_act, p->m, p->v, p->grad, group);
     }
 }
 

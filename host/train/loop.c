@@ -93,7 +93,7 @@ static void enqueue_step(Trainer *t) {
         model_micro_step(m);
     }
     inject_nan(t);
-    model_update_step(m, &t->adamw);
+    model_update_step(m, &t->optimiser);
     b->copy(b, &t->results[slot], m->step_result.data, sizeof(StepResult), COPY_TO_HOST,
             m->cx.stream);
     b->event_record(b, t->done[slot], m->cx.stream);

@@ -189,10 +189,9 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
     const Model *m = &t->model;
     const double flops = model_flops_per_token(c, o->context);
     const double tokens = (double)o->steps * (double)(o->batch_size * o->context);
-    fprintf(out,
-            "model       GPT-2, %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
+    fprintf(out, "model       %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
             (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
-    fprintf(out, "parameters  %ld, without the position lookup %ld\n", (long)model_count_params(c),
+    fprintf(out, "parameters  %ld, without lookups %ld\n", (long)model_count_params(c),
             (long)model_count_matmul_params(c));
     fprintf(out,
             "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
@@ -219,12 +218,18 @@ static bool vocab_of_data(Trainer *t, Error *e) {
     return ok;
 }
 
+static bool check_format(const Trainer *t, const ModelConfig *c, Error *e) {
+    return checkpoint_check_format(c, strcmp(t->options->format, "puck") == 0, e);
+}
+
 static bool dry_config(Trainer *t, ModelConfig *c, Error *e) {
     Start start;
     if (!find_start(t, &start, e)) return false;
     if (start.resumes) return checkpoint_read_config(start.folder, c, e);
-    if (start.finetunes) return setup_config_from_folder(t, start.folder, c, e);
-    return vocab_of_data(t, e) && train_model_config(t->options, t->tokenizer.n_vocab, c, e);
+    if (start.finetunes)
+        return setup_config_from_folder(t, start.folder, c, e) && check_format(t, c, e);
+    return vocab_of_data(t, e) && train_model_config(t->options, t->tokenizer.n_vocab, c, e) &&
+           check_format(t, c, e);
 }
 
 static bool dry_run(Trainer *t, Error *e) {
@@ -306,7 +311,8 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
     ModelConfig c, recorded;
     ModelUse use;
     if (!(start->finetunes ? setup_config_from_folder(t, start->folder, &c, e)
-                           : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)))
+                           : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)) ||
+        !check_format(t, &c, e))
         return false;
     if (start->resumes) {
         if (!checkpoint_read_config(start->folder, &recorded, e) ||

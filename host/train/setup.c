@@ -37,6 +37,9 @@ bool setup_check(const Options *o, Error *e) {
     if (o->min_lr > o->lr && strcmp(o->schedule, "constant") != 0)
         return error_misuse(e, "--min-lr", "Give a --min-lr that is not above --lr",
                             "the rate at the end, %g, is above the peak of %g", o->min_lr, o->lr);
+    if (o->lr == 0 && o->muon_lr > 0 && strcmp(o->optimizer, "muon") == 0)
+        return error_misuse(e, "--lr", "Give a --lr above 0, however small",
+                            "Muon's learning rate follows the schedule of --lr, which is 0");
     if (o->patience > 0 && o->eval_every == 0)
         return error_misuse(e, "--patience", "Give --eval-every too",
                             "without evaluations there is no loss that could stop to fall");
@@ -54,10 +57,21 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
                        .layers = o->layers,
                        .heads = o->heads,
                        .channels = o->channels,
-                       .hidden = 4 * o->channels,
+                       .hidden = o->hidden ? o->hidden : 4 * o->channels,
                        .bias = o->bias,
-                       .norm_eps = 1e-5,
-                       .dropout = o->dropout};
+                       .dropout = o->dropout,
+                       .kv_heads = o->kv_heads,
+                       .head_size = o->head_size,
+                       .positions = (Positions)options_choice("positions", o->positions),
+                       .rope_base = o->rope_base,
+                       .qk_norm = o->qk_norm,
+                       .norm = (NormLayers)options_choice("norm", o->norm),
+                       .embed_norm = o->embed_norm,
+                       .mlp = (MlpKind)options_choice("activation", o->activation),
+                       .untied = !o->tie_embeddings,
+                       .softcap = o->softcap,
+                       .init = (InitRecipe)options_choice("init", o->init)};
+    c->norm_eps = c->norm == NORMS_LAYERNORM ? 1e-5 : 1e-6;
     if (n_vocab > c->vocab)
         return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
                             "a vocabulary of %ld is smaller than the tokenizer's %ld",
@@ -68,44 +82,77 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
     return model_config_check(c, e);
 }
 
+/* A configuration as options say it, dropout aside; choices are numbers. */
+typedef struct ModelOption {
+    const char *name;
+    double value;
+} ModelOption;
+enum { N_MODEL_OPTIONS = 17 };
+
+static void model_options(const ModelConfig *c, ModelOption list[N_MODEL_OPTIONS]) {
+    const ModelOption all[N_MODEL_OPTIONS] = {{"vocab_size", (double)c->vocab},
+                                              {"context", (double)c->context},
+                                              {"layers", (double)c->layers},
+                                              {"heads", (double)c->heads},
+                                              {"kv_heads", (double)model_kv_heads(c)},
+                                              {"head_size", (double)model_head_size(c)},
+                                              {"channels", (double)c->channels},
+                                              {"hidden", (double)c->hidden},
+                                              {"bias", c->bias},
+                                              {"positions", c->positions},
+                                              {"rope_base", c->rope_base},
+                                              {"qk_norm", c->qk_norm},
+                                              {"norm", c->norm},
+                                              {"embed_norm", c->embed_norm},
+                                              {"activation", c->mlp},
+                                              {"tie_embeddings", !c->untied},
+                                              {"softcap", c->softcap}};
+    memcpy(list, all, sizeof all);
+}
+
+static void option_text(const ModelOption *option, char *text, size_t size) {
+    const OptionRow *row = options_find(option->name);
+    if (row->type == TYPE_BOOL)
+        snprintf(text, size, option->value != 0 ? "true" : "false");
+    else if (row->choices)
+        options_choice_text(option->name, (int)option->value, text, size);
+    else
+        snprintf(text, size, "%.17g", option->value);
+}
+
 bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e) {
-    const struct {
-        const char *name;
-        int64_t a, b;
-    } field[] = {{"vocabulary", a->vocab, b->vocab},     {"context", a->context, b->context},
-                 {"layers", a->layers, b->layers},       {"heads", a->heads, b->heads},
-                 {"channels", a->channels, b->channels}, {"bias", a->bias, b->bias}};
-    for (int64_t i = 0; i < COUNT_OF(field); i++)
-        if (field[i].a != field[i].b)
-            return error_misuse(e, folder, "Use the same data and model options as before",
-                                "the checkpoint is of another architecture: %s %ld, not %ld",
-                                field[i].name, (long)field[i].b, (long)field[i].a);
+    ModelOption is[N_MODEL_OPTIONS], was[N_MODEL_OPTIONS];
+    model_options(a, is);
+    model_options(b, was);
+    for (int i = 0; i < N_MODEL_OPTIONS; i++) {
+        char now[64], then[64];
+        if (is[i].value == was[i].value) continue;
+        option_text(&is[i], now, sizeof now);
+        option_text(&was[i], then, sizeof then);
+        return error_misuse(e, folder, "Use the same data and model options as before",
+                            "the checkpoint is of another architecture: %s %s, not %s", is[i].name,
+                            then, now);
+    }
     return true;
 }
 
 /* With --init-from the folder says what the model is; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e) {
     if (!checkpoint_read_config(folder, c, e)) return false;
-    const struct {
-        const char *name;
-        int64_t value;
-    } field[] = {{"layers", c->layers},   {"heads", c->heads}, {"channels", c->channels},
-                 {"context", c->context}, {"bias", c->bias},   {"vocab-size", c->vocab}};
-    for (int64_t i = 0; i < COUNT_OF(field); i++) {
-        char text[32], flag[2 + OPTIONS_NAME_MAX] = "--";
+    ModelOption list[N_MODEL_OPTIONS];
+    model_options(c, list);
+    for (int i = 0; i < N_MODEL_OPTIONS; i++) {
+        char text[64], flag[2 + OPTIONS_NAME_MAX] = "--";
         Settings *s = &t->settings;
         Settings wanted = *s;
-        const OptionRow *row = options_find(field[i].name);
+        const OptionRow *row = options_find(list[i].name);
         options_flag(flag + 2, row->name);
-        if (row->type == TYPE_BOOL)
-            snprintf(text, sizeof text, field[i].value ? "true" : "false");
-        else
-            snprintf(text, sizeof text, "%ld", (long)field[i].value);
-        if (!options_set(&wanted, field[i].name, text, FROM_FILE, folder, e)) return false;
-        if (options_source(s, field[i].name) != FROM_DEFAULT &&
+        option_text(&list[i], text, sizeof text);
+        if (!options_set(&wanted, list[i].name, text, FROM_FILE, folder, e)) return false;
+        if (options_source(s, list[i].name) != FROM_DEFAULT &&
             !options_equal(&s->options, &wanted.options, row))
-            return error_misuse(e, flag, "Leave the option out", "%s has %s %s", folder,
-                                field[i].name, text);
+            return error_misuse(e, flag, "Leave the option out", "%s has %s %s", folder, row->name,
+                                text);
         *s = wanted;
     }
     /* Dropout may be chosen; either way it is recorded, for the resumed run reads the record. */
@@ -137,6 +184,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
     *use = (ModelUse){.B = micro,
                       .T = o->context,
                       .training = true,
+                      .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),
                       .graph = o->graph};
     if (o->sample_every > 0) {
@@ -153,6 +201,13 @@ static ScheduleKind schedule_of(const char *name) {
                                            : SCHEDULE_COSINE;
 }
 
+/* Both follow one schedule, that of --lr. */
+Optimiser train_optimiser(const Options *o) {
+    return (Optimiser){
+        .adamw = {o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1.0},
+        .muon = {o->muon_momentum, o->muon_weight_decay, o->lr > 0 ? o->muon_lr / o->lr : 0}};
+}
+
 void setup_schedule(Trainer *t) {
     const Options *o = t->options;
     t->schedule = (Schedule){.kind = schedule_of(o->schedule),
@@ -161,5 +216,5 @@ void setup_schedule(Trainer *t) {
                              .warmup = o->warmup,
                              .steps = o->steps,
                              .decay_fraction = o->decay_fraction};
-    t->adamw = (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, 1.0};
+    t->optimiser = train_optimiser(o);
 }

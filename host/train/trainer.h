@@ -51,7 +51,7 @@ typedef struct Trainer {
     void *loader_memory;
     int64_t n_micro; /* micro-batches a step */
     Schedule schedule;
-    AdamW adamw;
+    Optimiser optimiser;
     TrainState state;
     Metrics metrics;
 

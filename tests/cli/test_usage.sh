@@ -71,7 +71,7 @@ works "info of a preset" "parameters" "flops per token" "memory plan" "total" --
     "$puck" info --preset shakespeare-cpu-gpt2 --device cpu
 works "info of a device that is not there" "memory plan" "of 80000 MB" -- \
     "$puck" info --preset gpt2 --device cpu --device-memory 80G
-works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_positions": 123653376' -- \
+works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_lookups": 123653376' -- \
     "$puck" info --preset gpt2 --device cpu --json
 "$puck" info --device auto --verbose >"$work/stdout" 2>"$work/stderr"
 check "--verbose says more" grep -q "^debug: " "$work/stderr"

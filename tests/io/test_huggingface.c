@@ -322,7 +322,7 @@ static void test_config_faults(void **state) {
         {"{" GPT2 ", \"scale_attn_weights\": false}", "scale_attn_weights"},
         {"{" GPT2 ", \"scale_attn_weights\": 1}", "scale_attn_weights"},
         {"{" GPT2 ", \"add_cross_attention\": true}", "add_cross_attention"},
-        {"{" GPT2 ", \"tie_word_embeddings\": false}", "tie_word_embeddings"},
+        {"{" GPT2 ", \"tie_word_embeddings\": 0}", "tie_word_embeddings"},
         {"{" GPT2 ", \"quantization_config\": {\"bits\": 4}}", "quantization_config"},
         {"{" GPT2 ", \"attn_pdrop\": 0.2}", "pdrop"},
         {"{" GPT2 ", \"attn_pdrop\": 1.0}", "attn_pdrop"},

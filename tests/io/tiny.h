@@ -12,7 +12,8 @@ static const ModelConfig tiny_config = {.vocab = 67,
                                         .hidden = 32,
                                         .bias = true,
                                         .norm_eps = 1e-5,
-                                        .dropout = 0.1};
+                                        .dropout = 0.1,
+                                        .rope_base = 10000}; /* as every reader has it */
 
 typedef struct Tiny {
     HostServices host;

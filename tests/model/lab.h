@@ -159,7 +159,8 @@ static inline StepParams lab_params(const Model *m, uint32_t step, int64_t sampl
                         .max_grad_norm = 1.0};
 }
 
-static const AdamW lab_adamw = {0.9, 0.95, 1e-8, 0.1, 1.0};
+static const Optimiser lab_optimiser = {.adamw = {0.9, 0.95, 1e-8, 0.1, 1.0},
+                                        .muon = {0.95, 0.1, 2.0}};
 
 /* Forward and backward over one batch, from zero gradients. */
 static inline StepResult lab_gradients(Model *m, uint32_t step, const int32_t *tokens,
@@ -178,10 +179,11 @@ static inline StepResult lab_gradients(Model *m, uint32_t step, const int32_t *t
 static inline char *lab_state(const Model *m, int64_t *bytes) {
     *bytes = 0;
     for (int i = 0; i < m->n_params; i++) *bytes += 3 * tensor_bytes(m->params[i].w);
-    char *state = malloc((size_t)*bytes), *at = state;
-    for (int i = 0; i < m->n_params; i++) {
+    char *state = calloc((size_t)*bytes, 1), *at = state;
+    for (int i = 0; i < m->n_params; i++) { /* Muon has no second moment */
         const Tensor part[3] = {m->params[i].w, m->params[i].m, m->params[i].v};
-        for (int k = 0; k < 3; k++, at += tensor_bytes(part[0])) model_read(m, part[k], at);
+        for (int k = 0; k < 3; k++, at += tensor_bytes(part[0]))
+            if (part[k].data) model_read(m, part[k], at);
     }
     return state;
 }
@@ -193,6 +195,6 @@ static inline StepResult lab_train(Model *m, uint32_t step) {
     lab_tokens(&m->config, n, 100 + step, tokens, targets);
     lab_gradients(m, step, tokens, targets);
     free(tokens);
-    model_update(m, &lab_adamw);
+    model_update(m, &lab_optimiser);
     return model_result(m);
 }

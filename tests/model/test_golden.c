@@ -108,7 +108,7 @@ static StepResult golden_update(Golden *g) {
     const SafetensorsEntry *adamw = entry_of(g, "", "adamw");
     double a[6];
     memcpy(a, adamw->data, sizeof a);
-    model_update(&g->m, &(AdamW){a[1], a[2], a[3], a[4], 1.0});
+    model_update(&g->m, &(Optimiser){.adamw = {a[1], a[2], a[3], a[4], 1.0}});
     return model_result(&g->m);
 }
 

@@ -3,9 +3,9 @@
 
 #include <malloc.h>
 
-static const ModelConfig gpt2 = {50257, 1024, 12, 12, 768, 3072, true, 1e-5, 0};
+static const ModelConfig gpt2 = {50257, 1024, 12, 12, 768, 3072, true, 1e-5, .dropout = 0};
 /* No dimension is a multiple of a vector's or a tile's width. */
-static const ModelConfig small = {300, 40, 2, 3, 90, 360, true, 1e-5, 0.1};
+static const ModelConfig small = {300, 40, 2, 3, 90, 360, true, 1e-5, .dropout = 0.1};
 
 static ModelConfig gpt2_of(int64_t layers, int64_t heads, int64_t channels) {
     ModelConfig c = gpt2;
@@ -27,7 +27,7 @@ static void test_counts(void **state) {
     assert_int_equal(model_count_params(&large), 774030080);
     assert_int_equal(model_count_params(&xl), 1557611200);
 
-    const ModelConfig cpu = {65, 64, 4, 4, 128, 512, false, 1e-5, 0};
+    const ModelConfig cpu = {65, 64, 4, 4, 128, 512, false, 1e-5, .dropout = 0};
     const int64_t block = 2 * 128 + 128 * 384 + 128 * 128 + 2 * 128 * 512;
     const int64_t wte = 65 * 128, wpe = 64 * 128, last = 128;
     assert_int_equal(model_count_params(&cpu), wte + wpe + 4 * block + last);
@@ -35,7 +35,7 @@ static void test_counts(void **state) {
     assert_int_equal(model_count_matmul_params(&cpu), 804096 - wpe);
     assert_true(model_flops_per_token(&cpu, 64) == 6.0 * 795904 + 6.0 * 4 * 128 * 64);
 
-    const ModelConfig gpu = {65, 256, 6, 6, 384, 1536, false, 1e-5, 0.2};
+    const ModelConfig gpu = {65, 256, 6, 6, 384, 1536, false, 1e-5, .dropout = 0.2};
     assert_int_equal(model_count_params(&gpu), 10745088);
     assert_int_equal(model_count_matmul_params(&gpu), 10646784);
 }
@@ -244,7 +244,7 @@ static void test_threads(void **state) {
 
 /* ---- bad steps ---- */
 
-static const ModelConfig tiny = {65, 16, 2, 2, 16, 64, true, 1e-5, 0};
+static const ModelConfig tiny = {65, 16, 2, 2, 16, 64, true, 1e-5, .dropout = 0};
 
 static void open_tiny(Model *m, Backend *b) {
     lab_backend(b, false, 2);
@@ -269,7 +269,7 @@ static void spoil(Model *m, int param, int64_t at, float value) {
 static void check_refused(Model *m, int first_bad) {
     int64_t bytes;
     char *before = lab_state(m, &bytes);
-    model_update(m, &lab_adamw);
+    model_update(m, &lab_optimiser);
     const StepResult r = model_result(m);
     char *after = lab_state(m, &bytes);
     assert_int_equal(r.bad, 1);

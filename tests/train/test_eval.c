@@ -3,7 +3,7 @@
 #include "../model/lab.h"
 #include "train.h"
 
-static const ModelConfig tiny = {11, 64, 2, 2, 12, 48, true, 1e-5, 0.1};
+static const ModelConfig tiny = {11, 64, 2, 2, 12, 48, true, 1e-5, .dropout = 0.1};
 
 /* Tokens in memory. */
 static Tokens make_tokens(int32_t *memory, struct TokenShard *shard, int64_t n) {

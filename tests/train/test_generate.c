@@ -28,7 +28,7 @@ static void close_bench(Bench *b) {
     tokenizer_free(&b->tokenizer);
 }
 
-static const ModelConfig tiny = {12, 10, 2, 2, 12, 48, true, 1e-5, 0};
+static const ModelConfig tiny = {12, 10, 2, 2, 12, 48, true, 1e-5, .dropout = 0};
 
 static void open_random(Bench *b) {
     const ModelUse use = {.decode_batch = 1, .decode_rows = 4};
@@ -209,7 +209,8 @@ enum { SCRIPT_MAX = 64 };
  * script[p]. */
 static void open_script(Bench *b, const char *script, bool bytes) {
     const int64_t n = (int64_t)strlen(script);
-    const ModelConfig config = {bytes ? 256 : 12, SCRIPT_MAX, 1, 1, 128, 512, true, 1e-5, 0};
+    const ModelConfig config = {bytes ? 256 : 12, SCRIPT_MAX, 1, 1, 128, 512, true,
+                                .norm_eps = 1e-5};
     const ModelUse use = {.decode_batch = 1, .decode_rows = 4};
     open_bench(b, &config, &use, bytes);
     int32_t ids[SCRIPT_MAX];
