@@ -36,6 +36,7 @@
 #define WARP_BARRIER() __syncwarp()
 #endif
 
+#include "ops_cuda.h"
 #include "ptx.cuh"
 
 /* A failed call of CUDA's is no user's mistake: it stops at once, with call, reason and place. */
@@ -62,7 +63,13 @@ static inline bool tensor_has(Tensor t, DType dtype, Dims... dims) {
         if (tensor_present(t)) CHECK_TENSOR(t, type, __VA_ARGS__);                                 \
     } while (0)
 
-static inline cudaStream_t stream_of(const OpContext *cx) { return (cudaStream_t)cx->stream; }
+/* Never the legacy default stream, which waits for all others: NULL is the back end's own. */
+static inline cudaStream_t stream_of(const OpContext *cx) {
+    return cx->stream ? (cudaStream_t)cx->stream : state_of(cx->backend)->stream;
+}
+static inline int64_t units_of(const OpContext *cx) {
+    return i64_max(1, cx->backend->properties.n_units);
+}
 static inline DType act_of(const OpContext *cx) { return cx->backend->compute; }
 
 typedef __nv_bfloat16 bf16;
@@ -113,3 +120,47 @@ template <typename T> __device__ static inline Pack<T> pack_load(const T *from) 
 template <typename T> __device__ static inline void pack_store(T *to, Pack<T> p) {
     *reinterpret_cast<Pack<T> *>(to) = p;
 }
+
+/* N values at once, N * sizeof(T) <= 16 bytes: kernels that walk rows are written over N, which is
+ * Pack<T>::N where `packs` allows it, else 1. */
+template <typename T, int N> struct alignas(N * sizeof(T)) Vec {
+    T v[N];
+};
+template <int N, typename T> __device__ static inline Vec<T, N> vec_load(const T *from) {
+    return *reinterpret_cast<const Vec<T, N> *>(from);
+}
+template <int N, typename T> __device__ static inline void vec_store(T *to, const Vec<T, N> &v) {
+    *reinterpret_cast<Vec<T, N> *>(to) = v;
+}
+
+/* True if rows of C values of T can be read 16 bytes at a time from all of these addresses. Absent
+ * operands are fine. */
+template <typename T, typename... Pointers>
+static inline bool packs(int64_t C, const Pointers *...pointer) {
+    const uintptr_t at[] = {(uintptr_t)pointer...};
+    for (uintptr_t address : at)
+        if (address % 16) return false;
+    return C % Pack<T>::N == 0;
+}
+
+/* Calls code with N = Pack<T>::N or 1: DISPATCH_PACK(T, packs<T>(C, x, y), launch<T, N>(...)). */
+#define DISPATCH_PACK(T, packed, ...)                                                              \
+    do {                                                                                           \
+        if (packed) {                                                                              \
+            constexpr int N = Pack<T>::N;                                                          \
+            __VA_ARGS__;                                                                           \
+        } else {                                                                                   \
+            constexpr int N = 1;                                                                   \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* Blocks of a grid-stride loop over `work` items of one thread each: enough to fill the device, so
+ * that what a block does once is shared by many items. */
+static inline unsigned blocks_for(const OpContext *cx, int64_t work, int64_t threads) {
+    return (unsigned)i64_max(1, i64_min(i64_div_up(work, threads), 8 * units_of(cx)));
+}
+
+#define CHECK_SCRATCH(cx, bytes)                                                                   \
+    CHECK((cx)->scratch_bytes >= (bytes), "scratch of %ld bytes, %ld needed",                      \
+          (long)(cx)->scratch_bytes, (long)(bytes))
