@@ -34,7 +34,7 @@ PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
-.PHONY: all cuda gpu-bundle help info deps demo test test-asan test-peers test-kill lint format fuzz \
+.PHONY: all cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan test-peers test-kill lint format fuzz \
         bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 
@@ -77,13 +77,17 @@ NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -Iinclude -Ikernels/cuda -Werror all-wa
                 -Xcompiler -fPIC,-Wall,-Wextra \
                 $(foreach t,$(CUDA_TARGETS),-gencode arch=compute_$(t),code=sm_$(t)) \
                 -gencode arch=compute_80,code=compute_80
-CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
+CUDA_BUILD   := $(BUILD)/cuda-$(subst $() ,-,$(strip $(CUDA_TARGETS)))
+CUDA_OBJECTS := $(patsubst %.cu,$(CUDA_BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 
 cuda: libpuck_cuda.so ## the CUDA back end (needs nvcc 13)
+cuda-compile: $(CUDA_OBJECTS)
+cuda-all: ## every kernel for every target
+	@$(MAKE) --no-print-directory CUDA_TARGETS="80 90a 100" cuda
 libpuck_cuda.so: $(CUDA_OBJECTS)
-	$(NVCC) -shared -cudart static -o $@ $^ -ldl
+	$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o $@ $^ -ldl
 
-$(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
+$(CUDA_BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
@@ -182,6 +186,9 @@ TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck
 test: deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build
 	@$(MAKE) --no-print-directory -s lint
+	@if command -v $(NVCC) >/dev/null; then \
+	    $(MAKE) --no-print-directory -s CUDA_TARGETS=90a cuda-compile && echo "CUDA compiles"; \
+	else echo "no nvcc: CUDA is not compiled"; fi
 	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 # The C tests and a training run of the program under AddressSanitizer and UBSan.

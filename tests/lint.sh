@@ -80,6 +80,14 @@ only "MPI" '# *include <mpi|\bMPI_[A-Z]' host/dist/
 only "CUDA" '# *include <cu|\bcu(da|blas)[A-Z]|\bnccl[A-Z]' 'kernels/@(cuda|emu)/'
 done_check "2 libraries stay in their places"
 
+# ---- kernels say what the emulator must see through the macros of common.cuh and ptx.cuh ----
+mapfile -t cuda < <(find kernels/cuda -name '*.cu' -o -name '*.cuh' | sort)
+while read -r hit; do
+    finding "$hit"
+done < <(printf '%s\n' "${cuda[@]}" | grep -vE '/(common|ptx)\.cuh$' |
+    xargs grep -nE '<<<|__shared__|__sync(threads|warp)|\basm\b' | cut -c 1-90)
+done_check "${#cuda[@]} CUDA files launch, share, wait and use PTX through macros alone"
+
 # ---- functions: names and lengths ----
 # FILE NAME FIRST_LINE LENGTH STATIC of every function. The layout of the sources makes this easy: a
 # definition begins in column 0, and its body ends with a } in column 0 or on the same line. A name made

@@ -5,7 +5,7 @@
 /* GELU in its tanh form. (1 + tanh(z)) / 2 = 1 / (1 + exp(-2z)), which loses no digits for
  * negative u. */
 #define GELU_LINEAR 1.5957691216057308f /* 2 sqrt(2 / pi) */
-#define GELU_CUBIC  0.044715f
+#define GELU_CUBIC 0.044715f
 
 __device__ static inline float gelu(float u) {
     const float slope = fmaf(u * u, -GELU_LINEAR * GELU_CUBIC, -GELU_LINEAR);

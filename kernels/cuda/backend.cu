@@ -169,7 +169,8 @@ static void all_reduce(Backend *b, Tensor data, Stream *s) { (void)b, (void)data
 static void move_all(Backend *b, Tensor to, Tensor from, Stream *s) {
     CHECK(to.dtype == from.dtype && tensor_count(to) == tensor_count(from), "%ld of %ld",
           (long)tensor_count(to), (long)tensor_count(from));
-    if (to.data != from.data) memory_copy(b, to.data, from.data, tensor_bytes(to), COPY_ON_DEVICE, s);
+    if (to.data != from.data)
+        memory_copy(b, to.data, from.data, tensor_bytes(to), COPY_ON_DEVICE, s);
 }
 
 static void reduce_scatter(Backend *b, Tensor recv, Tensor send, Stream *s) {
@@ -244,6 +245,10 @@ static bool read_properties(DeviceProperties *out, int device, Error *e) {
 }
 
 static void close_backend(Backend *b) {
+    if (!state_of(b)) { /* of a card that is not there */
+        *b = Backend{};
+        return;
+    }
     enter(b);
     product_close(b);
     CUDA_CHECK(cudaStreamDestroy(state_of(b)->stream));
@@ -296,6 +301,15 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
     if (compute != DTYPE_COUNT && compute != DTYPE_BF16 && compute != DTYPE_F32)
         return fail(e, EXIT_MISUSE, "--dtype", "Give bf16 or f32",
                     "the " BACKEND_NAME " back end does not compute in %s", dtype_name(compute));
+    if (device == -1) { /* for memory plans alone: an H100, but for the memory */
+        *out = Backend{};
+        snprintf(out->properties.name, sizeof out->properties.name, "a card like an H100");
+        out->properties.n_units = 132;
+        out->properties.compute_capability = 90;
+        out->properties.shared_bytes = 227 << 10;
+        fill_table(out, NULL, compute == DTYPE_COUNT ? DTYPE_BF16 : compute);
+        return true;
+    }
     if (!count_cards(&n_cards, e)) return false;
     if (device < 0 || device >= n_cards)
         return fail(e, EXIT_MISUSE, "--device", "Numbers begin at cuda:0",
@@ -317,6 +331,6 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
 
 extern "C" {
 extern const Plugin puck_plugin;
-__attribute__((visibility("default"))) const Plugin puck_plugin = {PUCK_ABI, BACKEND_NAME,
-                                                                   open_cuda};
+__attribute__((visibility("default")))
+const Plugin puck_plugin = {PUCK_ABI, BACKEND_NAME, open_cuda};
 }

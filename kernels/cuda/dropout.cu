@@ -26,11 +26,11 @@ static void apply(const OpContext *cx, Tensor out, Tensor in, Dropout drop) {
     CHECK_TENSOR(out, act_of(cx), rows, C);
     CHECK_TENSOR(in, act_of(cx), rows, C);
     /* By C, not by n: so that indices, which begin at row_base * C, are multiples of 4. */
-    DISPATCH_ACT(cx, DISPATCH_PACK(T, packs<T>(C, out.data, in.data),
-                                   LAUNCH((dropout_apply<T, N>),
-                                          blocks_for(cx, i64_div_up(n, N), THREADS), THREADS, 0,
-                                          stream_of(cx), (T *)out.data, (const T *)in.data, n, C,
-                                          cx->params, mask_rate(drop))));
+    DISPATCH_ACT(
+        cx, DISPATCH_PACK(T, packs<T>(C, out.data, in.data),
+                          LAUNCH((dropout_apply<T, N>), blocks_for(cx, i64_div_up(n, N), THREADS),
+                                 THREADS, 0, stream_of(cx), (T *)out.data, (const T *)in.data, n, C,
+                                 cx->params, mask_rate(drop))));
 }
 
 void cuda_dropout_forward(const OpContext *cx, Tensor y, Tensor x, Dropout drop) {

@@ -46,12 +46,12 @@ void cuda_embed_forward(const OpContext *cx, Tensor x, Tensor wte, Tensor wpe, T
     CHECK_OPTIONAL(position, DTYPE_I32, B);
     const dim3 block(WARP, THREADS / WARP);
     const unsigned grid = (unsigned)i64_div_up(B * time, block.y);
-    DISPATCH_ACT(cx, DISPATCH_PACK(T, packs<T>(C, x.data, wte.data, wpe.data),
-                                   LAUNCH((embed_forward<T, N>), grid, block, 0, stream_of(cx),
-                                          (T *)x.data, (const T *)wte.data, (const T *)wpe.data,
-                                          (const int32_t *)tokens.data,
-                                          (const int32_t *)position.data, B * time, time, C, Vp,
-                                          context)));
+    DISPATCH_ACT(
+        cx,
+        DISPATCH_PACK(T, packs<T>(C, x.data, wte.data, wpe.data),
+                      LAUNCH((embed_forward<T, N>), grid, block, 0, stream_of(cx), (T *)x.data,
+                             (const T *)wte.data, (const T *)wpe.data, (const int32_t *)tokens.data,
+                             (const int32_t *)position.data, B * time, time, C, Vp, context)));
 }
 
 /* ---- backward: tokens ----
@@ -188,10 +188,9 @@ void cuda_embed_backward(const OpContext *cx, Tensor dwte, Tensor dwpe, Tensor d
           (long)dwpe.dim[0]);
     const OpShape shape = {B, time, C, 0, 0, 0, 0, 0, 0};
     CHECK_SCRATCH(cx, cuda_embed_scratch(&shape));
-    DISPATCH_ACT(cx, DISPATCH_PACK(T, packs<T>(C, dx.data, dwte.data, dwpe.data, cx->scratch),
-                                   embed_backward<T, N>(cx, (float *)dwte.data, (float *)dwpe.data,
-                                                        (const T *)dx.data,
-                                                        (const int32_t *)tokens.data,
-                                                        (const int32_t *)order.data, B, time, C,
-                                                        Vp)));
+    DISPATCH_ACT(
+        cx, DISPATCH_PACK(T, packs<T>(C, dx.data, dwte.data, dwpe.data, cx->scratch),
+                          embed_backward<T, N>(cx, (float *)dwte.data, (float *)dwpe.data,
+                                               (const T *)dx.data, (const int32_t *)tokens.data,
+                                               (const int32_t *)order.data, B, time, C, Vp)));
 }

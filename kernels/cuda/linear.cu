@@ -80,10 +80,12 @@ static bool forward_fused(const OpContext *cx, Tensor y, Tensor aux, Tensor x, T
     if (!fuses(cx, C, O)) return false;
     Product p = forward_product(cx, N, C, O);
     ProductData data = {y.data, NULL, w.data, x.data, bias.data, NULL, 1, 0};
-    if (activation == ACTIVATION_NONE && bias.data && !aux.data) p.epilogue = EPILOGUE_BIAS;
+    if (activation == ACTIVATION_NONE && bias.data && !aux.data)
+        p.epilogue = EPILOGUE_BIAS;
     else if (activation == ACTIVATION_GELU)
         p.epilogue = aux.data ? EPILOGUE_GELU_AUX : EPILOGUE_GELU;
-    else return false;
+    else
+        return false;
     data.aux = aux.data;
     return product_try(cx, &p, &data);
 }
@@ -104,8 +106,8 @@ void cuda_linear_forward(const OpContext *cx, Tensor y, Tensor aux, Tensor x, Te
     const ProductData data = {u, NULL, w.data, x.data, NULL, NULL, 1, 0};
     product_run(cx, &p, &data);
     if (bias.data || activation != ACTIVATION_NONE || u != y.data)
-        DISPATCH_ACT(cx, finish<T>(cx, (T *)y.data, (T *)u, (const T *)bias.data, N, O,
-                                   activation));
+        DISPATCH_ACT(cx,
+                     finish<T>(cx, (T *)y.data, (T *)u, (const T *)bias.data, N, O, activation));
 }
 
 /* ---- backward ---- */
@@ -156,6 +158,5 @@ void cuda_linear_backward_weight(const OpContext *cx, Tensor dw, Tensor dbias, T
     const Product p = {C, O, N, C, O, C, act, DTYPE_F32, false, true, EPILOGUE_NONE};
     const ProductData data = {dw.data, dw.data, x.data, dy.data, NULL, NULL, 1, 1};
     product_run(cx, &p, &data);
-    if (dbias.data)
-        reduce_columns(cx, (float *)dbias.data, dy.data, N, O, partial_after(cx, C, O));
+    if (dbias.data) reduce_columns(cx, (float *)dbias.data, dy.data, N, O, partial_after(cx, C, O));
 }

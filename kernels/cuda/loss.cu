@@ -100,8 +100,7 @@ __global__ void __launch_bounds__(ROW_THREADS) classifier(Classifier<T> p) {
         WARP_BARRIER();
     }
     if (lane == 0)
-        p.losses[row] =
-            (float)(log((double)seen.sum) + ((double)seen.most - (double)at_target.z));
+        p.losses[row] = (float)(log((double)seen.sum) + ((double)seen.most - (double)at_target.z));
     if (!grad) return;
 
     const double loss_scale = p.params->loss_scale;
@@ -141,10 +140,10 @@ void cuda_classifier(const OpContext *cx, Tensor losses, Tensor dlogits, Tensor 
     CHECK_TENSOR(logits, act_of(cx), n_rows, Vp);
     CHECK_TENSOR(targets, DTYPE_I32, n_rows);
     CHECK(n_vocab > 0 && n_vocab <= Vp, "%ld of %ld columns", (long)n_vocab, (long)Vp);
-    DISPATCH_ACT(cx, classify_dispatch(
-                         cx, Classifier<T>{(float *)losses.data, (T *)dlogits.data,
-                                           (const T *)logits.data, (const int32_t *)targets.data,
-                                           n_rows, n_vocab, Vp, (float)softcap, cx->params}));
+    DISPATCH_ACT(cx, classify_dispatch(cx, Classifier<T>{(float *)losses.data, (T *)dlogits.data,
+                                                         (const T *)logits.data,
+                                                         (const int32_t *)targets.data, n_rows,
+                                                         n_vocab, Vp, (float)softcap, cx->params}));
 }
 
 /* ---- the sum: one block; every thread adds its own, then the threads' sums are halved ---- */

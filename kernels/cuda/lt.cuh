@@ -1,15 +1,15 @@
-/* cuBLASLt as a table of functions, so that the library is opened only when a product is wanted, and
- * so that the emulator can give its own. */
+/* cuBLASLt as a table of functions, so that the library is opened only when it is wanted, and so
+ * that the emulator can give its own. */
 #pragma once
 #include <cublasLt.h>
 #include <stddef.h>
 
 #define LT_FUNCTIONS(each)                                                                         \
     each(Create) each(Destroy) each(GetVersion) each(GetStatusString) each(Matmul)                 \
-    each(MatmulAlgoCheck) each(MatmulAlgoGetHeuristic)                                             \
-    each(MatmulDescCreate) each(MatmulDescDestroy) each(MatmulDescSetAttribute)                    \
-    each(MatrixLayoutCreate) each(MatrixLayoutDestroy)                                             \
-    each(MatmulPreferenceCreate) each(MatmulPreferenceDestroy) each(MatmulPreferenceSetAttribute)
+        each(MatmulAlgoCheck) each(MatmulAlgoGetHeuristic) each(MatmulDescCreate)                  \
+            each(MatmulDescDestroy) each(MatmulDescSetAttribute) each(MatrixLayoutCreate)          \
+                each(MatrixLayoutDestroy) each(MatmulPreferenceCreate)                             \
+                    each(MatmulPreferenceDestroy) each(MatmulPreferenceSetAttribute)
 
 typedef struct Lt {
 #define LT_MEMBER(name) decltype(&cublasLt##name) name;

@@ -39,11 +39,11 @@ __global__ void activation_backward(T *dx, const T *dy, const T *x, int64_t n,
 
 void cuda_activation_forward(const OpContext *cx, Tensor y, Tensor x, Activation activation) {
     const int64_t n = check_same(cx, y, x);
-    DISPATCH_ACT(cx, DISPATCH_PACK(T, packs<T>(n, y.data, x.data),
-                                   LAUNCH((activation_forward<T, N>),
-                                          blocks_for(cx, i64_div_up(n, N), THREADS), THREADS, 0,
-                                          stream_of(cx), (T *)y.data, (const T *)x.data, n,
-                                          activation)));
+    DISPATCH_ACT(
+        cx, DISPATCH_PACK(T, packs<T>(n, y.data, x.data),
+                          LAUNCH((activation_forward<T, N>),
+                                 blocks_for(cx, i64_div_up(n, N), THREADS), THREADS, 0,
+                                 stream_of(cx), (T *)y.data, (const T *)x.data, n, activation)));
 }
 
 void cuda_activation_backward(const OpContext *cx, Tensor dx, Tensor dy, Tensor x,

@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(THREADS) muon_momentum(MuonCall p, double *squ
 
 /* x = u / (||u|| + eps); u is computed again rather than kept. Every block adds the sums itself. */
 template <typename T>
-__global__ void __launch_bounds__(THREADS) muon_scale(T *x, MuonCall p, const double *squares,
-                                                      int n_squares) {
+__global__ void __launch_bounds__(THREADS)
+    muon_scale(T *x, MuonCall p, const double *squares, int n_squares) {
     SHARED(float, scale, 1);
     if (threadIdx.x == 0) {
         double sum = 0;
@@ -85,8 +85,7 @@ __global__ void __launch_bounds__(THREADS) muon_scale(T *x, MuonCall p, const do
     const bool bad = p.result->bad; /* then the products run on zeros, and nothing is written */
     const int64_t stride = (int64_t)gridDim.x * THREADS;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < p.count; i += stride)
-        x[i] = from_float<T>(
-            bad ? 0.0f : muon_update(p, p.grad[i], clip, p.mom[i]) * scale[0]);
+        x[i] = from_float<T>(bad ? 0.0f : muon_update(p, p.grad[i], clip, p.mom[i]) * scale[0]);
 }
 
 /* w -= lr (scale O + weight_decay w) */
@@ -111,8 +110,7 @@ static T *newton_schulz(const OpContext *cx, T *x, T *next, T *a, T *q, int64_t 
     const int64_t side = i64_min(R, C);
     const bool tall = R > C;
     /* Column-major: X^T X of the row-major X is X X^T here, (C,C). */
-    const Product gram = {side, side, tall ? R : C, C,     C,    side,
-                          t,    t,    !tall,        tall, EPILOGUE_NONE};
+    const Product gram = {side, side, tall ? R : C, C, C, side, t, t, !tall, tall, EPILOGUE_NONE};
     const Product square = {side, side, side, side, side, side, t, t, false, false, EPILOGUE_NONE};
     const Product wide_step = {C, R, R, C, R, C, t, t, false, false, EPILOGUE_NONE};
     const Product tall_step = {C, R, C, C, C, C, t, t, false, false, EPILOGUE_NONE};
@@ -121,8 +119,8 @@ static T *newton_schulz(const OpContext *cx, T *x, T *next, T *a, T *q, int64_t 
         product_run(cx, &gram, &to_a);
         const ProductData to_q = {q, a, a, a, NULL, NULL, COEFFICIENT_C, COEFFICIENT_B};
         product_run(cx, &square, &to_q);
-        const ProductData to_x = {next, x, tall ? q : x, tall ? x : q, NULL, NULL, 1,
-                                  COEFFICIENT_A};
+        const ProductData to_x = {next, x, tall ? q : x, tall ? x : q, NULL,
+                                  NULL, 1, COEFFICIENT_A};
         product_run(cx, tall ? &tall_step : &wide_step, &to_x);
         T *const done = next;
         next = x;
@@ -159,8 +157,16 @@ void cuda_muon(const OpContext *cx, Tensor w, Tensor w_act, Tensor mom, Tensor g
     const OpShape shape = {0, 0, C, 0, 0, 0, 0, 0, R};
     CHECK_SCRATCH(cx, cuda_muon_scratch(&shape, &cx->backend->properties));
     const double scale = R > C ? sqrt((double)R / (double)C) : 1;
-    const MuonCall p = {(float *)w.data, (float *)mom.data, (const float *)grad.data, R * C,
-                        (float)c.momentum, (float)(1 - c.momentum), (float)scale,
-                        (float)c.weight_decay, c.lr_scale, cx->params, cx->result};
+    const MuonCall p = {(float *)w.data,
+                        (float *)mom.data,
+                        (const float *)grad.data,
+                        R * C,
+                        (float)c.momentum,
+                        (float)(1 - c.momentum),
+                        (float)scale,
+                        (float)c.weight_decay,
+                        c.lr_scale,
+                        cx->params,
+                        cx->result};
     DISPATCH_ACT(cx, muon<T>(cx, p, (T *)w_act.data, R, C));
 }

@@ -63,8 +63,7 @@ __global__ void __launch_bounds__(BLOCK_WARPS *WARP) norm_forward(NormForward<T>
                 mask_fill<N>(keep, mask, (uint64_t)(mask.row_base + row) * (uint64_t)p.C + c);
 #pragma unroll
             for (int k = 0; k < N; k++)
-                in[i].v[k] =
-                    from_float<T>(to_float(in[i].v[k]) + keep[k] * to_float(add[i].v[k]));
+                in[i].v[k] = from_float<T>(to_float(in[i].v[k]) + keep[k] * to_float(add[i].v[k]));
             vec_store<N>(p.res + start + c, in[i]);
         }
 #pragma unroll
@@ -107,8 +106,7 @@ __global__ void __launch_bounds__(BLOCK_WARPS *WARP) norm_forward(NormForward<T>
     }
 }
 
-template <typename T, int N>
-static void forward(const OpContext *cx, const NormForward<T> &p) {
+template <typename T, int N> static void forward(const OpContext *cx, const NormForward<T> &p) {
     const int64_t vectors = i64_div_up(p.C, N);
     const unsigned threads = BLOCK_WARPS * WARP;
     const unsigned by_warp = (unsigned)i64_div_up(p.n_rows, BLOCK_WARPS);
@@ -116,12 +114,16 @@ static void forward(const OpContext *cx, const NormForward<T> &p) {
     const cudaStream_t stream = stream_of(cx);
     CHECK(vectors <= 8 * BLOCK_WARPS * WARP, "a norm of %ld columns; the longest here is %ld",
           (long)p.C, (long)(8 * BLOCK_WARPS * WARP * N));
-    if (vectors <= WARP) LAUNCH((norm_forward<T, N, 1, 1>), by_warp, threads, 0, stream, p);
-    else if (vectors <= 2 * WARP) LAUNCH((norm_forward<T, N, 2, 1>), by_warp, threads, 0, stream, p);
-    else if (vectors <= 4 * WARP) LAUNCH((norm_forward<T, N, 4, 1>), by_warp, threads, 0, stream, p);
+    if (vectors <= WARP)
+        LAUNCH((norm_forward<T, N, 1, 1>), by_warp, threads, 0, stream, p);
+    else if (vectors <= 2 * WARP)
+        LAUNCH((norm_forward<T, N, 2, 1>), by_warp, threads, 0, stream, p);
+    else if (vectors <= 4 * WARP)
+        LAUNCH((norm_forward<T, N, 4, 1>), by_warp, threads, 0, stream, p);
     else if (vectors <= 2 * BLOCK_WARPS * WARP)
         LAUNCH((norm_forward<T, N, 2, BLOCK_WARPS>), by_block, threads, 0, stream, p);
-    else LAUNCH((norm_forward<T, N, 8, BLOCK_WARPS>), by_block, threads, 0, stream, p);
+    else
+        LAUNCH((norm_forward<T, N, 8, BLOCK_WARPS>), by_block, threads, 0, stream, p);
 }
 
 template <typename T> static void forward_dispatch(const OpContext *cx, const NormForward<T> &p) {
@@ -142,11 +144,11 @@ void cuda_residual_norm_forward(const OpContext *cx, Tensor res, Tensor y, Tenso
     CHECK_OPTIONAL(w, act, C);
     CHECK_OPTIONAL(b, act, C);
     float *const means = kind == NORM_LAYER ? (float *)mean.data : NULL;
-    DISPATCH_ACT(cx, forward_dispatch(
-                         cx, NormForward<T>{(T *)res.data, (T *)y.data, means, (float *)rstd.data,
-                                            (const T *)res_in.data, (const T *)x.data,
-                                            (const T *)w.data, (const T *)b.data, n_rows, C,
-                                            (float)eps, cx->params, mask_rate(drop)}));
+    DISPATCH_ACT(cx, forward_dispatch(cx, NormForward<T>{(T *)res.data, (T *)y.data, means,
+                                                         (float *)rstd.data, (const T *)res_in.data,
+                                                         (const T *)x.data, (const T *)w.data,
+                                                         (const T *)b.data, n_rows, C, (float)eps,
+                                                         cx->params, mask_rate(drop)}));
 }
 
 /* ---- backward ----
@@ -161,7 +163,7 @@ template <typename T> struct NormBackward {
     T *dres, *dx;
     float *partial; /* (chunks, SUMS, C) */
     const T *dy, *res, *w;
-    const float *mean, *rstd; /* mean NULL: RMSNorm */
+    const float *mean, *rstd;   /* mean NULL: RMSNorm */
     int64_t n_total, n_rows, C; /* n_rows: of a chunk */
     const StepParams *params;
     MaskRate rate;
@@ -311,7 +313,8 @@ template <typename T, int N> static void backward(const OpContext *cx, const Nor
     if (vectors <= MOST_THREADS)
         LAUNCH((norm_backward<T, N, 1, 4>), grid, (unsigned)i64_round_up(vectors, WARP), 0,
                stream_of(cx), p);
-    else LAUNCH((norm_backward<T, N, LONG, 1>), grid, MOST_THREADS, 0, stream_of(cx), p);
+    else
+        LAUNCH((norm_backward<T, N, LONG, 1>), grid, MOST_THREADS, 0, stream_of(cx), p);
 }
 
 template <typename T> static void backward_dispatch(const OpContext *cx, const NormBackward<T> &p) {
@@ -319,8 +322,8 @@ template <typename T> static void backward_dispatch(const OpContext *cx, const N
 }
 
 void cuda_residual_norm_backward(const OpContext *cx, Tensor dres, Tensor dx, Tensor dw, Tensor db,
-                                 Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean,
-                                 Tensor rstd, Tensor w, NormKind kind, Dropout drop) {
+                                 Tensor dbias_prev, Tensor dy, Tensor res, Tensor mean, Tensor rstd,
+                                 Tensor w, NormKind kind, Dropout drop) {
     const DType act = act_of(cx);
     const int64_t n_total = dres.dim[0], C = dres.dim[1];
     CHECK_TENSOR(dres, act, n_total, C);

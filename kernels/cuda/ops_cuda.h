@@ -1,4 +1,4 @@
-/* What the files of this folder know of each other: the ops, their scratch, and what several use. */
+/* What the files of this folder know of each other: the ops, their scratch, what several use. */
 #pragma once
 #include "ops.h"
 
@@ -65,7 +65,7 @@ int64_t cuda_muon_scratch(const OpShape *, const DeviceProperties *);
 
 extern const Ops cuda_ops; /* table.cu */
 
-/* ---- reduce.cu: sums over rows, in an order that depends on the shape and the device alone ---- */
+/* ---- reduce.cu: sums over rows, in an order that depends on shape and device alone ---- */
 
 /* Bytes of `partial` below. */
 int64_t reduce_scratch(int64_t N, int64_t C, const DeviceProperties *);

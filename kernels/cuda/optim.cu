@@ -43,8 +43,10 @@ __global__ void grad_pieces(double *piece, GradGroup group) {
     int tensor = 0; /* the one that this block's piece belongs to: binary search */
     for (int end = group.n; end - tensor > 1;) {
         const int middle = (tensor + end) / 2;
-        if (group.first_piece[middle] <= (int)blockIdx.x) tensor = middle;
-        else end = middle;
+        if (group.first_piece[middle] <= (int)blockIdx.x)
+            tensor = middle;
+        else
+            end = middle;
     }
     const int64_t length = piece_length(group.count[tensor]);
     const int64_t first = ((int64_t)blockIdx.x - group.first_piece[tensor]) * length;
@@ -179,11 +181,11 @@ void cuda_adamw(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, Tensor v,
     for (int64_t i = 0; i < COUNT_OF(all); i++)
         CHECK(tensor_is(all[i], DTYPE_F32, w.rank, w.dim), "operand %ld", (long)i);
     CHECK(!w_act.data || tensor_is(w_act, act_of(cx), w.rank, w.dim), "w_act");
-    DISPATCH_ACT(cx, adamw_dispatch(
-                         cx, AdamWCall<T>{(float *)w.data, (float *)m.data, (float *)v.data,
-                                          (T *)w_act.data, (const float *)grad.data,
-                                          tensor_count(w), log(c.beta1), log(c.beta2), c.lr_scale,
-                                          (float)c.beta1, (float)(1 - c.beta1), (float)c.beta2,
-                                          (float)(1 - c.beta2), (float)c.eps,
-                                          (float)c.weight_decay, cx->params, cx->result}));
+    DISPATCH_ACT(cx,
+                 adamw_dispatch(cx, AdamWCall<T>{(float *)w.data, (float *)m.data, (float *)v.data,
+                                                 (T *)w_act.data, (const float *)grad.data,
+                                                 tensor_count(w), log(c.beta1), log(c.beta2),
+                                                 c.lr_scale, (float)c.beta1, (float)(1 - c.beta1),
+                                                 (float)c.beta2, (float)(1 - c.beta2), (float)c.eps,
+                                                 (float)c.weight_decay, cx->params, cx->result}));
 }

@@ -110,11 +110,12 @@ static void choices_title(const Backend *b, char *to, size_t size) {
 
 static void plan_key(const Plan *plan, char *to, size_t size) {
     const Product *const p = &plan->product;
-    snprintf(to, size, "%ldx%ldx%ld ld %ld %ld %ld %s to %s ta %d tb %d epilogue %d c %d bias %d "
-             "aligned %d workspace %ld", (long)p->m, (long)p->n, (long)p->k, (long)p->lda,
-             (long)p->ldb, (long)p->ldd, dtype_name(p->in), dtype_name(p->out), p->transpose_a,
-             p->transpose_b, (int)p->epilogue, plan->has_c, plan->has_bias, plan->aligned,
-             (long)plan->workspace);
+    snprintf(to, size,
+             "%ldx%ldx%ld ld %ld %ld %ld %s to %s ta %d tb %d epilogue %d c %d bias %d "
+             "aligned %d workspace %ld",
+             (long)p->m, (long)p->n, (long)p->k, (long)p->lda, (long)p->ldb, (long)p->ldd,
+             dtype_name(p->in), dtype_name(p->out), p->transpose_a, p->transpose_b,
+             (int)p->epilogue, plan->has_c, plan->has_bias, plan->aligned, (long)plan->workspace);
 }
 
 const char *product_choices(Backend *b) {
@@ -269,9 +270,8 @@ static void plan_recall(const struct Products *p, Plan *plan) {
     for (const Choice *choice = p->choices; choice; choice = choice->next) {
         cublasLtMatmulHeuristicResult_t result;
         if (strcmp(choice->key, key)) continue;
-        const cublasStatus_t status =
-            p->lt.MatmulAlgoCheck(p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d,
-                                  &choice->algorithm, &result);
+        const cublasStatus_t status = p->lt.MatmulAlgoCheck(
+            p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, &choice->algorithm, &result);
         if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > (size_t)plan->workspace)
             continue;
         plan->algorithm[0] = choice->algorithm;
@@ -292,8 +292,7 @@ static Plan *plan_find(const OpContext *cx, const Product *product, const Produc
     struct Products *const p = state_of(cx->backend)->products;
     const uintptr_t at = (uintptr_t)data->a | (uintptr_t)data->b | (uintptr_t)data->c |
                          (uintptr_t)data->d | (uintptr_t)data->bias | (uintptr_t)data->aux;
-    const int64_t workspace =
-        product_workspace(product->m, product->n, &cx->backend->properties);
+    const int64_t workspace = product_workspace(product->m, product->n, &cx->backend->properties);
     for (Plan *plan = p->plans; plan; plan = plan->next)
         if (product_same(&plan->product, product) && plan->has_c == (data->c != NULL) &&
             plan->has_bias == (data->bias != NULL) && plan->aligned == (at % 16 == 0))
@@ -385,8 +384,7 @@ bool product_try(const OpContext *cx, const Product *product, const ProductData 
     return true;
 }
 
-/* ---- for what the library has no algorithm for: one thread an element, tiles in shared memory ----
- */
+/* ---- what the library has no algorithm for: a thread an element, tiles in shared memory ---- */
 
 enum { SIDE = 16 };
 
@@ -417,17 +415,20 @@ static void run_plain(const OpContext *cx, const Product *p, const ProductData *
     LAUNCH((product_plain<In, Out>),
            dim3((unsigned)i64_div_up(p->m, SIDE), (unsigned)i64_div_up(p->n, SIDE)),
            dim3(SIDE, SIDE), 0, stream_of(cx), (Out *)data->d, (const Out *)data->c,
-           (const In *)data->a, (const In *)data->b, p->m, p->n, p->k,
-           p->transpose_a ? p->lda : 1, p->transpose_a ? 1 : p->lda, p->transpose_b ? p->ldb : 1,
-           p->transpose_b ? 1 : p->ldb, p->ldd, data->alpha, data->beta);
+           (const In *)data->a, (const In *)data->b, p->m, p->n, p->k, p->transpose_a ? p->lda : 1,
+           p->transpose_a ? 1 : p->lda, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb,
+           p->ldd, data->alpha, data->beta);
 }
 
 void product_run(const OpContext *cx, const Product *p, const ProductData *data) {
     CHECK(p->epilogue == EPILOGUE_NONE, "epilogue %d", (int)p->epilogue);
     if (product_try(cx, p, data)) return;
-    if (p->in == DTYPE_F32) run_plain<float, float>(cx, p, data);
-    else if (p->out == DTYPE_F32) run_plain<bf16, float>(cx, p, data);
-    else run_plain<bf16, bf16>(cx, p, data);
+    if (p->in == DTYPE_F32)
+        run_plain<float, float>(cx, p, data);
+    else if (p->out == DTYPE_F32)
+        run_plain<bf16, float>(cx, p, data);
+    else
+        run_plain<bf16, bf16>(cx, p, data);
 }
 
 /* Split sums of a product take m*n floats each: room for 16 of them, up to a limit. */

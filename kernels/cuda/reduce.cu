@@ -12,7 +12,7 @@ typedef struct ReduceTargets {
 
 __global__ void reduce_add(ReduceTargets targets, const float *partial, int64_t n_chunks,
                            int n_sums, int64_t C) {
-    SHARED(float, sums, ADD_DOWN * (LANES + 1));
+    SHARED(float, sums, ADD_DOWN *(LANES + 1));
     const int s = (int)blockIdx.y;
     float *const to = targets.to[s];
     if (!to) return;
@@ -97,12 +97,12 @@ void reduce_columns_activation(const OpContext *cx, float *to, void *x, const vo
     const int64_t n_rows = i64_div_up(N, chunk_count(N, C, &cx->backend->properties));
     const int64_t n_chunks = i64_div_up(N, n_rows), n_total = N;
     const dim3 block(LANES, DOWN);
-    DISPATCH_ACT(
-        cx, DISPATCH_PACK(T, packs<T>(C, x, aux),
-                          LAUNCH((reduce_chunk<T, N>),
-                                 dim3((unsigned)i64_div_up(C, LANES * N), (unsigned)n_chunks),
-                                 block, 0, stream_of(cx), partial, (T *)x, (const T *)aux,
-                                 activation, n_total, n_rows, C)));
+    DISPATCH_ACT(cx,
+                 DISPATCH_PACK(T, packs<T>(C, x, aux),
+                               LAUNCH((reduce_chunk<T, N>),
+                                      dim3((unsigned)i64_div_up(C, LANES * N), (unsigned)n_chunks),
+                                      block, 0, stream_of(cx), partial, (T *)x, (const T *)aux,
+                                      activation, n_total, n_rows, C)));
     reduce_partials(cx, &to, 1, partial, n_chunks, C);
 }
 

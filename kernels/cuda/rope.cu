@@ -78,9 +78,9 @@ static float *table_make(const OpContext *cx, const Shape *s, Rotation r, const 
 /* ---- the turn ---- */
 
 template <typename T> struct RopeCall {
-    T *x;          /* turned in place: qkv, or dqkv */
-    const T *y;    /* backward with norm: qkv of the forward pass */
-    float *rstd;   /* (rows, heads), or NULL; written by forward, read by backward */
+    T *x;        /* turned in place: qkv, or dqkv */
+    const T *y;  /* backward with norm: qkv of the forward pass */
+    float *rstd; /* (rows, heads), or NULL; written by forward, read by backward */
     const float *table;
     int64_t n_rows, table_rows, R;
     int heads, half;
@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(THREADS) rope_turn(RopeCall<T> p) {
     const int lane = (int)threadIdx.x % WARP, member = lane % GROUP;
     const int64_t step = (int64_t)gridDim.x * (THREADS / WARP);
     const float inverse = 0.5f / (float)p.half;
-    for (int64_t row = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
-         row < p.n_rows; row += step) {
+    for (int64_t row = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP; row < p.n_rows;
+         row += step) {
         const float *const angles = p.table + row % p.table_rows * 2 * p.half;
         float cosine[ITEMS][N], sine[ITEMS][N];
 #pragma unroll
@@ -152,8 +152,10 @@ __global__ void __launch_bounds__(THREADS) rope_turn(RopeCall<T> p) {
             const int64_t norm = row * p.heads + h;
             if (p.rstd) {
                 sum = group_sum<GROUP>(sum) * inverse;
-                if (!BACK) scale = 1.0f / sqrtf(sum + p.eps);
-                else if (h < p.heads) scale = p.rstd[norm];
+                if (!BACK)
+                    scale = 1.0f / sqrtf(sum + p.eps);
+                else if (h < p.heads)
+                    scale = p.rstd[norm];
                 if (!BACK && h < p.heads && member == 0) p.rstd[norm] = scale;
             }
 #pragma unroll
@@ -185,10 +187,14 @@ static void turn(const OpContext *cx, const RopeCall<T> &p) {
     const unsigned grid = blocks_for(cx, p.n_rows, THREADS / WARP);
     const int64_t lanes = i64_div_up(p.half, N);
     const cudaStream_t stream = stream_of(cx);
-    if (lanes <= 4) LAUNCH((rope_turn<T, N, 4, 1, BACK>), grid, THREADS, 0, stream, p);
-    else if (lanes <= 8) LAUNCH((rope_turn<T, N, 8, 1, BACK>), grid, THREADS, 0, stream, p);
-    else if (lanes <= 32) LAUNCH((rope_turn<T, N, 32, 1, BACK>), grid, THREADS, 0, stream, p);
-    else LAUNCH((rope_turn<T, N, 32, MOST_PAIRS / 32, BACK>), grid, THREADS, 0, stream, p);
+    if (lanes <= 4)
+        LAUNCH((rope_turn<T, N, 4, 1, BACK>), grid, THREADS, 0, stream, p);
+    else if (lanes <= 8)
+        LAUNCH((rope_turn<T, N, 8, 1, BACK>), grid, THREADS, 0, stream, p);
+    else if (lanes <= 32)
+        LAUNCH((rope_turn<T, N, 32, 1, BACK>), grid, THREADS, 0, stream, p);
+    else
+        LAUNCH((rope_turn<T, N, 32, MOST_PAIRS / 32, BACK>), grid, THREADS, 0, stream, p);
 }
 
 template <typename T, bool BACK> static void turn_dispatch(const OpContext *cx, RopeCall<T> p) {
@@ -215,11 +221,10 @@ void cuda_rotate_backward(const OpContext *cx, Tensor dqkv, Tensor dbias, Tensor
     CHECK_OPTIONAL(rstd, DTYPE_F32, s.B * s.T, s.H + s.K);
     CHECK_OPTIONAL(dbias, DTYPE_F32, s.R);
     const float *const table = table_make(cx, &s, r, NULL, true);
-    DISPATCH_ACT(cx, turn_dispatch<T, true>(
-                         cx, RopeCall<T>{(T *)dqkv.data, (const T *)qkv.data, (float *)rstd.data,
-                                         table, s.B * s.T, s.T, s.R, (int)(s.H + s.K),
-                                         (int)(s.D / 2), (float)r.eps}));
+    DISPATCH_ACT(cx, turn_dispatch<T, true>(cx, RopeCall<T>{(T *)dqkv.data, (const T *)qkv.data,
+                                                            (float *)rstd.data, table, s.B * s.T,
+                                                            s.T, s.R, (int)(s.H + s.K),
+                                                            (int)(s.D / 2), (float)r.eps}));
     float *const partial = (float *)((char *)cx->scratch + table_bytes(s.B, s.T, s.D));
-    if (dbias.data)
-        reduce_columns(cx, (float *)dbias.data, dqkv.data, s.B * s.T, s.R, partial);
+    if (dbias.data) reduce_columns(cx, (float *)dbias.data, dqkv.data, s.B * s.T, s.R, partial);
 }
