@@ -13,7 +13,7 @@ enum { WARPS = 4, THREADS = WARPS * WARP };
 /* ---- dk and dv ---- */
 
 template <int DP> struct KeysTile {
-    static const int BN = WARPS * 16, BM = DP == 128 ? 32 : 64;
+    static const int MT = DP == 128 ? 1 : 2, BN = WARPS * 16 * MT, BM = 32;
     static const int STAGE = 2 * BM * Tile<DP>::LD * (int)sizeof(bf16) + 2 * BM * (int)sizeof(float);
     static const int BYTES = 2 * BN * Tile<DP>::LD * (int)sizeof(bf16) + 2 * STAGE;
 };
@@ -43,38 +43,46 @@ __device__ static inline void keys_load(KeysStage<DP> to, const AttentionBackwar
     }
 }
 
-/* d (16 keys, BM queries) = rows row0.. of `keys` times the transposed rows of `queries`. */
-template <int DP, int BM>
-__device__ static inline void keys_by_queries(float (*d)[4], const bf16 *keys, const bf16 *queries,
-                                              int row0, int l) {
+/* d (16 * MT keys, BM queries) = rows row0.. of `keys` times the transposed rows of `queries`. */
+template <int DP, int MT, int BM>
+__device__ static inline void keys_by_queries(float (*d)[BM / 8][4], const bf16 *keys,
+                                              const bf16 *queries, int row0, int l) {
 #pragma unroll
     for (int i = 0; i < DP / 16; i++) {
-        uint32_t a[4];
-        tile_a<DP>(a, keys, row0, 16 * i, l);
+        uint32_t a[MT][4];
+#pragma unroll
+        for (int m = 0; m < MT; m++) tile_a<DP>(a[m], keys, row0 + 16 * m, 16 * i, l);
 #pragma unroll
         for (int j = 0; j < BM / 8; j += 2) {
             uint32_t x[4];
             tile_b<DP>(x, queries, 8 * j, 16 * i, l);
-            mma_bf16(d[j], a, x);
-            mma_bf16(d[j + 1], a, x + 2);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma_bf16(d[m][j], a[m], x);
+                mma_bf16(d[m][j + 1], a[m], x + 2);
+            }
         }
     }
 }
 
-/* sum (16, DP) += d (16, 8 * N), rounded to bf16, times rows 0.. of x. */
-template <int DP, int N>
-__device__ static inline void add_product(float (*sum)[4], const float (*d)[4], const bf16 *x,
-                                          int l) {
+/* sum (16 * MT, DP) += d (16 * MT, 8 * N), rounded to bf16, times rows 0.. of x. */
+template <int DP, int MT, int N>
+__device__ static inline void add_product(float (*sum)[DP / 8][4], const float (*d)[N][4],
+                                          const bf16 *x, int l) {
 #pragma unroll
     for (int i = 0; i < N / 2; i++) {
-        uint32_t a[4];
-        a_from_d(a, d[2 * i], d[2 * i + 1]);
+        uint32_t a[MT][4];
+#pragma unroll
+        for (int m = 0; m < MT; m++) a_from_d(a[m], d[m][2 * i], d[m][2 * i + 1]);
 #pragma unroll
         for (int j = 0; j < DP / 8; j += 2) {
             uint32_t rows[4];
             tile_b_rows<DP>(rows, x, 16 * i, 8 * j, l);
-            mma_bf16(sum[j], a, rows);
-            mma_bf16(sum[j + 1], a, rows + 2);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                mma_bf16(sum[m][j], a[m], rows);
+                mma_bf16(sum[m][j + 1], a[m], rows + 2);
+            }
         }
     }
 }
@@ -100,7 +108,8 @@ __device__ static inline void store_rows(bf16 *to, const float (*sum)[4], float 
  * the longest first. */
 template <int DP, bool DROP>
 __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Heads s) {
-    constexpr int BN = KeysTile<DP>::BN, BM = KeysTile<DP>::BM, LD = Tile<DP>::LD, QN = BM / 8;
+    constexpr int MT = KeysTile<DP>::MT, BN = KeysTile<DP>::BN, BM = KeysTile<DP>::BM;
+    constexpr int LD = Tile<DP>::LD, QN = BM / 8;
     constexpr int STAGE = KeysTile<DP>::STAGE / (int)sizeof(bf16);
     DYN_SHARED(bf16, shared);
     bf16 *const k_tile = shared, *const v_tile = k_tile + BN * LD, *const stages = v_tile + BN * LD;
@@ -108,7 +117,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     const int key_tiles = (s.T + BN - 1) / BN, head = (int)blockIdx.x / key_tiles;
     const int k0 = (int)blockIdx.x % key_tiles * BN, b = head / s.K, kv = head % s.K;
     const int group = s.H / s.K, l = (int)threadIdx.x % WARP;
-    const int warp_row = (int)threadIdx.x / WARP * 16, key = k0 + warp_row + l / 4;
+    const int warp_row = (int)threadIdx.x / WARP * 16 * MT;
     const int64_t columns = (int64_t)b * s.T * s.R + (s.H + kv) * s.D;
     const int first = k0 / BM, tiles = (s.T + BM - 1) / BM - first, n_steps = group * tiles;
     const float scale2 = s.scale * LOG2_E;
@@ -122,7 +131,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     keys_load<DP>(KeysStage<DP>(stages), p, s, b, kv * group, first * BM);
     CP_ASYNC_COMMIT();
 
-    float dk[DP / 8][4] = {}, dv[DP / 8][4] = {};
+    float dk[MT][DP / 8][4] = {}, dv[MT][DP / 8][4] = {};
     for (int n = 0; n < n_steps; n++) {
         CP_ASYNC_WAIT(0);
         BARRIER(); /* step n's queries are here, and nobody reads the other stage any more */
@@ -135,40 +144,40 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
         const int q0 = (first + n % tiles) * BM, h = kv * group + n / tiles;
         if (q0 + BM - 1 < k0 + warp_row) continue; /* none of them sees this warp's keys */
 
-        float pt[QN][4] = {}, ds[QN][4] = {};
-        keys_by_queries<DP, BM>(pt, k_tile, in.q, warp_row, l);
-        const bool diagonal = q0 < k0 + warp_row + 15;
+        float pt[MT][QN][4] = {}, ds[MT][QN][4] = {};
+        keys_by_queries<DP, MT, BM>(pt, k_tile, in.q, warp_row, l);
+        keys_by_queries<DP, MT, BM>(ds, v_tile, in.dy, warp_row, l);
+        const bool diagonal = q0 < k0 + warp_row + 16 * MT - 1;
 #pragma unroll
         for (int j = 0; j < QN; j++) {
             const float2 lse2 = *(const float2 *)(in.lse2 + 8 * j + l % 4 * 2);
-#pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int query = q0 + 8 * j + l % 4 * 2 + c % 2;
-                pt[j][c] = exp2_approx(fmaf(pt[j][c], scale2, -(c % 2 ? lse2.y : lse2.x)));
-                if (diagonal && key + c / 2 * 8 > query) pt[j][c] = 0;
-            }
-        }
-        keys_by_queries<DP, BM>(ds, v_tile, in.dy, warp_row, l);
-#pragma unroll
-        for (int j = 0; j < QN; j++) {
             const float2 delta = *(const float2 *)(in.delta + 8 * j + l % 4 * 2);
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int query = q0 + 8 * j + l % 4 * 2 + c % 2;
-                const bool keeps =
-                    !DROP || !mask.on ||
-                    attention_keeps(mask, attention_mask_row(mask, s, b, h, query) +
-                                              (uint64_t)(key + c / 2 * 8));
-                ds[j][c] = pt[j][c] * ((keeps ? ds[j][c] * keep : 0) - (c % 2 ? delta.y : delta.x));
-                if (!keeps) pt[j][c] = 0;
-            }
+            for (int m = 0; m < MT; m++)
+#pragma unroll
+                for (int c = 0; c < 4; c++) {
+                    const int query = q0 + 8 * j + l % 4 * 2 + c % 2;
+                    const int key = k0 + warp_row + 16 * m + l / 4 + c / 2 * 8;
+                    float pr = exp2_approx(fmaf(pt[m][j][c], scale2, -(c % 2 ? lse2.y : lse2.x)));
+                    if (diagonal && key > query) pr = 0;
+                    const bool keeps =
+                        !DROP || !mask.on ||
+                        attention_keeps(mask, attention_mask_row(mask, s, b, h, query) +
+                                                  (uint64_t)key);
+                    ds[m][j][c] =
+                        pr * ((keeps ? ds[m][j][c] * keep : 0) - (c % 2 ? delta.y : delta.x));
+                    pt[m][j][c] = keeps ? pr : 0;
+                }
         }
-        add_product<DP, QN>(dv, pt, in.dy, l);
-        add_product<DP, QN>(dk, ds, in.q, l);
+        add_product<DP, MT, QN>(dv, pt, in.dy, l);
+        add_product<DP, MT, QN>(dk, ds, in.q, l);
     }
     bf16 *const to = (bf16 *)p.dqkv + columns;
-    store_rows<DP>(to, dk, s.scale, k0 + warp_row, s.T, s, l);
-    store_rows<DP>(to + s.K * s.D, dv, keep, k0 + warp_row, s.T, s, l);
+#pragma unroll
+    for (int m = 0; m < MT; m++) {
+        store_rows<DP>(to, dk[m], s.scale, k0 + warp_row + 16 * m, s.T, s, l);
+        store_rows<DP>(to + s.K * s.D, dv[m], keep, k0 + warp_row + 16 * m, s.T, s, l);
+    }
 }
 
 /* ---- dq ---- */
