@@ -92,8 +92,10 @@ static int64_t statistics_floats(int64_t B, int64_t H, int64_t T) {
 int64_t cuda_attention_scratch(OpKind op, const OpShape *s, const DeviceProperties *device) {
     if (op == OP_ATTENTION_DECODE) return attention_decode_scratch(s, device);
     if (op != OP_ATTENTION_BACKWARD) return 0;
+    const int64_t R = (s->H + 2 * s->K) * s->D;
+    const int64_t tiles = s->B * attention_tiles(s->T, s->D) * R * (int64_t)sizeof(float);
     return statistics_floats(s->B, s->H, s->T) * (int64_t)sizeof(float) +
-           reduce_scratch(s->B * s->T, (s->H + 2 * s->K) * s->D, device);
+           i64_max(tiles, reduce_scratch(s->B * s->T, R, device));
 }
 
 void cuda_attention_backward(const OpContext *cx, Tensor dqkv, Tensor dbias, Tensor dy, Tensor y,
@@ -120,10 +122,15 @@ void cuda_attention_backward(const OpContext *cx, Tensor dqkv, Tensor dbias, Ten
                                           (unsigned)i64_div_up(rows * lanes, THREADS), THREADS, 0,
                                           stream, lse2, delta, (const T *)dy.data,
                                           (const T *)y.data, (const float *)lse.data, s, lanes)));
-    const AttentionBackward p = {dqkv.data,  dy.data,         qkv.data, lse2, delta,
-                                 cx->params, mask_rate(drop)};
-    if (takes_tensor_cores(cx, &s)) attention_backward_bf16(&p, &s, stream);
-    else attention_backward_plain(&p, &s, act, stream);
-    if (tensor_present(dbias))
-        reduce_columns(cx, (float *)dbias.data, dqkv.data, (int64_t)s.B * s.T, s.R, sums);
+    AttentionBackward p = {dqkv.data, dy.data, qkv.data,         lse2, delta,
+                           NULL,      cx->params, mask_rate(drop)};
+    float *to = (float *)dbias.data;
+    if (takes_tensor_cores(cx, &s)) {
+        p.sums = to ? sums : NULL;
+        attention_backward_bf16(&p, &s, stream);
+        reduce_partials(cx, &to, 1, sums, s.B * attention_tiles(s.T, s.D), s.R);
+    } else {
+        attention_backward_plain(&p, &s, act, stream);
+        if (to) reduce_columns(cx, to, dqkv.data, (int64_t)s.B * s.T, s.R, sums);
+    }
 }

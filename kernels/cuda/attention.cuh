@@ -33,9 +33,16 @@ struct AttentionBackward {
     const void *dy, *qkv;
     const float *lse2;  /* (B*H, Tp): lse / ln 2, and infinity in the padding, so that p is 0 */
     const float *delta; /* (B*H, Tp): dy.y, and 0 in the padding */
+    float *sums; /* bf16: (B * attention_tiles, R), column sums of each tile of dqkv; or NULL */
     const StepParams *params;
     MaskRate drop;
 };
+
+/* Rows of queries, or of keys, of a block of the backward pass on tensor cores. */
+constexpr int attention_tile(int64_t D) { return D <= 64 ? 128 : 64; }
+static inline int64_t attention_tiles(int64_t T, int64_t D) {
+    return i64_div_up(T, attention_tile(D));
+}
 
 /* Keys and values of the plain forward kernel: in qkv, or in the caches of decode. */
 struct AttentionKeys {

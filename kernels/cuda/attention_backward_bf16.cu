@@ -13,7 +13,7 @@ enum { WARPS = 4, THREADS = WARPS * WARP };
 /* ---- dk and dv ---- */
 
 template <int DP> struct KeysTile {
-    static const int MT = DP == 128 ? 1 : 2, BN = WARPS * 16 * MT, BM = 32;
+    static const int BN = attention_tile(DP), MT = BN / (WARPS * 16), BM = 32;
     static const int STAGE = 2 * BM * Tile<DP>::LD * (int)sizeof(bf16) + 2 * BM * (int)sizeof(float);
     static const int BYTES = 2 * BN * Tile<DP>::LD * (int)sizeof(bf16) + 2 * STAGE;
 };
@@ -104,6 +104,33 @@ __device__ static inline void store_rows(bf16 *to, const float (*sum)[4], float 
     }
 }
 
+/* to[d] = factor * sum over the block's rows of sum (16 * MT, DP), in a fixed order. `partial`:
+ * (WARPS, DP) in shared memory. */
+template <int DP, int MT>
+__device__ static inline void store_sums(float *to, const float (*sum)[DP / 8][4], float factor,
+                                         float *partial, int D) {
+    const int l = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+#pragma unroll
+    for (int j = 0; j < DP / 8; j++)
+#pragma unroll
+        for (int x = 0; x < 2; x++) {
+            float total = 0;
+#pragma unroll
+            for (int m = 0; m < MT; m++) total += sum[m][j][x] + sum[m][j][2 + x];
+#pragma unroll
+            for (int offset = 4; offset < WARP; offset *= 2)
+                total += __shfl_xor_sync(ALL_LANES, total, offset);
+            if (l < 4) partial[warp * DP + 8 * j + 2 * l + x] = total;
+        }
+    BARRIER();
+    const int d = (int)threadIdx.x;
+    if (d >= D) return;
+    float total = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) total += partial[w * DP + d];
+    to[d] = total * factor;
+}
+
 /* Columns dk and dv of dqkv (B,T,R). Block: a tile of keys of one key-value head of one sequence,
  * the longest first. */
 template <int DP, bool DROP>
@@ -112,6 +139,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     constexpr int LD = Tile<DP>::LD, QN = BM / 8;
     constexpr int STAGE = KeysTile<DP>::STAGE / (int)sizeof(bf16);
     DYN_SHARED(bf16, shared);
+    SHARED(float, partial, 2 * WARPS * DP);
     bf16 *const k_tile = shared, *const v_tile = k_tile + BN * LD, *const stages = v_tile + BN * LD;
 
     const int key_tiles = (s.T + BN - 1) / BN, head = (int)blockIdx.x / key_tiles;
@@ -178,12 +206,16 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
         store_rows<DP>(to, dk[m], s.scale, k0 + warp_row + 16 * m, s.T, s, l);
         store_rows<DP>(to + s.K * s.D, dv[m], keep, k0 + warp_row + 16 * m, s.T, s, l);
     }
+    if (!p.sums) return;
+    float *const column = p.sums + ((int64_t)b * key_tiles + k0 / BN) * s.R + (s.H + kv) * s.D;
+    store_sums<DP, MT>(column, dk, s.scale, partial, s.D);
+    store_sums<DP, MT>(column + s.K * s.D, dv, keep, partial + WARPS * DP, s.D);
 }
 
 /* ---- dq ---- */
 
 template <int DP> struct QueriesTile {
-    static const int MT = DP == 128 ? 1 : 2, BM = WARPS * 16 * MT, BN = 32;
+    static const int BM = attention_tile(DP), MT = BM / (WARPS * 16), BN = 32;
     static const int BYTES = (2 * BM + 4 * BN) * Tile<DP>::LD * (int)sizeof(bf16);
 };
 
@@ -194,6 +226,7 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
     constexpr int MT = QueriesTile<DP>::MT, BM = QueriesTile<DP>::BM, BN = QueriesTile<DP>::BN;
     constexpr int LD = Tile<DP>::LD, SN = BN / 8, DK = DP / 16;
     DYN_SHARED(bf16, shared);
+    SHARED(float, partial, WARPS *DP);
     bf16 *const q_tile = shared, *const dy_tile = q_tile + BM * LD;
     bf16 *const kv_tile = dy_tile + BM * LD;
 
@@ -310,6 +343,9 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
 #pragma unroll
     for (int m = 0; m < MT; m++)
         store_rows<DP>(to, dq[m], s.scale, q0 + warp_row + 16 * m, s.T, s, l);
+    if (p.sums)
+        store_sums<DP, MT>(p.sums + ((int64_t)b * tiles + q0 / BM) * s.R + h * s.D, dq, s.scale,
+                           partial, s.D);
 }
 
 template <int DP, bool DROP>
