@@ -113,7 +113,8 @@ void cuda_attention_backward(const OpContext *cx, Tensor dqkv, Tensor dbias, Ten
     CHECK_SCRATCH(cx, cuda_attention_scratch(OP_ATTENTION_BACKWARD, &shape,
                                              &cx->backend->properties));
     const int64_t rows = (int64_t)s.B * s.H * s.Tp;
-    float *const lse2 = (float *)cx->scratch, *const delta = lse2 + rows, *const sums = delta + rows;
+    float *const lse2 = (float *)cx->scratch, *const delta = lse2 + rows;
+    float *const sums = delta + rows;
     const cudaStream_t stream = stream_of(cx);
     /* Rows of y and of its gradient, several lanes each. */
     DISPATCH_ACT(cx, DISPATCH_PACK(T, packs<T>(s.D, dy.data, y.data),

@@ -70,16 +70,4 @@ __device__ static inline bool attention_keeps(const Mask &m, uint64_t index) {
     return rng_word(m.seed, m.step, m.site, index) >> 8 >= m.threshold;
 }
 
-/* The same of `index` and the one after it: one Philox where both share a counter. */
-__device__ static inline void attention_keeps_pair(bool keeps[2], const Mask &m, uint64_t index) {
-    uint32_t word[4];
-    const int at = (int)(index & 3);
-    rng_philox(word, m.seed, m.step, m.site, index >> 2);
-    keeps[0] = (at == 0 ? word[0] : at == 1 ? word[1] : at == 2 ? word[2] : word[3]) >> 8 >=
-               m.threshold;
-    if (at == 3) rng_philox(word, m.seed, m.step, m.site, (index >> 2) + 1);
-    keeps[1] = (at == 0 ? word[1] : at == 1 ? word[2] : at == 2 ? word[3] : word[0]) >> 8 >=
-               m.threshold;
-}
-
 static const float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;

@@ -5,7 +5,7 @@
  *                   p and ds leave the products' registers as the operands of dv and dk.
  *   queries_kernel  a block owns a tile of queries and walks the keys that they see: dq.
  * p is computed again from the saved lse: with lse2 = lse / ln 2, p = 2^(s * scale2 - lse2). */
-#include "attention.cuh"
+#include "attention_mask.cuh"
 #include "tile.cuh"
 
 enum { WARPS = 4, THREADS = WARPS * WARP };
@@ -14,7 +14,7 @@ enum { WARPS = 4, THREADS = WARPS * WARP };
 
 template <int DP> struct KeysTile {
     static const int BN = attention_tile(DP), MT = BN / (WARPS * 16), BM = 32;
-    static const int STAGE = 2 * BM * Tile<DP>::LD * (int)sizeof(bf16) + 2 * BM * (int)sizeof(float);
+    static const int STAGE = 2 * BM * (Tile<DP>::LD * (int)sizeof(bf16) + (int)sizeof(float));
     static const int BYTES = 2 * BN * Tile<DP>::LD * (int)sizeof(bf16) + 2 * STAGE;
 };
 
@@ -176,6 +176,14 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
         keys_by_queries<DP, MT, BM>(pt, k_tile, in.q, warp_row, l);
         keys_by_queries<DP, MT, BM>(ds, v_tile, in.dy, warp_row, l);
         const bool diagonal = q0 < k0 + warp_row + 16 * MT - 1;
+        uint32_t kept[MT];
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+            kept[m] = !DROP || !mask.on
+                          ? ~0u
+                          : attention_mask_bits_transposed<QN>(
+                                mask, s.T, attention_mask_row(mask, s, b, h, 0), q0,
+                                k0 + warp_row + 16 * m, l);
 #pragma unroll
         for (int j = 0; j < QN; j++) {
             const float2 lse2 = *(const float2 *)(in.lse2 + 8 * j + l % 4 * 2);
@@ -188,10 +196,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
                     const int key = k0 + warp_row + 16 * m + l / 4 + c / 2 * 8;
                     float pr = exp2_approx(fmaf(pt[m][j][c], scale2, -(c % 2 ? lse2.y : lse2.x)));
                     if (diagonal && key > query) pr = 0;
-                    const bool keeps =
-                        !DROP || !mask.on ||
-                        attention_keeps(mask, attention_mask_row(mask, s, b, h, query) +
-                                                  (uint64_t)key);
+                    const bool keeps = !DROP || kept[m] >> (4 * j + c) & 1;
                     ds[m][j][c] =
                         pr * ((keeps ? ds[m][j][c] * keep : 0) - (c % 2 ? delta.y : delta.x));
                     pt[m][j][c] = keeps ? pr : 0;
@@ -303,23 +308,18 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
         for (int m = 0; m < MT; m++) {
             const int query = q0 + warp_row + 16 * m + l / 4, key = k0 + l % 4 * 2;
             const bool diagonal = k1 - 1 > q0 + warp_row + 16 * m;
+            uint32_t kept = ~0u;
+            if (DROP && mask.on)
+                kept = attention_mask_bits<SN>(mask, s.T, attention_mask_row(mask, s, b, h, 0),
+                                               q0 + warp_row + 16 * m, k0, l);
 #pragma unroll
             for (int j = 0; j < SN; j++)
 #pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    bool keeps[2] = {true, true};
-                    if (DROP && mask.on)
-                        attention_keeps_pair(
-                            keeps, mask,
-                            attention_mask_row(mask, s, b, h, query + 8 * half) +
-                                (uint64_t)(key + 8 * j));
-#pragma unroll
-                    for (int x = 0; x < 2; x++) {
-                        const int c = 2 * half + x;
-                        float pr = exp2_approx(fmaf(ds[m][j][c], scale2, -lse2[m][half]));
-                        if (diagonal && key + 8 * j + x > query + 8 * half) pr = 0;
-                        ds[m][j][c] = pr * ((keeps[x] ? dp[m][j][c] * keep : 0) - delta[m][half]);
-                    }
+                for (int c = 0; c < 4; c++) {
+                    const bool keeps = !DROP || kept >> (4 * j + c) & 1;
+                    float pr = exp2_approx(fmaf(ds[m][j][c], scale2, -lse2[m][c / 2]));
+                    if (diagonal && key + 8 * j + c % 2 > query + c / 2 * 8) pr = 0;
+                    ds[m][j][c] = pr * ((keeps ? dp[m][j][c] * keep : 0) - delta[m][c / 2]);
                 }
         }
 #pragma unroll

@@ -5,7 +5,7 @@
  * keys and values of the next tile arrive in shared memory while this one is multiplied.
  *
  * All tiles have DP columns, D rounded up to 32, 64 or 128; the columns in between are 0. */
-#include "attention.cuh"
+#include "attention_mask.cuh"
 #include "tile.cuh"
 
 enum { WARPS = 4, THREADS = WARPS * WARP };
@@ -37,19 +37,6 @@ __device__ static inline float softmax_row(float (*s)[4], int half, float scale2
     *top = highest;
     *sum = *sum * factor + added;
     return factor;
-}
-
-/* Zeroes what dropout drops of the pairs of one row: element (n, 0..1) is key `key` + 8 n. */
-template <int N>
-__device__ static inline void drop_row(float (*p)[4], int half, const Mask &m, uint64_t row,
-                                       int key) {
-#pragma unroll
-    for (int n = 0; n < N; n++) {
-        bool keeps[2];
-        attention_keeps_pair(keeps, m, row + (uint64_t)(key + 8 * n));
-        p[n][half] = keeps[0] ? p[n][half] : 0;
-        p[n][half + 1] = keeps[1] ? p[n][half + 1] : 0;
-    }
 }
 
 /* y (B,T,H*D), lse (B,H,T) from qkv (B,T,R). Block: a tile of queries of one head of one sequence,
@@ -132,9 +119,13 @@ __global__ void __launch_bounds__(THREADS)
                     out[m][j][2 * half] *= factor;
                     out[m][j][2 * half + 1] *= factor;
                 }
-                if (DROP && mask.on)
-                    drop_row<SN>(p[m], 2 * half, mask,
-                                 attention_mask_row(mask, s, b, h, row + 8 * half), key);
+            }
+            if (DROP && mask.on) {
+                const uint32_t bits = attention_mask_bits<SN>(
+                    mask, s.T, attention_mask_row(mask, s, b, h, 0), q0 + warp_row + 16 * m, k0, l);
+#pragma unroll
+                for (int i = 0; i < 4 * SN; i++)
+                    p[m][i / 4][i % 4] = bits >> i & 1 ? p[m][i / 4][i % 4] : 0;
             }
         }
 #pragma unroll

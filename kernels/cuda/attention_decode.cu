@@ -2,8 +2,8 @@
  *
  * One new row a sequence, the everyday case, is bound by reading the cache. Its context is cut into
  * as many slices as keep the device busy; a block reads one slice for one head, 16 bytes a lane,
- * and leaves an unfinished softmax (maximum, sum, output) that a second kernel combines in the order
- * of slices. Where the slices end depends on the positions, which only the device knows.
+ * and leaves an unfinished softmax (maximum, sum, output); a second kernel combines them in the
+ * slices' order. Where the slices end depends on the positions, which only the device knows.
  * More rows (a prompt), or head sizes that no 16 bytes divide: the plain kernel. */
 #include "attention.cuh"
 
@@ -49,7 +49,7 @@ __device__ static inline int slice_start(int n, int n_slices, int i) {
 }
 
 /* Block (slice, head of a sequence). Groups of lanes take keys in turn, each with a softmax of its
- * own; the block's are combined in order. The newest key comes from qkv, and goes into the cache. */
+ * own; the block's are combined in order. The newest key comes from qkv and goes to the cache. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS) slice_kernel(Slices<T> p, Heads s) {
     constexpr int N = Pack<T>::N;

@@ -5,7 +5,7 @@
 
 enum { ROWS = 64, /* threads of a block, each with a row */ STEP = 16 /* rows of a tile */ };
 
-/* tile (STEP, DP) = rows 0.. of `from`, `stride` apart; rows from n_rows and columns from D are 0. */
+/* tile (STEP, DP) = rows 0.. of `from`, `stride` apart; 0 in rows from n_rows, columns from D. */
 template <int DP, typename T>
 __device__ static inline void tile_fill(float *tile, const T *from, int64_t stride, int n_rows,
                                         int D) {
@@ -185,7 +185,8 @@ static void backward_launch(const AttentionBackward *p, const Heads *s, cudaStre
 void attention_forward_plain(const AttentionForward *p, const AttentionKeys *keys, const Heads *s,
                              DType act, cudaStream_t stream) {
     const bool half = act == DTYPE_BF16;
-    if (s->D <= 32) (half ? forward_launch<bf16, 32> : forward_launch<float, 32>)(p, keys, s, stream);
+    if (s->D <= 32)
+        (half ? forward_launch<bf16, 32> : forward_launch<float, 32>)(p, keys, s, stream);
     else if (s->D <= 64)
         (half ? forward_launch<bf16, 64> : forward_launch<float, 64>)(p, keys, s, stream);
     else (half ? forward_launch<bf16, 128> : forward_launch<float, 128>)(p, keys, s, stream);

@@ -135,6 +135,12 @@ static const OpCase op_cases[] = {
     {OP_ATTENTION_FORWARD, HEADS(1, 64, 1, 1, 96)},
     {OP_ATTENTION_FORWARD, HEADS(1, 63, 1, 1, 112), .rate = 0.1},
     {OP_ATTENTION_FORWARD, HEADS(1, 129, 2, 1, 128)},
+    {OP_ATTENTION_FORWARD, HEADS(1, 36, 4, 2, 64), .rate = 0.1, .row_base = 72},
+    {OP_ATTENTION_FORWARD, HEADS(1, 132, 1, 1, 32), .rate = 0.3},
+    {OP_ATTENTION_FORWARD, HEADS(1, 68, 2, 1, 128), .rate = 0.1},
+    {OP_ATTENTION_FORWARD, HEADS(1, 128, 1, 1, 64)}, /* whole tiles */
+    {OP_ATTENTION_FORWARD, HEADS(1, 193, 3, 1, 64)}, /* a tile that some warps do not see */
+    {OP_ATTENTION_FORWARD, HEADS(1, 9, 2, 2, 6), .rate = 0.1},
     {OP_ATTENTION_BACKWARD, HEADS(12, 64, 4, 4, 32), .hot = true},
     {OP_ATTENTION_BACKWARD, HEADS(1, 1, 1, 1, 16)},
     {OP_ATTENTION_BACKWARD, HEADS(2, 1, 4, 2, 64), .rate = 0.5, .row_base = 3},
@@ -147,11 +153,20 @@ static const OpCase op_cases[] = {
     {OP_ATTENTION_BACKWARD, HEADS(1, 64, 1, 1, 96)},
     {OP_ATTENTION_BACKWARD, HEADS(1, 63, 1, 1, 112), .rate = 0.1},
     {OP_ATTENTION_BACKWARD, HEADS(1, 129, 2, 1, 128)},
+    {OP_ATTENTION_BACKWARD, HEADS(1, 36, 4, 2, 64), .rate = 0.1, .row_base = 72},
+    {OP_ATTENTION_BACKWARD, HEADS(1, 132, 1, 1, 32), .rate = 0.3},
+    {OP_ATTENTION_BACKWARD, HEADS(1, 68, 2, 1, 128), .rate = 0.1},
+    {OP_ATTENTION_BACKWARD, HEADS(1, 128, 1, 1, 64)}, /* whole tiles */
+    {OP_ATTENTION_BACKWARD, HEADS(1, 193, 3, 1, 64)}, /* a tile that some warps do not see */
+    {OP_ATTENTION_BACKWARD, HEADS(1, 9, 2, 2, 6), .rate = 0.1},
     {OP_ATTENTION_DECODE, HEADS(1, 1, 4, 4, 32), .context = 64, .hot = true},
     {OP_ATTENTION_DECODE, HEADS(1, 1, 1, 1, 16)},
     {OP_ATTENTION_DECODE, HEADS(3, 5, 4, 2, 20), .context = 40},
     {OP_ATTENTION_DECODE, HEADS(2, 37, 6, 1, 16), .context = 130},
     {OP_ATTENTION_DECODE, HEADS(2, 1, 2, 2, 128), .context = 257},
+    {OP_ATTENTION_DECODE, HEADS(1, 1, 6, 2, 64), .context = 700}, /* several slices */
+    {OP_ATTENTION_DECODE, HEADS(3, 1, 3, 3, 20), .context = 100},
+    {OP_ATTENTION_DECODE, HEADS(2, 1, 1, 1, 48), .context = 300},
 
     {OP_ROTATE_FORWARD, HEADS(12, 64, 4, 4, 32), .turn = -1, .without = "position"},
     {OP_ROTATE_FORWARD, HEADS(1, 1, 1, 1, 16), .turn = 1, .without = "position rstd"},
