@@ -158,7 +158,7 @@ demo: deps ## a minute of training, then Shakespeare
 	./puck generate --from runs/demo --tokens 500
 
 # For instance PEERS="generate --repeats 3"; empty: every work, at its own length.
-PEERS ?= step124m shakespeare generate
+PEERS ?=
 bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
 	@bash data/fetch.sh --output $(TEXT)
 	.venv/bin/python bench/peers/run.py $(PEERS)

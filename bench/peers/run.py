@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version  # importing torch would show in the children's peak memory
 from pathlib import Path
 
 PEERS = Path(os.path.relpath(Path(__file__).parent))
@@ -261,18 +262,16 @@ def cpu_name():
 
 
 def make_record(name, b, runs):
-    import torch
-    import transformers
     figures, best, by_variant = summarise(runs, WORKS[name][2])
     commit = ["git", "describe", "--always", "--dirty"]
-    peer = f"transformers {transformers.__version__}, " if name == "generate" else ""
+    peer = f"transformers {version('transformers')}, " if name == "generate" else ""
     record = {
         "bench": f"peers/{name}", "date": datetime.date.today().isoformat(),
         "commit": subprocess.check_output(commit, text=True).strip(),
         "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": b.o.threads,
         "repeats": len(runs), "steps": b.o.steps,
         "command": b.commands["puck"].replace(str(b.folder), "TMP"),
-        "peer": f"{peer}PyTorch {torch.__version__}, {best}",
+        "peer": f"{peer}PyTorch {version('torch')}, {best}",
         "peer_command": b.commands[best].replace(str(b.folder), "TMP"),
         "figures": figures, "variants": by_variant}
     if name == "time-to-loss":

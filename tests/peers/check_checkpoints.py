@@ -1,6 +1,7 @@
 """Compares puck's checkpoints with transformers: folders that puck saved must load there to the
 same logits, folders that transformers saved must load in puck to the same logits, and `puck eval`
-must report the loss of the same windows. TensorBoard must read the values of metrics.jsonl.
+must report the loss of the same windows. GPT-2 and NanoChat, both ways. TensorBoard must read the
+values of metrics.jsonl. The models of bench/peers must be what they are called.
 
     check_checkpoints.py PUCK [WORKDIR]     prints "N passed, N failed"
 
@@ -25,7 +26,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config,
-                          GPT2LMHeadModel, GPT2Model)
+                          GPT2LMHeadModel, GPT2Model, NanoChatConfig, NanoChatForCausalLM)
+
+sys.path.append("bench/peers")
+import gpt2
+import nanochat
 
 PUCK = os.path.abspath(sys.argv[1])
 LOGITS = "build/tests/peers/logits"
@@ -69,7 +74,7 @@ def puck_logits(folder, tokens):
 def compare(name, folder, model, bound):
     """Logits of puck against the model's in double, over a whole context of random tokens."""
     config = model.config
-    tokens = [random.randrange(config.vocab_size) for _ in range(config.n_positions)]
+    tokens = [random.randrange(config.vocab_size) for _ in range(config.max_position_embeddings)]
     with torch.no_grad():
         want = model.double().eval()(torch.tensor([tokens])).logits[0]
     have = puck_logits(folder, tokens)
@@ -93,19 +98,20 @@ def train(work, name, *options):
     return work / name / "ckpt" / "latest"
 
 
-def check_saved(name, folder):
+def check_saved(name, folder, kind=GPT2LMHeadModel):
     warnings.lines.clear()
-    model, info = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
     check(f"{name}: every key, and no other", not any(info.values()), info)
-    assert isinstance(AutoModelForCausalLM.from_pretrained(folder), GPT2LMHeadModel)
+    assert isinstance(AutoModelForCausalLM.from_pretrained(folder), kind)
     GenerationConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     check(f"{name}: without a warning", not warnings.lines, warnings.lines)
     text = "the cat\n\n  or  not"
     ids = tokenizer(text)["input_ids"]
     check(f"{name}: tokenizer", len(ids) == len(text) and tokenizer.decode(ids) == text, ids)
-    check(f"{name}: no token ids of GPT-2's own",
-          (model.config.bos_token_id, model.config.eos_token_id) == (None, None))
+    c = model.config
+    check(f"{name}: no token ids of the class's own",
+          (c.bos_token_id, c.eos_token_id, c.pad_token_id) == (None, None, None))
     with torch.no_grad():
         out = model.generate(torch.tensor([ids[:5]]), max_new_tokens=4)
     check(f"{name}: generates", out.shape == (1, 9))
@@ -124,8 +130,9 @@ def check_eval(name, work):
     folder = work / name / "ckpt" / "latest"
     result = run(PUCK, "eval", "--from", folder, "--data", work / name / "data", "--json")
     have = json.loads(result.stdout)["loss"]
-    model = GPT2LMHeadModel.from_pretrained(folder).double().eval()
-    tokens, T = tokens_of(work / name / "data" / "val_000000.bin"), model.config.n_positions
+    model = AutoModelForCausalLM.from_pretrained(folder).double().eval()
+    tokens = tokens_of(work / name / "data" / "val_000000.bin")
+    T = model.config.max_position_embeddings
     total, scored = 0.0, 0  # `scored` targets are done: those of inputs 0 .. scored-1
     for first in range(0, len(tokens), T // 2):
         if scored >= len(tokens) - 1:
@@ -164,6 +171,17 @@ def random_model(kind=GPT2LMHeadModel, **changes):
     return model
 
 
+def random_nanochat(**changes):
+    settings = dict(vocab_size=131, max_position_embeddings=24, hidden_size=48,
+                    intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
+                    num_key_value_heads=2, bos_token_id=None, eos_token_id=None, pad_token_id=None)
+    model = NanoChatForCausalLM(NanoChatConfig(**settings | changes))
+    with torch.no_grad():
+        for name, w in model.named_parameters():
+            w.normal_(0, 1.0 if name == "lm_head.weight" else 0.2)  # the soft-cap bends
+    return model
+
+
 def check_loads(work):
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
         for shards in ("10GB", "60KB"):
@@ -194,6 +212,55 @@ def check_loads(work):
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     compare("masks, head, n_inner", folder, model, 1e-4)
 
+    folder = work / "head"
+    model = random_model(tie_word_embeddings=False)
+    model.save_pretrained(folder)
+    compare("a head of its own", folder, model, 1e-4)
+
+
+def check_nanochat_loads(work):
+    for dtype in (torch.float32, torch.bfloat16):
+        for shards in ("10GB", "60KB"):
+            name = f"NanoChat, {str(dtype)[6:]}, {'shards' if shards == '60KB' else 'one file'}"
+            folder = work / name.replace(", ", "-")
+            model = random_nanochat().to(dtype)
+            model.save_pretrained(folder, max_shard_size=shards)
+            assert (len(list(folder.glob("*.safetensors"))) > 2) == (shards == "60KB")
+            # Read again: .to() has rounded the angles too, which are in no file.
+            model = NanoChatForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            compare(name, folder, model, 1e-4)
+    for name, changes in [
+            ("one key-value head", dict(num_key_value_heads=1)),
+            ("as many key-value heads", dict(num_key_value_heads=4)),
+            ("base, cap and epsilon", dict(final_logit_softcapping=5.0, rms_norm_eps=1e-2,
+                                           rope_parameters=dict(rope_type="default",
+                                                                rope_theta=300.0))),
+            ("tied", dict(tie_word_embeddings=True))]:
+        folder = work / name.replace(" ", "-")
+        model = random_nanochat(**changes)
+        model.save_pretrained(folder)
+        compare(f"NanoChat, {name}", folder, model, 1e-4)
+
+
+def check_bench_models(work):
+    """The peers that puck is measured against compute GPT-2 and NanoChat."""
+    sizes = dict(vocab=67, context=16, layers=2, heads=4, channels=32)
+    models = [("gpt2", gpt2.GPT2(gpt2.Config(**sizes)), ["abc"]),
+              ("nanochat", nanochat.NanoChat(nanochat.Config(**sizes, kv_heads=2, hidden=80)), [])]
+    for name, model, more in models:
+        with torch.no_grad():
+            for p in model.parameters():
+                p.normal_(0, 0.3)
+        folder = work / f"bench-{name}"
+        model.save(folder, *more)
+        twin, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        tokens, targets = torch.randint(67, (2, 3, 16))
+        with torch.no_grad():
+            have = model.eval()(tokens, targets).item()
+            want = F.cross_entropy(twin.eval()(tokens).logits.flatten(0, 1), targets.flatten())
+        check(f"bench/peers' {name}", not any(info.values()) and abs(have / want.item() - 1) < 1e-5,
+              f"{have:.6f} {want.item():.6f}")
+
 
 def check_refused(work):
     def refused(name, folder, word):
@@ -202,8 +269,7 @@ def check_refused(work):
               result.stderr.strip())
 
     for key, value in [("activation_function", "gelu"), ("scale_attn_by_inverse_layer_idx", True),
-                       ("scale_attn_weights", False), ("tie_word_embeddings", False),
-                       ("add_cross_attention", True)]:
+                       ("scale_attn_weights", False), ("add_cross_attention", True)]:
         random_model(**{key: value}).save_pretrained(work / key)
         refused(key, work / key, key)
     folder = work / "untied"
@@ -212,6 +278,18 @@ def check_refused(work):
     weights["lm_head.weight"] = weights["transformer.wte.weight"] + 1
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     refused("another head", folder, "lm_head.weight")
+
+    for key, value in [("attention_bias", True), ("hidden_act", "silu")]:
+        random_nanochat(**{key: value}).save_pretrained(work / f"nanochat-{key}")
+        refused(f"NanoChat, {key}", work / f"nanochat-{key}", key)
+    folder = work / "nanochat-tensors"
+    random_nanochat().save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.self_attn.k_proj.weight"
+    save_file({n: w for n, w in weights.items() if n != name}, folder / "model.safetensors")
+    refused("NanoChat, a tensor that is missing", folder, name)
+    save_file({**weights, "model.extra.weight": torch.ones(3)}, folder / "model.safetensors")
+    refused("NanoChat, a tensor too many", folder, "model.extra.weight")
 
 
 def main():
@@ -223,10 +301,17 @@ def main():
         shape = ["--layers", 2, "--heads", 3, "--channels", 36, "--context", 16]
         check_saved("plain", train(work, "plain", *shape))
         check_saved("no biases", train(work, "bare", "--no-bias", "--dropout", "0.1", *shape))
+        # The modern presets' architecture with grouped heads, trained by Muon and AdamW.
+        modern = ["--preset", "shakespeare-cpu", "--layers", 2, "--heads", 4, "--kv-heads", 2,
+                  "--channels", 32, "--context", 16, "--warmup", 2]
+        check_saved("modern", train(work, "modern", *modern), NanoChatForCausalLM)
         check_events("plain", work)
         check_eval("plain", work)
         check_eval("bare", work)
+        check_eval("modern", work)
         check_loads(work)
+        check_nanochat_loads(work)
+        check_bench_models(work)
         check_refused(work)
     finally:
         shutil.rmtree(work)

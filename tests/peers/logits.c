@@ -1,9 +1,13 @@
 /* logits FOLDER ID...: the model of a folder over these tokens; a line of logits for each. */
 #include "checkpoint.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 static void log_nothing(int level, const char *text) { (void)level, (void)text; }
+
+/* The soft-cap is part of the classifier, behind the logits in memory. */
+static double capped(double logit, double cap) { return cap > 0 ? cap * tanh(logit / cap) : logit; }
 
 static int fail(const Error *e) {
     error_print(e);
@@ -35,7 +39,8 @@ int main(int argc, char **argv) {
     model_read_f32(&m, m.logits, logits);
     for (int t = 0; t < T; t++)
         for (int64_t v = 0; v < config.vocab; v++)
-            printf("%.9g%c", (double)logits[t * model_vocab_padded(&config) + v],
+            printf("%.9g%c",
+                   capped((double)logits[t * model_vocab_padded(&config) + v], config.softcap),
                    v + 1 < config.vocab ? ' ' : '\n');
     free(tokens);
     free(targets);
