@@ -34,7 +34,10 @@ static const lanes UPPER = {4, 12, 5, 13, 6, 14, 7, 15};
  * like cards: each round moves one bit of the row's number into the column's. */
 static void transpose(real *to, int64_t to_row, const real *from, int64_t from_row) {
     vec v[LANES], next[LANES];
-    for (int i = 0; i < LANES; i++) v[i] = *(const vec *)(from + i * from_row);
+    for (int i = 0; i < LANES; i++) {
+        v[i] = *(const vec *)(from + i * from_row);
+        __builtin_prefetch(from + (i + WIDTH) * from_row, 0, 2);
+    }
     for (int round = 1; round < LANES; round *= 2) {
         for (int i = 0; i < LANES / 2; i++) {
             next[2 * i] = __builtin_shuffle(v[i], v[i + LANES / 2], LOWER);
@@ -61,6 +64,8 @@ static void pack_panel(real *to, Matrix b, int64_t inner, int64_t cols) {
         const real *const from = b.data + i * b.row;
         if (cols == WIDTH && b.col == 1) { /* the common case: a constant length */
             memcpy(to + i * WIDTH, from, WIDTH * sizeof *to);
+            __builtin_prefetch(from + WIDTH, 0, 2);
+            __builtin_prefetch(from + WIDTH + LANES, 0, 2);
             continue;
         }
         for (int64_t j = i < whole ? squares * LANES : 0; j < cols; j++)

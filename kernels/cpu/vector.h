@@ -26,9 +26,12 @@ vector_product(const int rows, real *c, int64_t ldc, const real *a, int64_t a_ro
                const real *b, int64_t ldb, int64_t n, int64_t k, bool add) {
     for (int64_t j = 0; j < n; j += WIDTH) {
         vec sum[ROWS][2];
-        for (int r = 0; r < rows; r++)
-            for (int s = 0; s < 2; s++)
-                sum[r][s] = add ? *(const vec *)(c + r * ldc + j + s * LANES) : (vec){0};
+        for (int r = 0; r < rows; r++) {
+            sum[r][0] = sum[r][1] = (vec){0};
+            if (!add) continue;
+            __builtin_prefetch(c + r * ldc + j); /* c is needed last */
+            __builtin_prefetch(c + r * ldc + j + LANES);
+        }
         for (int64_t i = 0; i < k; i++) {
             const vec b0 = *(const vec *)(b + i * ldb + j);
             const vec b1 = *(const vec *)(b + i * ldb + j + LANES);
@@ -39,6 +42,10 @@ vector_product(const int rows, real *c, int64_t ldc, const real *a, int64_t a_ro
             }
         }
         for (int r = 0; r < rows; r++)
-            for (int s = 0; s < 2; s++) *(vec *)(c + r * ldc + j + s * LANES) = sum[r][s];
+            for (int s = 0; s < 2; s++) {
+                vec *const to = (vec *)(c + r * ldc + j + s * LANES);
+                if (add) sum[r][s] += *to;
+                *to = sum[r][s];
+            }
     }
 }
