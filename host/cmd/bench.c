@@ -1,5 +1,6 @@
-/* `puck bench ops|step|feed`: times of single ops, of whole training steps, of the batches' feed.
- * Every figure stands beside what this machine reaches: a large matrix product, a large copy. */
+/* `puck bench ops|step|decode|feed`: times of single ops, of whole training steps, of decoded
+ * tokens, of the batches' feed. Every figure stands beside what this machine reaches: a large
+ * matrix product, a large copy. */
 #include "bench.h"
 #include "cmd.h"
 #include "loader.h"
@@ -18,7 +19,8 @@ enum {
     COPY_BYTES = 256 << 20, /* the copy that is the roof: beyond any cache */
     ROOF_REPEATS = 5,
     TINYSHAKESPEARE_VOCAB = 65, /* where neither --data nor --vocab-size says one */
-    SYNTHETIC_TOKENS = 1 << 20
+    SYNTHETIC_TOKENS = 1 << 20,
+    PROMPT_ROWS = 64 /* as `puck generate` reads prompts */
 };
 
 /* What rows are measured against, and where: the same for a whole table. */
@@ -340,6 +342,53 @@ static bool bench_ops(const Subject *s, Backend *b, BenchTable *table, Error *e)
     return ok;
 }
 
+/* Bytes that a token must read at least: every weight that is no lookup, and the whole caches. */
+static double decode_bytes(const Model *m) {
+    double bytes = 0;
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        if (p->spec->is_lookup && p->spec->is_lookup(&m->config)) continue;
+        bytes += (double)tensor_bytes(tensor_present(p->w_act) ? p->w_act : p->w);
+    }
+    for (int64_t l = 0; l < m->config.layers; l++)
+        bytes += (double)(tensor_bytes(m->k_cache[l]) + tensor_bytes(m->v_cache[l]));
+    return bytes;
+}
+
+/* One token of one stream at the end of a full context, and a block of a prompt at its start. */
+static bool bench_decode(const Subject *s, Backend *b, BenchTable *table, Error *e) {
+    const int64_t context = s->config.context, block = i64_min(PROMPT_ROWS, context);
+    const ModelUse use = {.decode_batch = 1, .decode_rows = block};
+    Model m;
+    model_plan(&m, &s->config, &use, b);
+    const bool ok = model_commit(&m, e);
+    float *logits = calloc((size_t)s->config.vocab, sizeof *logits);
+    CHECK(logits, "no memory for logits");
+    if (ok) {
+        model_init(&m, (uint64_t)s->o->seed);
+        const int32_t tokens[PROMPT_ROWS] = {0}, first = 0, last = (int32_t)(context - 1);
+        BenchRow token = {.op = "token", .tokens = 1, .bytes = decode_bytes(&m)};
+        BenchRow prompt = {.op = "prompt", .tokens = (double)block};
+        snprintf(token.shape, sizeof token.shape, "%ld layers of %ld, %ld cached",
+                 (long)s->config.layers, (long)s->config.channels, (long)context);
+        snprintf(prompt.shape, sizeof prompt.shape, "%ld layers of %ld, %ld rows",
+                 (long)s->config.layers, (long)s->config.channels, (long)block);
+        for (int64_t i = -WARM_UP; i < s->o->repeats; i++) {
+            const double t0 = finished(&m);
+            model_decode(&m, tokens, block, &first, logits);
+            const double t1 = finished(&m);
+            model_decode(&m, tokens, 1, &last, logits);
+            const double t2 = finished(&m);
+            if (i < 0) continue;
+            bench_add(table, &token, t2 - t1);
+            bench_add(table, &prompt, t1 - t0);
+        }
+    }
+    free(logits);
+    model_free(&m);
+    return ok;
+}
+
 /* The thread that prepares batches, with nobody to train on them. */
 static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
     const int64_t B = s->feed.B, T = s->feed.T;
@@ -359,13 +408,13 @@ static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
 }
 
 static bool run(const Settings *s, Machine *machine, Error *e) {
-    static const char *const known[] = {"ops", "step", "feed", NULL};
+    static const char *const known[] = {"ops", "step", "decode", "feed", NULL};
     const char *what = s->n_positional ? s->positional[0] : "";
     int which = 0;
     while (known[which] && strcmp(what, known[which])) which++;
     if (!known[which] || s->n_positional > 1)
         return error_misuse(e, NULL, "Call `puck bench` with one of them",
-                            "bench measures one of ops, step and feed, not \"%s\"",
+                            "bench measures one of ops, step, decode and feed, not \"%s\"",
                             s->n_positional > 1 ? s->positional[1] : what);
     Subject subject;
     Backend b;
@@ -375,7 +424,8 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
         ok = machine_measure(machine, &b, e);
         if (ok && which == 0) ok = bench_ops(&subject, &b, &table, e);
         if (ok && which == 1) ok = bench_step(&subject, &b, &table, e);
-        if (ok && which == 2) bench_feed(&subject, &b, &table);
+        if (ok && which == 2) ok = bench_decode(&subject, &b, &table, e);
+        if (ok && which == 3) bench_feed(&subject, &b, &table);
         if (ok) table_print(&table, machine, s->options.repeats, s->options.json);
         b.close(&b);
     }

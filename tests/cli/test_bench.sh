@@ -34,6 +34,8 @@ refused() {
 
 check "bench step prints JSON lines" json_lines step
 check "bench step has the step and its phases" has_ops step forward backward update
+check "bench decode prints JSON lines" json_lines decode
+check "bench decode has a token and a block of a prompt" has_ops token prompt
 check "bench feed prints JSON lines" json_lines feed
 check "bench ops prints JSON lines" json_lines ops --dropout 0.1 --recompute mlp
 check "bench ops has every op that the model calls" has_ops embed_forward embed_backward \
