@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     const int group = s.H / s.K, l = (int)threadIdx.x % WARP;
     const int warp_row = (int)threadIdx.x / WARP * 16 * MT;
     const int64_t columns = (int64_t)b * s.T * s.R + (s.H + kv) * s.D;
-    const int first = k0 / BM, tiles = (s.T + BM - 1) / BM - first, n_steps = group * tiles;
+    const int n_steps = group * ((s.T + BM - 1) / BM - k0 / BM);
     const float scale2 = s.scale * LOG2_E;
     Mask mask = {};
     if (DROP) mask = mask_make(p.params, p.drop);
@@ -156,20 +156,21 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     const bf16 *const k = (const bf16 *)p.qkv + columns + (int64_t)k0 * s.R;
     tile_load<BN, DP, THREADS>(k_tile, k, s.R, s.T - k0, s.D);
     tile_load<BN, DP, THREADS>(v_tile, k + s.K * s.D, s.R, s.T - k0, s.D);
-    keys_load<DP>(KeysStage<DP>(stages), p, s, b, kv * group, first * BM);
+    keys_load<DP>(KeysStage<DP>(stages), p, s, b, kv * group, k0);
     CP_ASYNC_COMMIT();
 
     float dk[MT][DP / 8][4] = {}, dv[MT][DP / 8][4] = {};
-    for (int n = 0; n < n_steps; n++) {
+    for (int n = 0, q0, next_q0 = k0, h, next_h = kv * group; n < n_steps; n++) {
         CP_ASYNC_WAIT(0);
         BARRIER(); /* step n's queries are here, and nobody reads the other stage any more */
+        q0 = next_q0, h = next_h;
+        next_q0 += BM;
+        if (next_q0 >= s.T) next_q0 = k0, next_h++;
         if (n + 1 < n_steps) {
-            keys_load<DP>(KeysStage<DP>(stages + (n + 1) % 2 * STAGE), p, s, b,
-                          kv * group + (n + 1) / tiles, (first + (n + 1) % tiles) * BM);
+            keys_load<DP>(KeysStage<DP>(stages + (n + 1) % 2 * STAGE), p, s, b, next_h, next_q0);
             CP_ASYNC_COMMIT();
         }
         const KeysStage<DP> in(stages + n % 2 * STAGE);
-        const int q0 = (first + n % tiles) * BM, h = kv * group + n / tiles;
         if (q0 + BM - 1 < k0 + warp_row) continue; /* none of them sees this warp's keys */
 
         float pt[MT][QN][4] = {}, ds[MT][QN][4] = {};

@@ -16,17 +16,22 @@ template <int DP> struct ForwardTile {
     static const int BYTES = (BM + 4 * BN) * Tile<DP>::LD * (int)sizeof(bf16);
 };
 
-/* One row of scores in a quad of lanes: s holds q.k in, p = 2^(scale2 * (s - top)) out; the maximum
- * and this lane's part of the sum move on. Returns the factor for what was summed so far. */
+/* One row of scores in a quad of lanes: s holds q.k in, p = 2^(scale2 * (s - top)) out; this lane's
+ * part of the sum moves on. top follows the maximum only once p would pass 2^8, so what was summed
+ * seldom needs a factor, which is returned. */
 template <int N>
 __device__ static inline float softmax_row(float (*s)[4], int half, float scale2, float *top,
                                            float *sum) {
-    float highest = *top;
+    float highest = -INFINITY;
 #pragma unroll
     for (int n = 0; n < N; n++) highest = fmaxf(highest, fmaxf(s[n][half], s[n][half + 1]));
     highest = quad_max(highest);
-    const float factor = exp2_approx((*top - highest) * scale2), shift = highest * scale2;
-    float added = 0;
+    float factor = 1, added = 0;
+    if ((highest - *top) * scale2 > 8) {
+        factor = exp2_approx((*top - highest) * scale2);
+        *top = highest;
+    }
+    const float shift = *top * scale2;
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
@@ -34,7 +39,6 @@ __device__ static inline float softmax_row(float (*s)[4], int half, float scale2
             s[n][c] = exp2_approx(fmaf(s[n][c], scale2, -shift));
             added += s[n][c];
         }
-    *top = highest;
     *sum = *sum * factor + added;
     return factor;
 }
@@ -110,16 +114,16 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
                     for (int c = 0; c < 4; c++)
                         if (key + 8 * j + c % 2 > row + c / 2 * 8) p[m][j][c] = -INFINITY;
+            float factor[2];
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const float factor =
-                    softmax_row<SN>(p[m], 2 * half, scale2, &top[m][half], &sum[m][half]);
+            for (int half = 0; half < 2; half++)
+                factor[half] = softmax_row<SN>(p[m], 2 * half, scale2, &top[m][half],
+                                               &sum[m][half]);
+            if (__any_sync(ALL_LANES, factor[0] != 1 || factor[1] != 1))
 #pragma unroll
-                for (int j = 0; j < DN; j++) {
-                    out[m][j][2 * half] *= factor;
-                    out[m][j][2 * half + 1] *= factor;
-                }
-            }
+                for (int j = 0; j < DN; j++)
+#pragma unroll
+                    for (int c = 0; c < 4; c++) out[m][j][c] *= factor[c / 2];
             if (DROP && mask.on) {
                 const uint32_t bits = attention_mask_bits<SN>(
                     mask, s.T, attention_mask_row(mask, s, b, h, 0), q0 + warp_row + 16 * m, k0, l);
