@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(THREADS)
     SHARED(float, scale, 1);
     if (threadIdx.x == 0) {
         double sum = 0;
+#pragma unroll 8
         for (int i = 0; i < n_squares; i++) sum += squares[i];
         scale[0] = (float)(1 / (sqrt(sum) + NORM_EPS));
     }

@@ -118,6 +118,8 @@ template <typename T, int N> static void forward(const OpContext *cx, const Norm
         LAUNCH((norm_forward<T, N, 1, 1>), by_warp, threads, 0, stream, p);
     else if (vectors <= 2 * WARP)
         LAUNCH((norm_forward<T, N, 2, 1>), by_warp, threads, 0, stream, p);
+    else if (vectors <= 3 * WARP) /* 768 columns in bf16 */
+        LAUNCH((norm_forward<T, N, 3, 1>), by_warp, threads, 0, stream, p);
     else if (vectors <= 4 * WARP)
         LAUNCH((norm_forward<T, N, 4, 1>), by_warp, threads, 0, stream, p);
     else if (vectors <= 2 * BLOCK_WARPS * WARP)
@@ -157,7 +159,7 @@ void cuda_residual_norm_forward(const OpContext *cx, Tensor res, Tensor y, Tenso
  * dw, db and dbias_prev in registers until the chunk's end. The row's two means go through one
  * barrier, since the array for the next rows is another one. */
 
-enum { MOST_THREADS = 512, MOST_WARPS = MOST_THREADS / WARP, SUMS = 3, LEAST_ROWS = 16 };
+enum { MOST_THREADS = 256, MOST_WARPS = MOST_THREADS / WARP, SUMS = 3, LEAST_ROWS = 16 };
 
 template <typename T> struct NormBackward {
     T *dres, *dx;
@@ -170,7 +172,8 @@ template <typename T> struct NormBackward {
 };
 
 static int64_t chunk_rows(int64_t n_total, const DeviceProperties *device) {
-    return i64_max(LEAST_ROWS, i64_div_up(n_total, 4 * i64_max(1, device->n_units)));
+    const int64_t most_chunks = 5 * i64_max(1, device->n_units); /* blocks that run at once */
+    return i64_max(LEAST_ROWS, i64_div_up(n_total, most_chunks));
 }
 
 int64_t cuda_norm_scratch(const OpShape *s, const DeviceProperties *device) {
@@ -311,7 +314,7 @@ template <typename T, int N> static void backward(const OpContext *cx, const Nor
           (long)p.C, (long)(LONG * MOST_THREADS * N));
     const unsigned grid = (unsigned)i64_div_up(p.n_total, p.n_rows);
     if (vectors <= MOST_THREADS)
-        LAUNCH((norm_backward<T, N, 1, 4>), grid, (unsigned)i64_round_up(vectors, WARP), 0,
+        LAUNCH((norm_backward<T, N, 1, 2>), grid, (unsigned)i64_round_up(vectors, WARP), 0,
                stream_of(cx), p);
     else
         LAUNCH((norm_backward<T, N, LONG, 1>), grid, MOST_THREADS, 0, stream_of(cx), p);

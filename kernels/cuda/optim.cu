@@ -73,6 +73,7 @@ __global__ void grad_finish(StepResult *result, int32_t *flags, const double *pi
     SHARED(double, sums, GROUP);
     for (int i = (int)threadIdx.x; i < group.n; i += (int)blockDim.x) {
         double sum = 0;
+#pragma unroll 8
         for (int32_t p = group.first_piece[i]; p < group.first_piece[i + 1]; p++) sum += piece[p];
         sums[i] = sum;
         flags[base + i] = !isfinite(sum);

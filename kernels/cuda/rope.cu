@@ -191,10 +191,10 @@ static void turn(const OpContext *cx, const RopeCall<T> &p) {
         LAUNCH((rope_turn<T, N, 4, 1, BACK>), grid, THREADS, 0, stream, p);
     else if (lanes <= 8)
         LAUNCH((rope_turn<T, N, 8, 1, BACK>), grid, THREADS, 0, stream, p);
-    else if (lanes <= 32)
-        LAUNCH((rope_turn<T, N, 32, 1, BACK>), grid, THREADS, 0, stream, p);
-    else
-        LAUNCH((rope_turn<T, N, 32, MOST_PAIRS / 32, BACK>), grid, THREADS, 0, stream, p);
+    else if (lanes <= WARP)
+        LAUNCH((rope_turn<T, N, WARP, 1, BACK>), grid, THREADS, 0, stream, p);
+    else if constexpr (WARP * N < MOST_PAIRS)
+        LAUNCH((rope_turn<T, N, WARP, MOST_PAIRS / (WARP * N), BACK>), grid, THREADS, 0, stream, p);
 }
 
 template <typename T, bool BACK> static void turn_dispatch(const OpContext *cx, RopeCall<T> p) {
