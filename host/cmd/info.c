@@ -29,6 +29,12 @@ static void add_bool(json_t *facts, const char *name, bool value) {
     json_object_set_new(facts, name, json_boolean(value));
 }
 
+/* A number that stands for one of an option's choices. */
+static void add_choice(json_t *facts, const char *option, int number) {
+    char text[64];
+    add_text(facts, option, options_choice_text(option, number, text, sizeof text));
+}
+
 static void print_line(const char *name, const json_t *value) {
     char label[64];
     snprintf(label, sizeof label, "%s", name);
@@ -64,6 +70,16 @@ static void add_model(json_t *facts, const ModelConfig *c) {
     add_int(facts, "channels", c->channels);
     add_int(facts, "context", c->context);
     add_int(facts, "vocab_size", c->vocab);
+    add_int(facts, "kv_heads", model_kv_heads(c));
+    add_int(facts, "head_size", model_head_size(c));
+    add_int(facts, "hidden", c->hidden);
+    add_choice(facts, "positions", c->positions);
+    add_choice(facts, "norm", c->norm);
+    add_choice(facts, "activation", c->mlp);
+    add_bool(facts, "qk_norm", c->qk_norm);
+    add_bool(facts, "embed_norm", c->embed_norm);
+    add_bool(facts, "tie_embeddings", !c->untied);
+    add_real(facts, "softcap", c->softcap);
     add_bool(facts, "bias", c->bias);
     add_real(facts, "dropout", c->dropout);
     add_int(facts, "parameters", model_count_params(c));
@@ -112,6 +128,7 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     Model m;
     model_plan(&m, &c, &use, &backend);
     add_int(facts, "micro_batch", use.B);
+    add_text(facts, "optimizer", o->optimizer);
     add_memory(facts, &m.arena);
     print_facts(facts, o->json);
     if (!o->json) arena_report(&m.arena, device_bytes, stdout);

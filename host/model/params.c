@@ -127,8 +127,9 @@ static bool check_heads(const ModelConfig *c, Error *e) {
         c->positions == POSITIONS_ROTARY || c->positions == POSITIONS_ROTARY_REVERSED;
     if ((rotates || c->qk_norm) && model_head_size(c) % 2)
         return error_misuse(e, "--heads", "Choose --channels as an even multiple of --heads",
-                            "%s needs an even head size, not %ld",
-                            rotates ? "rotary positions" : "QK-norm", (long)model_head_size(c));
+                            "%s an even head size, not %ld",
+                            rotates ? "rotary positions need" : "QK-norm needs",
+                            (long)model_head_size(c));
     return true;
 }
 

@@ -52,7 +52,7 @@ static inline NormKind param_norm_kind(const ModelConfig *c) {
     return c->norm == NORMS_LAYERNORM ? NORM_LAYER : NORM_RMS;
 }
 static inline Activation param_activation(const ModelConfig *c) {
-    return c->mlp == MLP_RELU2 ? ACTIVATION_RELU2
+    return c->mlp == MLP_RELU2  ? ACTIVATION_RELU2
            : c->mlp == MLP_GELU ? ACTIVATION_GELU
                                 : ACTIVATION_NONE;
 }

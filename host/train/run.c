@@ -195,7 +195,7 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
             (long)model_count_matmul_params(c));
     fprintf(out,
             "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
-            "(6N + 6LCT)\n",
+            "(6N + 6LHDT)\n",
             (long)o->steps, (long)o->batch_size, (long)o->context, tokens, flops);
     arena_report(&m->arena, m->backend->properties.memory_free, out);
 }

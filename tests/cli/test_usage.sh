@@ -37,6 +37,18 @@ refuses 2 "not a number" --lr '"nan"' -- "${train[@]}" --lr nan
 refuses 2 "half a number" --steps '"3x"' -- "${train[@]}" --steps 3x
 refuses 2 "not a choice" --schedule "cosine|linear|constant|wsd" '"cos"' -- "${train[@]}" --schedule cos
 refuses 2 "heads that do not divide channels" 3 8 -- "${train[@]}" --heads 3
+refuses 2 "key-value heads that do not divide heads" --kv-heads "3 key-value heads" -- \
+    "${train[@]}" --heads 4 --kv-heads 3 --format puck
+refuses 2 "an odd head size with rotary positions" "even head size, not 1" -- \
+    "${train[@]}" --heads 8 --channels 8 --positions rotary --format puck
+refuses 2 "a soft-cap below zero" --softcap '"-1"' -- "${train[@]}" --softcap -1
+refuses 2 "a soft-cap that is no number" --softcap '"nan"' -- "${train[@]}" --softcap nan
+refuses 2 "a mix that transformers has not" --format "--positions learned" "--norm rmsnorm-plain" -- \
+    "${train[@]}" --positions rotary --norm rmsnorm
+refuses 2 "the same, planned only" --format "format puck" -- \
+    "${train[@]}" --activation swiglu --dry-run
+refuses 2 "Muon's rate on a schedule of zeros" --lr Muon -- "${train[@]}" --optimizer muon --lr 0
+refuses 2 "an optimizer that is none" "adamw|muon" -- "${train[@]}" --optimizer sgd
 refuses 2 "a size that is none" --device-memory '"80GB"' -- \
     "$puck" info --preset gpt2 --device-memory 80GB
 
@@ -77,6 +89,9 @@ works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_
 check "--verbose says more" grep -q "^debug: " "$work/stderr"
 "$puck" info --device auto --quiet >"$work/stdout" 2>"$work/stderr"
 check "--quiet says nothing" test ! -s "$work/stderr"
+works "info of a modern size counts both ways" '"parameters": 162201600' \
+    '"without_lookups": 123568128' '"optimizer": "muon"' -- \
+    "$puck" info --preset modern-124m --device cpu --json
 works "info of a recipe" '"steps": 7' '"layers": 4' -- "$puck" info --steps 7 --device cpu --json
 refuses 2 "info of a checkpoint and a recipe" --from -- "$puck" info --from "$work" --steps 7
 refuses 2 "info of two things" --from -- "$puck" info --from "$work" --preset gpt2

@@ -510,6 +510,18 @@ static void test_presets(void **state) {
     assert_string_equal(o->tokenizer, "char");
 }
 
+static void test_choices(void **state) {
+    (void)state;
+    char text[16];
+    assert_int_equal(options_choice("positions", "learned"), 0);
+    assert_int_equal(options_choice("positions", "none"), 3);
+    assert_int_equal(options_choice("positions", "rotar"), -1);
+    assert_int_equal(options_choice("positions", ""), -1);
+    assert_string_equal(options_choice_text("positions", 2, text, sizeof text), "rotary-reversed");
+    assert_string_equal(options_choice_text("positions", 3, text, sizeof text), "none");
+    assert_string_equal(options_choice_text("positions", 0, text, 4), "lea");
+}
+
 /* Every option of a command stands in its help, once. */
 static void test_help_is_complete(void **state) {
     (void)state;
@@ -577,6 +589,7 @@ int main(void) {
         cmocka_unit_test(test_damaged_config),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_choices),
         cmocka_unit_test(test_help_is_complete),
         cmocka_unit_test(test_bytes),
     };

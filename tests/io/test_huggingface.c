@@ -1,4 +1,5 @@
 /* Folders that others wrote: dtypes, shards, names with and without prefix; what is refused. */
+#include "foreign.h"
 #include "safetensors.h"
 #include "tiny.h"
 #include <sys/stat.h>
@@ -14,25 +15,6 @@ typedef struct Variant {
     int shards; /* 0: model.safetensors; else this many, and an index */
     const char *leave_out, *twice, *extra, *transpose, *as_integers; /* names without prefix */
 } Variant;
-
-/* Multiples of 1/16 below 8: exact in every dtype. */
-static float value_of(int param, int64_t i) {
-    return (float)((int64_t)((uint64_t)(i * 37 + param * 11) % 255) - 127) / 16;
-}
-
-static void encode(void *out, DType dtype, float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    const double wide = value;
-    const uint16_t brain = (uint16_t)(bits >> 16);
-    /* sign, exponent rebiased from 127 to 15, the upper ten bits of the fraction */
-    const uint16_t half = (uint16_t)(bits >> 16 & 0x8000) |
-                          (value == 0 ? 0 : (uint16_t)((bits >> 13 & 0x3ffff) - (112 << 10)));
-    if (dtype == DTYPE_F64) memcpy(out, &wide, 8);
-    if (dtype == DTYPE_F32 || dtype == DTYPE_I32) memcpy(out, &value, 4);
-    if (dtype == DTYPE_BF16) memcpy(out, &brain, 2);
-    if (dtype == DTYPE_F16) memcpy(out, &half, 2);
-}
 
 typedef struct Foreign {
     char name[96];

@@ -23,13 +23,17 @@ typedef struct Tiny {
 
 static inline void tiny_log(int level, const char *text) { (void)level, (void)text; }
 
-/* Weights and, for training, moments; no activations. */
-static inline void tiny_open(Tiny *t, const ModelConfig *config, bool training) {
+static inline void tiny_open_with(Tiny *t, const ModelConfig *config, const ModelUse *use) {
     *t = (Tiny){.host = {.n_ranks = 1, .n_threads = 1, .log = tiny_log}};
     Error e;
     if (!backend_open_cpu(&t->backend, &t->host, &e)) fail_msg("%s", e.text);
-    model_plan(&t->m, config, &(ModelUse){.training = training}, &t->backend);
+    model_plan(&t->m, config, use, &t->backend);
     if (!model_commit(&t->m, &e)) fail_msg("%s", e.text);
+}
+
+/* Weights and, for training, AdamW's moments; no activations. */
+static inline void tiny_open(Tiny *t, const ModelConfig *config, bool training) {
+    tiny_open_with(t, config, &(ModelUse){.training = training});
 }
 
 static inline void tiny_close(Tiny *t) {
@@ -58,7 +62,7 @@ static inline void tiny_fill(Tiny *t, uint64_t seed) {
         tiny_fill_tensor(p->w, live, seed, 3 * (uint32_t)i);
         if (!p->m.data) continue;
         tiny_fill_tensor(p->m, live, seed, 3 * (uint32_t)i + 1);
-        tiny_fill_tensor(p->v, live, seed, 3 * (uint32_t)i + 2);
+        if (p->v.data) tiny_fill_tensor(p->v, live, seed, 3 * (uint32_t)i + 2);
     }
 }
 
@@ -74,7 +78,7 @@ static inline bool tiny_same(const Tiny *a, const Tiny *b) {
         const Param *p = &a->m.params[i], *q = &b->m.params[i];
         same = tiny_same_tensor(p->w, q->w);
         if (same && p->m.data && q->m.data)
-            same = tiny_same_tensor(p->m, q->m) && tiny_same_tensor(p->v, q->v);
+            same = tiny_same_tensor(p->m, q->m) && (!p->v.data || tiny_same_tensor(p->v, q->v));
     }
     return same;
 }

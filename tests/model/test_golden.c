@@ -1,5 +1,6 @@
-/* Two tiny GPT-2s against PyTorch: data/golden holds their weights as transformers saves them, and
- * the logits, gradients, losses and final weights that make_golden.py computed in double. */
+/* Two tiny GPT-2s and a tiny NanoChat against PyTorch: data/golden holds their weights as
+ * transformers saves them, and the logits, gradients, losses and final weights that make_golden.py
+ * computed in double. */
 #include "lab.h"
 
 #include "checkpoint.h"
@@ -31,23 +32,41 @@ static double *expected(const Golden *g, const char *prefix, const char *name) {
     return values;
 }
 
-/* The same for a parameter, turned into memory's orientation and padded with zero rows. */
-static double *expected_param(const Golden *g, const char *kind, const Param *p) {
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "%s.transformer.", kind);
-    const SafetensorsEntry *entry = entry_of(g, prefix, p->name);
-    double *disk = expected(g, prefix, p->name);
-    assert_int_equal(entry->count, lab_live(&g->m, p));
-    double *memory = calloc((size_t)tensor_count(p->w), sizeof(double));
-    const int64_t cols = p->spec->cols ? p->w.dim[1] : 1, rows = entry->count / cols;
+static bool is_nanochat(const Golden *g) { return g->m.use.muon; }
+
+/* One tensor of the disk into memory's orientation, from row `first` of a parameter on; returns the
+ * row behind it. */
+static int64_t place(const Golden *g, const char *prefix, const char *name, const Param *p,
+                     double *memory, int64_t first) {
+    const bool transposed = p->spec->transposed && !is_nanochat(g);
+    const int64_t cols = p->spec->cols ? p->w.dim[1] : 1;
+    const int64_t rows = entry_of(g, prefix, name)->count / cols;
+    double *disk = expected(g, prefix, name);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++)
-            memory[r * cols + c] = disk[p->spec->transposed ? c * rows + r : r * cols + c];
+            memory[(first + r) * cols + c] = disk[transposed ? c * rows + r : r * cols + c];
     free(disk);
+    return first + rows;
+}
+
+/* The same for a parameter: packed, turned into memory's orientation and padded with zero rows. */
+static double *expected_param(const Golden *g, const char *kind, const Param *p) {
+    char prefix[64], name[64];
+    double *memory = calloc((size_t)tensor_count(p->w), sizeof(double));
+    int64_t rows = 0, parts[PARAM_PARTS_MAX];
+    snprintf(prefix, sizeof prefix, "%s.%s", kind, is_nanochat(g) ? "" : "transformer.");
+    const int n = is_nanochat(g) ? model_param_parts(p->spec, &g->m.config, parts) : 1;
+    for (int i = 0; i < n; i++) {
+        const char *pattern = is_nanochat(g) ? p->spec->nanochat[i] : p->spec->name;
+        model_name_param(name, sizeof name, pattern, p->layer);
+        rows = place(g, prefix, name, p, memory, rows);
+    }
+    assert_int_equal(rows, param_live_rows(p->spec, &g->m.config));
     return memory;
 }
 
 static void golden_open(Golden *g, const char *folder, bool bias, bool f64) {
+    const bool muon = strcmp(folder, "nanochat-tiny") == 0;
     char path[256];
     snprintf(path, sizeof path, "data/golden/%s", folder);
     const double rounding = f64 ? 0x1p-53 : 0x1p-24;
@@ -59,7 +78,7 @@ static void golden_open(Golden *g, const char *folder, bool bias, bool f64) {
     config.dropout = 0;
     lab_backend(&g->backend, f64, 2);
     lab_open(&g->m, &g->backend, &config,
-             &(ModelUse){.B = 3, .T = config.context, .training = true});
+             &(ModelUse){.B = 3, .T = config.context, .training = true, .muon = muon});
     if (!checkpoint_read_weights(path, &g->m, &e)) fail_msg("%s", e.text);
     char file[300];
     snprintf(file, sizeof file, "%s/golden.safetensors", path);
@@ -108,7 +127,13 @@ static StepResult golden_update(Golden *g) {
     const SafetensorsEntry *adamw = entry_of(g, "", "adamw");
     double a[6];
     memcpy(a, adamw->data, sizeof a);
-    model_update(&g->m, &(Optimiser){.adamw = {a[1], a[2], a[3], a[4], 1.0}});
+    Optimiser constants = {.adamw = {a[1], a[2], a[3], a[4], 1.0}};
+    if (is_nanochat(g)) {
+        double muon[3];
+        memcpy(muon, entry_of(g, "", "muon")->data, sizeof muon);
+        constants.muon = (Muon){muon[1], muon[2], muon[0] / a[0]};
+    }
+    model_update(&g->m, &constants);
     return model_result(&g->m);
 }
 
@@ -116,7 +141,9 @@ static void check_logits(Golden *g) {
     const int64_t V = g->m.config.vocab, Vp = model_vocab_padded(&g->m.config);
     const int64_t n = g->m.use.B * g->m.use.T;
     double *out = lab_values(&g->m, g->m.logits), *ref = expected(g, "", "logits");
+    const double cap = g->m.config.softcap;
     for (int64_t i = 0; i < n; i++) memmove(out + i * V, out + i * Vp, sizeof(double) * (size_t)V);
+    for (int64_t i = 0; cap > 0 && i < n * V; i++) out[i] = cap * tanh(out[i] / cap);
     ASSERT_BELOW("logits", lab_error(out, ref, n * V), g->pass_bound);
     free(out);
     free(ref);
@@ -197,6 +224,16 @@ static void test_no_bias_f32(void **state) {
     check_golden("gpt2-tiny-nobias", false, false);
 }
 
+static void test_nanochat_f64(void **state) {
+    (void)state;
+    check_golden("nanochat-tiny", false, true);
+}
+
+static void test_nanochat_f32(void **state) {
+    (void)state;
+    check_golden("nanochat-tiny", false, false);
+}
+
 /* The same folder with its zero biases as parameters: the same function. */
 static void test_zero_biases(void **state) {
     (void)state;
@@ -212,8 +249,9 @@ static void test_zero_biases(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f64),         cmocka_unit_test(test_f32),
-        cmocka_unit_test(test_no_bias_f64), cmocka_unit_test(test_no_bias_f32),
+        cmocka_unit_test(test_f64),          cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_no_bias_f64),  cmocka_unit_test(test_no_bias_f32),
+        cmocka_unit_test(test_nanochat_f64), cmocka_unit_test(test_nanochat_f32),
         cmocka_unit_test(test_zero_biases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

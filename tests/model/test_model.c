@@ -7,6 +7,30 @@ static const ModelConfig gpt2 = {50257, 1024, 12, 12, 768, 3072, true, 1e-5, .dr
 /* No dimension is a multiple of a vector's or a tile's width. */
 static const ModelConfig small = {300, 40, 2, 3, 90, 360, true, 1e-5, .dropout = 0.1};
 
+/* NanoChat's architecture, with heads that share keys and values. */
+static const ModelConfig nanochat = {300,
+                                     40,
+                                     2,
+                                     6,
+                                     96,
+                                     200,
+                                     false,
+                                     1e-6,
+                                     0.1,
+                                     .kv_heads = 2,
+                                     .positions = POSITIONS_ROTARY_REVERSED,
+                                     .rope_base = 10000,
+                                     .qk_norm = true,
+                                     .norm = NORMS_RMSNORM_PLAIN,
+                                     .embed_norm = true,
+                                     .mlp = MLP_RELU2,
+                                     .untied = true,
+                                     .softcap = 15,
+                                     .init = RECIPE_MODERN};
+/* Every parameter that there is. */
+static const ModelConfig all = {
+    300, 40, 2, 6, 96, 200, true, 1e-6, 0.1, .embed_norm = true, .mlp = MLP_SWIGLU, .untied = true};
+
 static ModelConfig gpt2_of(int64_t layers, int64_t heads, int64_t channels) {
     ModelConfig c = gpt2;
     c.layers = layers;
@@ -40,6 +64,77 @@ static void test_counts(void **state) {
     assert_int_equal(model_count_matmul_params(&gpu), 10646784);
 }
 
+/* Both counts of the modern sizes, each part by hand, and the FLOPs of the smallest. */
+static void test_counts_of_modern(void **state) {
+    (void)state;
+    ModelConfig c = nanochat;
+    c.vocab = 50304;
+    c.context = 1024;
+    c.layers = c.heads = 12;
+    c.channels = 768;
+    c.hidden = 3072;
+    c.kv_heads = 0;
+    const int64_t blocks = 12 * (4 * 768 * 768 + 2 * 768 * 3072), table = 50304 * 768;
+    assert_int_equal(model_count_params(&c), blocks + 2 * table);
+    assert_int_equal(model_count_params(&c), 162201600);
+    assert_int_equal(model_count_matmul_params(&c), blocks + table);
+    assert_int_equal(model_count_matmul_params(&c), 123568128);
+    c.untied = false; /* the lookup is the head */
+    assert_int_equal(model_count_params(&c), blocks + table);
+    assert_int_equal(model_count_matmul_params(&c), blocks + table);
+
+    c = nanochat; /* 6 heads of 16 on 2: R = 160; then a width of heads that is not C, and SwiGLU */
+    const int64_t D = 16, C = 96, F = 200, V = 300;
+    int64_t block = (6 + 2 * 2) * D * C + C * 6 * D + 2 * C * F;
+    assert_int_equal(model_count_params(&c), 2 * block + 2 * V * C);
+    const double N = (double)(2 * block + V * C);
+    assert_true(model_flops_per_token(&c, 40) == 6.0 * N + 6.0 * 2 * 96 * 40);
+    c.head_size = 32;
+    c.mlp = MLP_SWIGLU;
+    c.norm = NORMS_RMSNORM;
+    block = (6 + 2 * 2) * 32 * C + C * 6 * 32 + 3 * C * F + 2 * C;
+    assert_int_equal(model_count_params(&c), 2 * block + 2 * V * C + 2 * C);
+    const double wide = (double)(2 * block + V * C + 2 * C);
+    assert_true(model_flops_per_token(&c, 40) == 6.0 * wide + 6.0 * 2 * 192 * 40);
+}
+
+static void check_refused_config(const ModelConfig *c, const char *place, const char *says) {
+    Error e = {0};
+    assert_false(model_config_check(c, &e));
+    assert_int_equal(e.code, EXIT_MISUSE);
+    assert_string_equal(e.place, place);
+    if (!strstr(e.text, says)) fail_msg("%s: %s", says, e.text);
+    assert_true(e.hint[0]);
+}
+
+static void test_modern_config_check(void **state) {
+    (void)state;
+    Error e = {0};
+    assert_true(model_config_check(&nanochat, &e));
+    assert_true(model_config_check(&all, &e));
+    ModelConfig c = nanochat;
+    c.kv_heads = 4;
+    check_refused_config(&c, "--kv-heads", "4 key-value heads do not divide 6 heads");
+    c.kv_heads = 12;
+    check_refused_config(&c, "--kv-heads", "12 key-value heads do not divide 6 heads");
+    c = nanochat;
+    c.heads = 32;
+    check_refused_config(&c, "--heads", "rotary positions need an even head size, not 3");
+    c.positions = POSITIONS_NONE;
+    check_refused_config(&c, "--heads", "QK-norm needs an even head size, not 3");
+    c.qk_norm = false;
+    assert_true(model_config_check(&c, &e));
+    c = nanochat;
+    c.heads = 7;
+    check_refused_config(&c, "--heads", "7 heads do not divide 96 channels");
+    const double caps[] = {-1, NAN, INFINITY};
+    for (int i = 0; i < 3; i++) {
+        c = nanochat;
+        c.softcap = caps[i];
+        check_refused_config(&c, "--softcap", "soft-cap");
+    }
+}
+
 static void test_config_check(void **state) {
     (void)state;
     Error e = {0};
@@ -58,8 +153,10 @@ static void test_config_check(void **state) {
 /* The list of a model's parameters holds what the count says, each under a name of its own. */
 static void test_table(void **state) {
     (void)state;
-    for (int bias = 0; bias < 2; bias++) {
-        ModelConfig c = small;
+    const ModelConfig *const configs[] = {&small, &small, &nanochat, &all};
+    for (int k = 0; k < 4; k++) {
+        ModelConfig c = *configs[k];
+        const bool bias = k != 1 && c.bias;
         c.bias = bias;
         Backend b;
         Model m;
@@ -73,8 +170,12 @@ static void test_table(void **state) {
             assert_true(p->spec->decays == (p->w.rank == 2));
             assert_string_equal(model_param_name(&m, i), p->name);
             assert_null(strchr(p->name, '%'));
-            for (int k = 0; k < i; k++) assert_string_not_equal(p->name, m.params[k].name);
+            for (int j = 0; j < i; j++) assert_string_not_equal(p->name, m.params[j].name);
+            int64_t rows[PARAM_PARTS_MAX], sum = 0;
+            for (int j = model_param_parts(p->spec, &c, rows) - 1; j >= 0; j--) sum += rows[j];
+            assert_int_equal(sum, param_live_rows(p->spec, &c));
         }
+        if (k == 3) assert_true(m.n_params == 2 * 12 + 1 + 6);
         assert_int_equal(n, model_count_params(&c));
         lab_close(&m);
     }
@@ -214,15 +315,14 @@ static void test_init_is_pure(void **state) {
     free(d);
 }
 
-static void test_threads(void **state) {
-    (void)state;
+static void check_threads(const ModelConfig *c, bool muon) {
     char *first = NULL;
     double loss[4][5];
     for (int threads = 1; threads <= 4; threads++) {
         Backend b;
         Model m;
         lab_backend(&b, false, threads);
-        lab_open(&m, &b, &small, &(ModelUse){.B = 7, .T = 40, .training = true});
+        lab_open(&m, &b, c, &(ModelUse){.B = 7, .T = 40, .training = true, .muon = muon});
         model_init(&m, 1);
         for (uint32_t step = 1; step <= 5; step++) {
             loss[threads - 1][step - 1] = lab_train(&m, step).loss;
@@ -240,6 +340,60 @@ static void test_threads(void **state) {
         lab_close(&m);
     }
     free(first);
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    check_threads(&small, false);
+    check_threads(&nanochat, true);
+    check_threads(&all, true);
+}
+
+/* The modern recipe: an embedding of 1, matrices of 1/sqrt(C), branches and head from zero; so the
+ * first logits are all equal. */
+static void test_modern_init(void **state) {
+    (void)state;
+    Backend b;
+    Model m;
+    lab_backend(&b, false, 2);
+    lab_open(&m, &b, &nanochat, &(ModelUse){.B = 1, .T = 8, .training = true});
+    model_init(&m, 3);
+    for (int i = 0; i < m.n_params; i++) {
+        const Param *p = &m.params[i];
+        const int64_t live = lab_live(&m, p);
+        double *w = lab_values(&m, p->w);
+        if (strstr(p->name, "c_proj") || strstr(p->name, "lm_head"))
+            for (int64_t k = 0; k < live; k++) assert_true(w[k] == 0 && !signbit(w[k]));
+        else
+            check_normal(p->name, w, live, strstr(p->name, "wte") ? 1 : 1 / sqrt(96));
+        free(w);
+    }
+    const double loss = lab_train(&m, 1).loss;
+    ASSERT_BELOW("loss", fabs(loss / log(300) - 1), 1e-6);
+    lab_close(&m);
+}
+
+/* What Muon keeps: a momentum of each hidden matrix and no second moment, and its scratch. */
+static void test_muon_plan(void **state) {
+    (void)state;
+    int64_t bytes[2], scratch[2], hidden = 0;
+    for (int muon = 0; muon < 2; muon++) {
+        Backend b;
+        Model m;
+        lab_backend(&b, false, 1);
+        model_plan(&m, &nanochat, &(ModelUse){.B = 1, .T = 4, .training = true, .muon = muon}, &b);
+        bytes[muon] = m.arena.bytes[ARENA_OPTIMISER];
+        scratch[muon] = m.scratch.dim[0];
+        for (int i = 0; muon && i < m.n_params; i++)
+            if (m.params[i].spec->is_hidden) hidden += tensor_bytes(m.params[i].w);
+        if (muon) /* the largest part is (200, 96) */
+            assert_true(scratch[1] >=
+                        b.ops->scratch(OP_MUON, &(OpShape){.O = 200, .C = 96}, &b.properties));
+        lab_close(&m);
+    }
+    assert_int_equal(hidden, 2 * 4 * ((160 + 96) * 96 + 2 * 200 * 96));
+    assert_int_equal(bytes[0] - bytes[1], hidden);
+    assert_true(scratch[1] > scratch[0]);
 }
 
 /* ---- bad steps ---- */
@@ -339,20 +493,49 @@ static void test_bad_step_leaves_no_trace(void **state) {
     free(bits[1]);
 }
 
-/* The vocabulary's padding has neither weights nor moments, however long one trains. */
+/* The vocabulary's padding has neither weights nor moments, however long one trains: neither in the
+ * embedding nor in a head of its own. */
 static void test_padding_stays_zero(void **state) {
+    (void)state;
+    for (int modern = 0; modern < 2; modern++) {
+        Backend b;
+        Model m;
+        lab_backend(&b, false, 2);
+        const ModelUse use = {.B = 2, .T = 16, .training = true, .muon = modern};
+        lab_open(&m, &b, modern ? &nanochat : &tiny, &use);
+        model_init(&m, 1);
+        for (uint32_t step = 1; step < 6; step++) lab_train(&m, step);
+        int n_padded = 0;
+        for (int i = 0; i < m.n_params; i++) {
+            const Param *p = &m.params[i];
+            if (!p->spec->per_token) continue;
+            n_padded++;
+            const Tensor part[3] = {p->w, p->m, p->v};
+            for (int k = 0; k < 3; k++) {
+                double *w = lab_values(&m, part[k]);
+                for (int64_t j = lab_live(&m, p); j < tensor_count(p->w); j++)
+                    assert_true(w[j] == 0);
+                free(w);
+            }
+        }
+        assert_int_equal(n_padded, 1 + modern);
+        lab_close(&m);
+    }
+}
+
+/* A refused step leaves Muon's momenta and weights alone too. */
+static void test_bad_gradient_with_muon(void **state) {
     (void)state;
     Backend b;
     Model m;
-    open_tiny(&m, &b);
-    for (uint32_t step = 2; step < 6; step++) lab_train(&m, step);
-    const Param *wte = &m.params[0];
-    assert_string_equal(wte->name, "wte.weight");
-    const Tensor part[3] = {wte->w, wte->m, wte->v};
-    for (int k = 0; k < 3; k++) {
-        double *w = lab_values(&m, part[k]);
-        for (int64_t i = lab_live(&m, wte); i < tensor_count(wte->w); i++) assert_true(w[i] == 0);
-        free(w);
+    lab_backend(&b, false, 2);
+    lab_open(&m, &b, &nanochat, &(ModelUse){.B = 2, .T = 16, .training = true, .muon = true});
+    model_init(&m, 1);
+    lab_train(&m, 1);
+    for (int i = 0; i < m.n_params; i++) {
+        good_gradients(&m);
+        spoil(&m, i, i, NAN);
+        check_refused(&m, i);
     }
     lab_close(&m);
 }
@@ -371,6 +554,11 @@ int main(void) {
         cmocka_unit_test(test_bad_loss),
         cmocka_unit_test(test_bad_step_leaves_no_trace),
         cmocka_unit_test(test_padding_stays_zero),
+        cmocka_unit_test(test_bad_gradient_with_muon),
+        cmocka_unit_test(test_counts_of_modern),
+        cmocka_unit_test(test_modern_config_check),
+        cmocka_unit_test(test_modern_init),
+        cmocka_unit_test(test_muon_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

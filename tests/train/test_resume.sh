@@ -70,6 +70,28 @@ interrupted() {
 }
 interrupted no-bias --no-bias --order random --schedule wsd
 
+# NanoChat's blocks and Muon, whose momentum must come back; then a mix that only puck reads.
+modern=(--positions rotary-reversed --norm rmsnorm-plain --embed-norm --qk-norm --activation relu2
+    --no-tie-embeddings --softcap 15 --no-bias --kv-heads 1 --init modern --optimizer muon)
+run_in modern "${modern[@]}"
+for k in 1 8 13 29; do
+    run_in "modern-$k" "${modern[@]}" --stop-after "$k"
+    run_in "modern-$k" &
+done
+for n in 2 3 4; do threads=$n run_in "modern-threads-$n" "${modern[@]}" & done
+run_in modern-mixed "${modern[@]}" --stop-after 7
+threads=3 run_in modern-mixed --stop-after 9 --recompute block
+threads=2 run_in modern-mixed --recompute mlp
+wait
+whole=$work/modern same_run "Muon, stopped at k and resumed" "$work"/modern-{1,8,13,29,mixed}
+whole=$work/modern same_run "Muon on threads 1 to 4" "$work"/modern-threads-[2-4]
+check "it learns" awk '{ last = $1; if (NR == 1) first = $1 } END { exit !(last < first - 0.5) }' \
+    <(losses "$work/modern")
+interrupted own-format --positions rotary --rope-base 100 --norm rmsnorm --activation swiglu \
+    --hidden 24 --optimizer muon --format puck
+check "a mix of its own is saved as puck's" \
+    grep -q '"model_type": "puck"' "$work/own-format/run/ckpt/latest/config.json"
+
 # A run that ends early does so at the same step, with a rate at which the loss does not fall.
 early=(--patience 3 --eval-every 2 --eval-batches 2 --sample-every 3 --lr 2 --clip 0)
 run_in early "${early[@]}"
