@@ -176,14 +176,10 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
 
 /* ---- products for muon ---- */
 
-/* Side of the square tiles of a symmetric n x n result: small ones, as those on the diagonal are
- * computed whole. */
-static int64_t gram_side(int64_t n) {
-    for (int64_t side = n;; side = halved(side)) {
-        const int64_t across = i64_div_up(n, side);
-        const bool enough = across * (across + 1) / 2 >= TILE_COUNT;
-        if (side <= TILE_ALIGN || (side <= TILE_ROWS && enough)) return side;
-    }
+/* Rows of one task of a symmetric n x n result. */
+static int64_t gram_rows(int64_t n) {
+    enum { TASKS = 8 };
+    return i64_min(PRODUCT_ROWS, i64_round_up(i64_div_up(n, TASKS), TILE_ALIGN));
 }
 
 /* Copies rows [row, row + rows), columns [col, col + cols) of an n x n matrix to where its
@@ -198,25 +194,24 @@ static void gram_mirror(real *out, int64_t n, int64_t row, int64_t rows, int64_t
                     out[j * n + i] = out[i * n + j];
 }
 
-/* Tiles on and above the diagonal. */
+/* A task is a strip of rows, from the diagonal to the right; the longest come first. */
 void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
                          real alpha, real diagonal) {
     const int64_t n = transposed ? cols : rows, k = transposed ? rows : cols;
-    const int64_t side = gram_side(n), across = i64_div_up(n, side);
+    const int64_t strip = gram_rows(n);
     const int64_t along = transposed ? 1 : cols, inner = transposed ? cols : 1;
 #pragma omp for schedule(dynamic)
-    for (int64_t i = 0; i < across * across; i++) {
-        const int64_t row = i / across * side, col = i % across * side;
-        if (col < row) continue;
-        const int64_t down = i64_min(side, n - row), right = i64_min(side, n - col);
-        real *const tile = out + row * n + col;
-        OP(cpu_product)(tile, n, (Matrix){x + row * along, along, inner},
-                        (Matrix){x + col * along, inner, along}, down, right, k, false);
+    for (int64_t row = 0; row < n; row += strip) {
+        const int64_t down = i64_min(strip, n - row), right = n - row;
+        const real *const from = x + row * along;
+        real *const to = out + row * n + row;
+        OP(cpu_product)(to, n, (Matrix){from, along, inner}, (Matrix){from, inner, along}, down,
+                        right, k, false);
         for (int64_t r = 0; r < down; r++) {
-            for (int64_t c = 0; c < right; c++) tile[r * n + c] *= alpha;
-            if (row == col) tile[r * n + r] += diagonal;
+            for (int64_t c = 0; c < right; c++) to[r * n + c] *= alpha;
+            to[r * n + r] += diagonal;
         }
-        if (row != col) gram_mirror(out, n, row, down, col, right);
+        gram_mirror(out, n, row, down, row + down, right - down);
     }
 }
 

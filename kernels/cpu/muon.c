@@ -1,7 +1,8 @@
 /* Muon (ops.h): momentum, then the update made nearly orthogonal by Newton-Schulz steps.
  *
  * X stays as it lies, (R,C): with fewer columns than rows the formula of the transpose becomes
- * X = X (a I + b A + c A A) with A = X^T X, so nothing is transposed. With the square completed,
+ * X = X (a I + b A + c A A) with A = X^T X, so nothing is transposed; a square takes
+ * this form, whose products are packed faster. With the square completed,
  *   a I + b A + c A A = c S S + (a - b^2/4c) I,   S = A + (b/2c) I,
  * both symmetric matrices are a product of a matrix and its transpose plus a multiple of I, of
  * which half the tiles suffice, and the step is three products and no other pass over memory. */
@@ -90,10 +91,10 @@ static const real *newton_schulz(const Work *work, int64_t R, int64_t C) {
     real *to = work->next;
     for (int step = 0; step < STEPS; step++) {
         const int64_t side = i64_min(R, C);
-        OP(cpu_linear_gram)(work->shifted, x, R, C, R > C, 1, (real)(b / (2 * c)));
-        OP(cpu_linear_gram)(work->quadratic, work->shifted, side, side, false, (real)c,
+        OP(cpu_linear_gram)(work->shifted, x, R, C, R >= C, 1, (real)(b / (2 * c)));
+        OP(cpu_linear_gram)(work->quadratic, work->shifted, side, side, true, (real)c,
                             (real)(a - b * b / (4 * c)));
-        if (R > C) OP(cpu_linear_product)(to, x, work->quadratic, R, C, C);
+        if (R >= C) OP(cpu_linear_product)(to, x, work->quadratic, R, C, C);
         else OP(cpu_linear_product)(to, work->quadratic, x, R, R, C);
         x = to;
         to = to == work->next ? work->x : work->next;
