@@ -64,11 +64,10 @@ static inline int64_t model_fc_width(const ModelConfig *c) {
 }
 
 /* Vocabulary rows in memory: rounded up, so that products and vectors are aligned. Rows beyond
- * `vocab` are zero, get no gradient, and are stripped on disk. They are computed like the others,
- * so a small vocabulary gets fewer. */
-enum { VOCAB_PADDING = 64, SMALL_VOCAB = 1024, SMALL_VOCAB_PADDING = 16 };
+ * `vocab` are zero, get no gradient, and are stripped on disk. */
+enum { VOCAB_PADDING = 64 };
 static inline int64_t model_vocab_padded(const ModelConfig *c) {
-    return i64_round_up(c->vocab, c->vocab < SMALL_VOCAB ? SMALL_VOCAB_PADDING : VOCAB_PADDING);
+    return i64_round_up(c->vocab, VOCAB_PADDING);
 }
 
 /* False with a Misuse error if no such model can be built: heads that do not divide channels,
