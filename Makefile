@@ -181,7 +181,7 @@ clean: ## remove what was built
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
 TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
 ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh
-TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so
+TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so libpuck_emu.so
 
 test: deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build

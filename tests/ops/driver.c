@@ -1,4 +1,5 @@
 #include "driver.h"
+#include "plugin.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,20 +239,28 @@ static Numbers numbers(StepResult r) {
     return (Numbers){{r.loss, r.grad_norm, r.clip_factor, r.bad, r.first_bad}};
 }
 
-double call_error(const Call *got, const Call *want, const char **where) {
+/* The largest error, each divided by what bound_of says; NULL: by 1. */
+static double largest(const Call *got, const Call *want, const char **where,
+                      double (*bound_of)(const Call *, const Operand *)) {
     double worst = 0;
     for (int i = 0; i < got->n_operands; i++) {
         const Operand *o = &got->operand[i];
         if (!o->value || !(o->use & USE_OUT)) continue;
-        const double error = distance(o->value, want->operand[i].value, operand_count(o));
+        const double error = distance(o->value, want->operand[i].value, operand_count(o)) /
+                             (bound_of ? bound_of(got, o) : 1);
         if (error > worst) worst = error, *where = o->name;
     }
     const Numbers a = numbers(got->result), b = numbers(want->result);
     for (int64_t i = 0; i < COUNT_OF(result_names); i++) {
-        const double error = distance(&a.value[i], &b.value[i], 1);
+        const double error =
+            distance(&a.value[i], &b.value[i], 1) / (bound_of ? bound_of(got, NULL) : 1);
         if (error > worst) worst = error, *where = result_names[i];
     }
     return worst;
+}
+
+double call_error(const Call *got, const Call *want, const char **where) {
+    return largest(got, want, where, NULL);
 }
 
 bool call_same_bits(const Call *a, const Call *b, const char **where) {
@@ -268,7 +277,7 @@ bool call_same_bits(const Call *a, const Call *b, const char **where) {
 
 /* Unit roundoff: half the distance from 1 to the next number. */
 static double roundoff(DType t) {
-    return t == DTYPE_F64 ? 0x1p-53 : t == DTYPE_F32 ? 0x1p-24 : 0x1p-9;
+    return t == DTYPE_F64 ? 0x1p-53 : t == DTYPE_F32 ? 0x1p-24 : 0x1p-8;
 }
 
 /* The longest sum of an op: after n additions of numbers of random sign, both the sum and its
@@ -307,15 +316,42 @@ static int64_t longest_sum(const OpCase *c) {
  * polynomials and of their products with X. */
 static double magnification(const OpCase *c) { return c->op == OP_MUON ? 10 : 1; }
 
-/* ROUNDINGS: an act value is rounded when it is stored, and about once more on the way
- * (probabilities that enter a product, say). SUMS: the constant of the argument above, and the few
- * operations that follow a sum. On cpu the errors seen are at most two thirds of the bound, most a
- * tenth. */
+/* Roundings to act on the way to an output: an act value is rounded when it is stored, and about
+ * once more before (probabilities that enter a product, say). Muon rounds X and two polynomials in
+ * each of five steps; fifteen independent errors add up to sqrt(15) of one. */
+static double roundings(const OpCase *c) { return c->op == OP_MUON ? 2 * sqrt(15) : 2; }
+
+/* SUMS: the constant of the argument above, and the few operations that follow a sum. On cpu the
+ * errors seen are at most two thirds of the bound, most a tenth. */
+static double sum_tolerance(const Call *call) {
+    const double SUMS = 2;
+    return SUMS * sqrt((double)longest_sum(&call->c)) * magnification(&call->c) *
+           roundoff(call->master);
+}
+
 double call_tolerance(const Call *call) {
-    const double ROUNDINGS = 2, SUMS = 2;
-    return ROUNDINGS * roundoff(call->act) +
-           SUMS * sqrt((double)longest_sum(&call->c)) * magnification(&call->c) *
-               roundoff(call->master);
+    return roundings(&call->c) * roundoff(call->act) + sum_tolerance(call);
+}
+
+/* f32 outputs that are made of values rounded to act: statistics of the residual stream and of
+ * heads, column sums of a gradient, and what Muon makes. */
+static bool made_of_act(OpKind op, const char *name) {
+    return (op == OP_RESIDUAL_NORM_FORWARD && (!strcmp(name, "mean") || !strcmp(name, "rstd"))) ||
+           (op == OP_LINEAR_BACKWARD_INPUT && !strcmp(name, "dbias_prev")) ||
+           (op == OP_RESIDUAL_NORM_BACKWARD && !strcmp(name, "dbias_prev")) ||
+           ((op == OP_ATTENTION_BACKWARD || op == OP_ROTATE_BACKWARD) && !strcmp(name, "dbias")) ||
+           (op == OP_MUON && !strcmp(name, "w"));
+}
+
+/* NULL: a number of StepResult. Other f32 outputs have the two roundings of f32 itself. */
+static double output_tolerance(const Call *call, const Operand *o) {
+    if (o && (o->type == OPERAND_ACT || made_of_act(call->c.op, o->name)))
+        return call_tolerance(call);
+    return sum_tolerance(call) + 2 * roundoff(call->master);
+}
+
+double call_excess(const Call *got, const Call *want, const char **where) {
+    return largest(got, want, where, output_tolerance);
 }
 
 /* ---- around the calls ---- */
@@ -349,6 +385,19 @@ void driver_open_cpu(Backend *b, CpuBuild build, int n_threads) {
                       : build == CPU_BASE ? backend_open_cpu_base(b, &host, &e)
                                           : backend_open_cpu(b, &host, &e);
     CHECK(open, "%s", e.text);
+}
+
+void driver_open_device(Backend *b, const char *device, const char *dtype) {
+    char path[64];
+    Error e = {0};
+    snprintf(path, sizeof path, "./libpuck_%s.so", device);
+    CHECK(plugin_open(b, strchr(device, '/') ? device : path, dtype, 1, &e), "%s", e.text);
+}
+
+bool driver_is_emulator(const Backend *b) { return !strcmp(b->name, "emu"); }
+
+bool driver_has_time_for(const Backend *b, const OpCase *c) {
+    return !driver_is_emulator(b) || !c->hot;
 }
 
 bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],

@@ -75,6 +75,9 @@ double call_error(const Call *got, const Call *want, const char **where);
 bool call_same_bits(const Call *a, const Call *b, const char **where);
 /* What rounding may do to an output of the case, in the sense of call_error. */
 double call_tolerance(const Call *call);
+/* The largest error of an output or of a result by its own bound, which is far smaller for an f32
+ * output that never was bf16. At most 1 if all is well. */
+double call_excess(const Call *got, const Call *want, const char **where);
 
 /* One rank's HostServices. */
 HostServices driver_host(int n_threads);
@@ -83,6 +86,13 @@ HostServices driver_host(int n_threads);
 typedef enum CpuBuild { CPU_BEST, CPU_BASE, CPU_F64 } CpuBuild;
 /* Opens the cpu back end or stops. */
 void driver_open_cpu(Backend *backend, CpuBuild build, int n_threads);
+/* Opens the plugin of a device (emu, cuda: ./libpuck_NAME.so; or a path) to compute in f32 or
+ * bf16, or stops. */
+void driver_open_device(Backend *backend, const char *device, const char *dtype);
+bool driver_is_emulator(const Backend *backend);
+/* The shapes of the recipes are there to be timed. The emulator would take minutes for them, and
+ * each of their branches is in a smaller case too. */
+bool driver_has_time_for(const Backend *backend, const OpCase *c);
 /* Prints how many cases every op had and, if `worst` is not NULL, its largest error by the bound.
  * False if an op that `wants` names had none; wants NULL: every op. */
 bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],
