@@ -122,6 +122,25 @@ $(BUILD)/emu/%.o: %
 	@[ -n "$(CUDA_INCLUDE)" ] || { echo "CUDA's headers are missing: run make deps"; exit 1; }
 	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
 
+# The checker (kernels/emu/check.h): kernels call it at every access to memory.
+CHECK_OBJECTS := $(patsubst %,$(BUILD)/check/%.o,$(EMU_SOURCES))
+libpuck_emu_check.so: $(CHECK_OBJECTS)
+	$(CXX) -shared -Wl,-Bsymbolic -o $@ $^ -ldl
+$(BUILD)/check/%.cu.o: EMU_FLAGS += -fsanitize=thread --param tsan-instrument-func-entry-exit=0 \
+    -fsanitize=alignment,bounds
+$(BUILD)/check/%.o: %
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -DPUCK_EMU_CHECK -MMD -MP -x c++ -c -o $@ $<
+
+# Programs of tests/emu that are kernels themselves.
+EMU_CORE := $(filter %.cc.o,$(EMU_OBJECTS))
+$(BUILD)/tests/emu/%: $(BUILD)/emu/tests/emu/%.cu.o $(EMU_CORE)
+	@mkdir -p $(@D)
+	$(CXX) $(EXTRA_LDFLAGS) -o $@ $^ -ldl
+$(BUILD)/tests/emu/%_check: $(BUILD)/check/tests/emu/%.cu.o $(subst /emu/kernels/,/check/kernels/,$(EMU_CORE))
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $^ -ldl
+
 # ---- everyday use ----
 
 help: ## this list
@@ -181,7 +200,9 @@ clean: ## remove what was built
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
 TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
 ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh
-TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so libpuck_emu.so
+TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
+                 libpuck_emu.so libpuck_emu_check.so \
+                 $(BUILD)/tests/emu/faults $(BUILD)/tests/emu/faults_check
 
 test: deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build

@@ -240,7 +240,7 @@ static void threads_make(Schedule schedule, uint64_t salt) {
     block.shuffles = schedule.kind == Schedule::SHUFFLE;
     block.random = schedule.seed ^ salt;
     block.ready = block.n_warps == MAX_WARPS ? ~0u : (1u << block.n_warps) - 1;
-    block.warp_position = block.n_warps - 1;
+    block.warp_position = 0;
     const std::vector<int> warp_order = schedule_order(schedule, block.n_warps, 2 * salt);
     for (int p = 0; p < block.n_warps; p++) {
         block.warp_at[p] = warp_order[p];
@@ -275,6 +275,7 @@ void block_run(const Launch *launch, Schedule schedule, uint64_t salt) {
     current = nullptr;
     threads_make(schedule, salt);
     shared_begin(launch);
+    check_block();
     block.host = {nullptr, nullptr};
     go_to(&block.host, next_thread());
     current = nullptr;
@@ -304,6 +305,7 @@ void block_barrier(Site site) {
         fault(me, site, "waits in BARRIER while %s", doing(block.first_in_barrier).c_str());
     if (++block.n_in_barrier < block.n_threads) return wait_here();
     block.n_in_barrier = 0;
+    check_barrier();
     for (int i = 0; i < block.n_threads; i++)
         if (&threads[i] != me) make_ready(&threads[i]);
     me->state = READY;

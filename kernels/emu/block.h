@@ -15,6 +15,7 @@ struct AsyncCopy {
     const void *from;
     int bytes, valid;
     int group;
+    const void *pc; /* of its issue */
 };
 
 enum ThreadState { FRESH, READY, IN_BARRIER, IN_WARP, DONE };

@@ -113,6 +113,13 @@ void Matmul::run() {
     }
     /* Whatever the caller kept in its workspace is gone. */
     memset(workspace, emu::FRESH_BYTE, workspace_bytes);
+    emu::check_host_write(workspace, workspace_bytes, true);
+    const auto wrote = [](const void *to, int64_t ld, const LtMatrix &layout) {
+        const int64_t elements = (layout.columns - 1) * ld + layout.rows;
+        emu::check_host_write(to, (size_t)elements * element_bytes(layout.type), false);
+    };
+    wrote(d, d_layout.ld, d_layout);
+    if (product.epilogue & AUX_BIT) wrote(product.aux, product.aux_ld, d_layout);
 }
 
 /* ---- what the library would refuse ---- */

@@ -32,6 +32,7 @@ static bool redzone_is_whole(char *at, size_t bytes) {
 struct Allocation {
     size_t bytes;
     char *block; /* what malloc gave: redzone, memory, rest of its last 256 bytes and redzone */
+    void *cells; /* the checker's */
 };
 static std::map<char *, Allocation> allocations; /* by address */
 static size_t allocated;
@@ -46,7 +47,7 @@ void *device_alloc(size_t bytes) {
     memset(memory, FRESH_BYTE, bytes);
     redzone_make(block, REDZONE);
     redzone_make(memory + bytes, tail(bytes));
-    allocations[memory] = {bytes, block};
+    allocations[memory] = {bytes, block, check_cells(bytes)};
     allocated += bytes;
     return memory;
 }
@@ -61,8 +62,19 @@ bool device_free(void *memory) {
         abort();
     }
     allocations.erase(found);
+    free(a.cells);
     allocated -= a.bytes;
     free(a.block);
+    return true;
+}
+
+bool device_find(const void *address, DeviceBlock *out) {
+    char *p = static_cast<char *>(const_cast<void *>(address));
+    auto after = allocations.upper_bound(p + REDZONE);
+    if (after == allocations.begin()) return false;
+    const auto &[memory, a] = *--after;
+    if (p < a.block || p >= memory + a.bytes + tail(a.bytes)) return false;
+    *out = {memory, a.bytes, a.cells};
     return true;
 }
 
@@ -106,6 +118,7 @@ static char *slot_new(const SharedArray *array, size_t bytes) {
 }
 
 void shared_begin(const Launch *launch) {
+    check_shared_size(sizeof arena);
     n_slots = 0;
     shared_used = 0;
     arena_used = REDZONE;
@@ -136,6 +149,33 @@ void shared_end() {
         fault(nullptr, s->array->site, "a thread wrote beyond the end of %s, %zu bytes",
               s->array->name, s->bytes);
     }
+}
+
+bool shared_offset(const void *address, size_t *offset) {
+    const char *p = static_cast<const char *>(address);
+    if (p < arena || p >= arena + sizeof arena) return false;
+    *offset = (size_t)(p - arena);
+    return true;
+}
+
+std::string memory_text(const void *address) {
+    const char *p = static_cast<const char *>(address);
+    char text[200];
+    size_t offset;
+    DeviceBlock d;
+    if (shared_offset(address, &offset)) {
+        const SharedSlot *s = &slots[0]; /* the last one that begins before p */
+        for (int i = 1; i < n_slots; i++)
+            if (slots[i].memory <= p) s = &slots[i];
+        snprintf(text, sizeof text, "byte %ld of %s (%zu bytes, shared)", (long)(p - s->memory),
+                 s->array ? s->array->name : "dynamic shared memory", s->bytes);
+    } else if (device_find(address, &d)) {
+        snprintf(text, sizeof text, "byte %ld of %zu of device memory", (long)(p - d.memory),
+                 d.bytes);
+    } else {
+        snprintf(text, sizeof text, "%p", address);
+    }
+    return text;
 }
 
 bool shared_holds(const void *address, size_t bytes) {

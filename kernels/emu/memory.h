@@ -2,6 +2,8 @@
  * block that runs. Both are NaN at first: all bits set, which is NaN in f32, bf16 and f64. */
 #pragma once
 #include "block.h"
+#include "check.h"
+#include <string>
 
 namespace emu {
 
@@ -14,6 +16,15 @@ bool device_free(void *memory);   /* false: no such memory. Stops where an end w
 size_t device_free_bytes();
 /* [address, address + bytes) is inside one allocation. */
 bool device_holds(const void *address, size_t bytes);
+/* The allocation that address is in, or in the redzones of. `cells` is the checker's. */
+struct DeviceBlock {
+    char *memory;
+    size_t bytes;
+    void *cells;
+};
+bool device_find(const void *address, DeviceBlock *out);
+/* "byte 12 of `sums`", "byte 100 of 4096 of device memory" */
+std::string memory_text(const void *address);
 static const size_t DEVICE_BYTES = (size_t)8 << 30;
 
 /* ---- shared memory ---- */
@@ -23,6 +34,8 @@ void shared_begin(const Launch *launch);
 /* Stops where a redzone was written to. */
 void shared_end();
 bool shared_holds(const void *address, size_t bytes);
+/* Where address lies in the memory of which shared arrays are parts; false: not there. */
+bool shared_offset(const void *address, size_t *offset);
 
 /* ---- cp.async ---- */
 

@@ -34,6 +34,7 @@ void Launch::run() {
     const int64_t n = (int64_t)grid.x * grid.y * grid.z;
     grid_dim = grid;
     block_dim = block;
+    check_launch();
     const std::vector<int> order = schedule_order(schedule, (int)n, salt);
     for (int64_t i = 0; i < n; i++) {
         const unsigned b = (unsigned)order[i];
@@ -58,14 +59,20 @@ struct Copy : Operation {
     void *to;
     const void *from;
     size_t bytes;
-    void run() override { memmove(to, from, bytes); }
+    void run() override {
+        memmove(to, from, bytes);
+        check_host_write(to, bytes, false);
+    }
 };
 
 struct Fill : Operation {
     void *to;
     int byte;
     size_t bytes;
-    void run() override { memset(to, byte, bytes); }
+    void run() override {
+        memset(to, byte, bytes);
+        check_host_write(to, bytes, byte == FRESH_BYTE); /* a way to say: not written yet */
+    }
 };
 
 /* The device's side of a copy is device memory, or the call is wrong. */

@@ -3,9 +3,15 @@
 #include "memory.h"
 #include <stdlib.h>
 
+/* Where the running function goes back to: a place in a kernel. */
+#define CALLER __builtin_return_address(0)
+
 namespace emu {
 
-void warp_barrier(Site site) { warp_meet("WARP_BARRIER", ~0u, site, nullptr, nullptr); }
+void warp_barrier(Site site) {
+    warp_meet("WARP_BARRIER", ~0u, site, nullptr,
+              [](void **, unsigned) { check_warp_barrier(current->number / WARP_LANES); });
+}
 
 /* ---- shuffles and votes ---- */
 
@@ -72,6 +78,7 @@ static void ldmatrix_finish(void *operand[32], unsigned) {
 void ldmatrix(uint32_t out[4], const void *row, bool transposed, Site site) {
     if ((uintptr_t)row % 16 || !shared_holds(row, 16))
         fault(self(), site, "ldmatrix of %p: not 16 aligned bytes of shared memory", row);
+    check_read(row, 16, CALLER);
     MatrixLoad mine = {out, static_cast<const uint16_t *>(row), transposed};
     warp_meet(transposed ? "ldmatrix_x4_trans" : "ldmatrix_x4", ~0u, site, &mine, ldmatrix_finish);
 }
@@ -130,8 +137,10 @@ void cp_async(void *shared, const void *global, int bytes, int valid, Site site)
     if (valid != 0 && valid != bytes) fault(me, site, "cp.async of %d bytes", valid);
     if ((uintptr_t)global % bytes || (valid && !device_holds(global, valid)))
         fault(me, site, "cp.async from %p: not %d aligned bytes of device memory", global, bytes);
+    check_read(global, valid, CALLER);
+    check_pending(shared, bytes, CALLER);
     memset(shared, FRESH_BYTE, bytes);
-    me->copies.push_back({shared, global, bytes, valid, me->open_group});
+    me->copies.push_back({shared, global, bytes, valid, me->open_group, CALLER});
 }
 
 void cp_async_commit() { self()->open_group++; }
@@ -144,6 +153,7 @@ void cp_async_wait(int open_groups) {
             me->copies[kept++] = c;
             continue;
         }
+        check_write(c.to, c.bytes, c.pc);
         memcpy(c.to, c.from, c.valid);
         memset(static_cast<char *>(c.to) + c.valid, 0, c.bytes - c.valid);
     }
@@ -154,31 +164,20 @@ void async_abandon(Thread *t) { t->copies.clear(); }
 
 /* ---- atomics ---- */
 
-template <typename T> static T add(T *to, T value) {
+template <typename T> static T exchange(T *to, T value, const void *pc) {
+    check_atomic(to, sizeof *to, pc);
     const T before = *to;
-    *to = before + value;
-    return before;
-}
-int atomic_add(int *to, int value) { return add(to, value); }
-unsigned atomic_add(unsigned *to, unsigned value) { return add(to, value); }
-unsigned long long atomic_add(unsigned long long *to, unsigned long long value) {
-    return add(to, value);
-}
-int atomic_max(int *to, int value) {
-    const int before = *to;
-    if (value > before) *to = value;
-    return before;
-}
-int atomic_or(int *to, int value) {
-    const int before = *to;
-    *to = before | value;
-    return before;
-}
-int atomic_exchange(int *to, int value) {
-    const int before = *to;
     *to = value;
     return before;
 }
+int atomic_add(int *to, int value) { return exchange(to, *to + value, CALLER); }
+unsigned atomic_add(unsigned *to, unsigned value) { return exchange(to, *to + value, CALLER); }
+unsigned long long atomic_add(unsigned long long *to, unsigned long long value) {
+    return exchange(to, *to + value, CALLER);
+}
+int atomic_max(int *to, int value) { return exchange(to, max(*to, value), CALLER); }
+int atomic_or(int *to, int value) { return exchange(to, *to | value, CALLER); }
+int atomic_exchange(int *to, int value) { return exchange(to, value, CALLER); }
 void thread_fence() {}
 
 /* ---- mutants ---- */

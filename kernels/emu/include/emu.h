@@ -51,6 +51,7 @@ struct Launch : Operation {
     const void *kernel;
     void run() override;           /* all blocks, one after the other */
     virtual void call() const = 0; /* the kernel, in one thread */
+    virtual size_t object_bytes() const = 0;
 };
 
 /* Arguments are copied at the launch, converted to the kernel's parameters. */
@@ -59,6 +60,7 @@ template <typename... Parameters> struct LaunchOf : Launch {
     std::tuple<Parameters...> arguments;
     LaunchOf(void (*f)(Parameters...), std::tuple<Parameters...> a) : function(f), arguments(a) {}
     void call() const override { std::apply(function, arguments); }
+    size_t object_bytes() const override { return sizeof *this; }
 };
 
 /* Checks the shape of the launch and hands it to the stream. */
