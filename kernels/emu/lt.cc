@@ -139,8 +139,10 @@ bool shapes_agree(const LtProduct &p, const LtMatrix &a, const LtMatrix &b, cons
            a.type == b.type && c.type == d.type;
 }
 
-/* Epilogues want bf16 and vectors of 8. */
-bool epilogue_works(const LtProduct &p, const LtMatrix &d) {
+/* Epilogues want bf16 and vectors of 8. A product of odd sizes is refused, so that what puck does
+ * without the library runs too. */
+bool is_offered(const LtProduct &p, const LtMatrix &a, const LtMatrix &d) {
+    if (a.rows % 2 && a.columns % 2 && d.rows % 2 && d.columns % 2) return false;
     if (p.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return true;
     if ((p.epilogue & AUX_BIT) && p.aux_ld % 8) return false;
     return d.type == CUDA_R_16BF && d.rows % 8 == 0;
@@ -231,7 +233,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               int *found) {
     *found = 0;
     if (!shapes_agree(*p, *a, *b, *c, *d)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (!epilogue_works(*p, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!is_offered(*p, *a, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
     for (uint64_t algorithm = WHOLE_SUM; algorithm <= TWO_SUMS && *found < wanted; algorithm++)
         if (offer(algorithm).workspaceSize <= wish->workspace)
             results[(*found)++] = offer(algorithm);
@@ -244,7 +246,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t p,
                                        const cublasLtMatmulAlgo_t *algorithm,
                                        cublasLtMatmulHeuristicResult_t *result) {
     const uint64_t number = algorithm->data[0];
-    if (!shapes_agree(*p, *a, *b, *c, *d) || !epilogue_works(*p, *d) || number < WHOLE_SUM ||
+    if (!shapes_agree(*p, *a, *b, *c, *d) || !is_offered(*p, *a, *d) || number < WHOLE_SUM ||
         number > TWO_SUMS)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     *result = offer(number);
@@ -260,7 +262,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
                               size_t workspace_bytes, cudaStream_t stream) {
     const size_t needed = offer(algorithm->data[0]).workspaceSize;
     if (!shapes_agree(*p, *a_layout, *b_layout, *c_layout, *d_layout) ||
-        !epilogue_works(*p, *d_layout) || !layout_fits(a, *a_layout) ||
+        !is_offered(*p, *a_layout, *d_layout) || !layout_fits(a, *a_layout) ||
         !layout_fits(b, *b_layout) || !layout_fits(d, *d_layout) || needed > workspace_bytes ||
         (needed && !emu::device_holds(workspace, workspace_bytes)))
         return CUBLAS_STATUS_INVALID_VALUE;

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The case table on the checker, which looks at every access to memory, in one schedule; and that
+# every kernel of kernels/cuda ran there.
+. tests/tap.sh
+program=${BUILD:-build}/tests/ops/test_ops_device
+export PUCK_EMU_LAUNCHES=$work/launches PUCK_EMU_SCHEDULE=shuffle:2
+for dtype in f32 bf16; do
+    check "no race, no stray access: $dtype" "$program" ./libpuck_emu_check.so $dtype
+done
+
+# FILE KERNEL: names behind __global__ and its attributes, and what was launched, without brackets and
+# template arguments.
+for file in kernels/cuda/*.cu; do
+    tr '\n' ' ' <"$file" | sed 's/__global__/\n&/g' | sed -nE \
+        "s:^__global__ +(static +)?void +(__launch_bounds__\([^)]*\) *)?([a-z0-9_]+)\(.*:$file \3:p"
+done | sort -u >"$work/kernels"
+sed -E 's/ \(*([a-z0-9_]+).*/ \1/' "$work/launches" | sort -u >"$work/ran"
+comm -23 "$work/kernels" "$work/ran" >"$work/missed"
+n=$(wc -l <"$work/kernels")
+if [ "$n" -ge "$(cat kernels/cuda/*.cu | grep -c __global__)" ] && [ ! -s "$work/missed" ]; then
+    pass "all $n kernels ran"
+else
+    fail "all $n kernels ran" "$work/missed"
+fi
+finish
