@@ -5,7 +5,8 @@
  * every access to memory; but the functions are those of check.cc, not ThreadSanitizer's. They
  * know CUDA's threads, barriers and memories, and so see at once, in any schedule:
  *
- *   - two threads of a block that touch the same bytes with no barrier between, one of them writing;
+ *   - two threads of a block that touch the same bytes with no barrier between, one of them to
+ *     write;
  *   - two blocks of a launch that do so in device memory, where nothing orders them;
  *   - a read of shared memory, or of fresh device memory, that nobody wrote;
  *   - a read of what a cp.async that has not been waited for will write;
