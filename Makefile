@@ -28,14 +28,14 @@ OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
 # Debian 12's packages, and the lines that each must compile and link (see `deps`).
-PACKAGES := gcc libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
+PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
 PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
-.PHONY: all cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan test-peers test-kill lint format fuzz \
-        bench-peers install clean test-sanitized tests-build
+.PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan \
+        test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build
 all: $(PUCK) ## build ./puck
 
 $(PUCK): $(OBJECTS)
@@ -109,22 +109,24 @@ CXX           := g++
 EMU_FLAGS     := -std=c++17 -O2 -g -march=$(ARCH) -fPIC -DPUCK_EMU -DBACKEND_NAME='"emu"' \
                  -Ikernels/emu/include -Iinclude -Ikernels/cuda -isystem $(CUDA_INCLUDE) \
                  -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-attributes \
-                 -Wno-maybe-uninitialized $(EXTRA_CFLAGS)
+                 -Wno-maybe-uninitialized
 EMU_SOURCES   := $(filter-out %/lt.cu,$(wildcard kernels/cuda/*.cu)) $(wildcard kernels/emu/*.cc)
 EMU_OBJECTS   := $(patsubst %,$(BUILD)/emu/%.o,$(EMU_SOURCES))
 
-emu: libpuck_emu.so ## the CUDA kernels on the CPU
-libpuck_emu.so: $(EMU_OBJECTS)
+# Beside puck, which looks for it there.
+EMU           := $(if $(findstring /,$(PUCK)),$(dir $(PUCK)))libpuck_emu.so
+emu: $(EMU) ## the CUDA kernels on the CPU
+$(EMU): $(EMU_OBJECTS)
 	$(CXX) $(EXTRA_LDFLAGS) -shared -Wl,-Bsymbolic -o $@ $^
 
 $(BUILD)/emu/%.o: %
 	@mkdir -p $(@D)
 	@[ -n "$(CUDA_INCLUDE)" ] || { echo "CUDA's headers are missing: run make deps"; exit 1; }
-	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+	$(CXX) $(EMU_FLAGS) $(EXTRA_CFLAGS) -MMD -MP -x c++ -c -o $@ $<
 
 # The checker (kernels/emu/check.h): kernels call it at every access to memory.
 CHECK_OBJECTS := $(patsubst %,$(BUILD)/check/%.o,$(EMU_SOURCES))
-libpuck_emu_check.so: $(CHECK_OBJECTS)
+$(BUILD)/libpuck_emu_check.so: $(CHECK_OBJECTS)
 	$(CXX) -shared -Wl,-Bsymbolic -o $@ $^ -ldl
 $(BUILD)/check/%.cu.o: EMU_FLAGS += -fsanitize=thread --param tsan-instrument-func-entry-exit=0 \
     -fsanitize=alignment,bounds
@@ -160,6 +162,15 @@ $(foreach header,$(PROBE),#include <$(header)>
 endef
 export PROBE_SOURCE
 
+# The emulator compiles CUDA's headers, which two small packages have where there is no toolkit.
+$(CUDA_HEADERS)/ok:
+	@python3 -m pip download -q --no-deps -d $(@D)/wheels nvidia-cuda-runtime==13.0.96 \
+	    nvidia-cuda-crt==13.0.88 || { echo "CUDA's headers are missing: install the toolkit," \
+	    "or Python's pip and a network for two packages of headers"; exit 1; }
+	@for wheel in $(@D)/wheels/*.whl; do python3 -m zipfile -e $$wheel $(@D); done
+	@touch $@
+
+deps: $(if $(CUDA_INCLUDE),,$(CUDA_HEADERS)/ok)
 deps: ## install what the build needs (root or sudo), if it is not there
 	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
 	    -lcmocka 2>/dev/null; then exit 0; fi; \
@@ -201,7 +212,7 @@ TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
 TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
 ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh
 TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
-                 libpuck_emu.so libpuck_emu_check.so \
+                 $(EMU) $(BUILD)/libpuck_emu_check.so \
                  $(BUILD)/tests/emu/faults $(BUILD)/tests/emu/faults_check
 
 test: deps ## the everyday suite; its last line counts
@@ -223,6 +234,12 @@ test-sanitized: tests-build
 test-peers: deps $(PUCK) $(BUILD)/tests/peers/logits .venv/ok ## against transformers and tokenizers
 	.venv/bin/python tests/peers/check_tokenizers.py $(PUCK)
 	.venv/bin/python tests/peers/check_checkpoints.py $(PUCK)
+
+racecheck: deps tests-build ## every kernel on the emulator that checks each access
+	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh tests/emu/test_faults.sh tests/emu/test_kernels.sh
+
+mutants: deps tests-build ## each barrier of the kernels left out in turn
+	@BUILD=$(BUILD) PUCK=$(PUCK) TEST_TIMEOUT=3600 bash tests/run.sh tests/emu/mutants.sh
 
 test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
 	@PUCK=$(PUCK) KILLS=200 TEST_TIMEOUT=3600 bash tests/run.sh tests/kill/kill.sh

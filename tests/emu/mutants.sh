@@ -4,6 +4,7 @@
 . tests/tap.sh
 every=${1:-1}
 program=${BUILD:-build}/tests/ops/test_ops_device
+checker=${BUILD:-build}/libpuck_emu_check.so
 export PUCK_EMU_SCHEDULE=forward
 
 # FILE:LINE:MACRO of every place, comments and definitions left out.
@@ -13,8 +14,8 @@ places=$(grep -nE '\b((WARP_)?BARRIER\(\)|CP_ASYNC_(COMMIT|WAIT)\()' kernels/cud
 
 # survives PLACE: the tests pass without it.
 survives() {
-    PUCK_EMU_SKIP=$1 "$program" ./libpuck_emu_check.so bf16 >"$work/out" 2>&1 &&
-        PUCK_EMU_SKIP=$1 "$program" ./libpuck_emu_check.so f32 >"$work/out" 2>&1
+    PUCK_EMU_SKIP=$1 "$program" "$checker" bf16 >"$work/out" 2>&1 &&
+        PUCK_EMU_SKIP=$1 "$program" "$checker" f32 >"$work/out" 2>&1
 }
 
 check "without mutation the tests pass" survives none:0:none

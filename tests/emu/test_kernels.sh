@@ -3,9 +3,10 @@
 # every kernel of kernels/cuda ran there.
 . tests/tap.sh
 program=${BUILD:-build}/tests/ops/test_ops_device
+checker=${BUILD:-build}/libpuck_emu_check.so
 export PUCK_EMU_LAUNCHES=$work/launches PUCK_EMU_SCHEDULE=shuffle:2
 for dtype in f32 bf16; do
-    check "no race, no stray access: $dtype" "$program" ./libpuck_emu_check.so $dtype
+    check "no race, no stray access: $dtype" "$program" "$checker" $dtype
 done
 
 # FILE KERNEL: names behind __global__ and its attributes, and what was launched, without brackets and

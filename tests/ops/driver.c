@@ -388,9 +388,11 @@ void driver_open_cpu(Backend *b, CpuBuild build, int n_threads) {
 }
 
 void driver_open_device(Backend *b, const char *device, const char *dtype) {
-    char path[64];
+    char path[4096];
     Error e = {0};
-    snprintf(path, sizeof path, "./libpuck_%s.so", device);
+    const char *puck = getenv("PUCK"), *slash = puck ? strrchr(puck, '/') : NULL;
+    const int length = slash ? (int)(slash - puck) : 1;
+    snprintf(path, sizeof path, "%.*s/libpuck_%s.so", length, slash ? puck : ".", device);
     CHECK(plugin_open(b, strchr(device, '/') ? device : path, dtype, 1, &e), "%s", e.text);
 }
 

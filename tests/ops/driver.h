@@ -86,8 +86,8 @@ HostServices driver_host(int n_threads);
 typedef enum CpuBuild { CPU_BEST, CPU_BASE, CPU_F64 } CpuBuild;
 /* Opens the cpu back end or stops. */
 void driver_open_cpu(Backend *backend, CpuBuild build, int n_threads);
-/* Opens the plugin of a device (emu, cuda: ./libpuck_NAME.so; or a path) to compute in f32 or
- * bf16, or stops. */
+/* Opens the plugin of a device (emu, cuda: libpuck_NAME.so beside the program that the variable
+ * PUCK names, or in the working folder; or a path) to compute in f32 or bf16, or stops. */
 void driver_open_device(Backend *backend, const char *device, const char *dtype);
 bool driver_is_emulator(const Backend *backend);
 /* The shapes of the recipes are there to be timed. The emulator would take minutes for them, and
