@@ -5,14 +5,15 @@
 
 enum { THREADS = 256 };
 
-/* Sum over the block in a fixed order, in thread 0. sums: THREADS doubles of shared memory. */
+/* Sum over the block in a fixed order, in thread 0; others get 0, since thread 0 may still be adding
+ * when they come here. sums: THREADS doubles of shared memory. */
 __device__ static inline double block_sum(double x, double *sums) {
     sums[threadIdx.x] = x;
     for (unsigned half = THREADS / 2; half > 0; half /= 2) {
         BARRIER();
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    return sums[0];
+    return threadIdx.x == 0 ? sums[0] : 0;
 }
 
 /* ---- gradient norm ----

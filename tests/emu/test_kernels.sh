@@ -12,7 +12,7 @@ done
 # FILE KERNEL: names behind __global__ and its attributes, and what was launched, without brackets and
 # template arguments.
 for file in kernels/cuda/*.cu; do
-    tr '\n' ' ' <"$file" | sed 's/__global__/\n&/g' | sed -nE \
+    { tr '\n' ' ' <"$file" && echo; } | sed 's/__global__/\n&/g' | sed -nE \
         "s:^__global__ +(static +)?void +(__launch_bounds__\([^)]*\) *)?([a-z0-9_]+)\(.*:$file \3:p"
 done | sort -u >"$work/kernels"
 sed -E 's/ \(*([a-z0-9_]+).*/ \1/' "$work/launches" | sort -u >"$work/ran"
