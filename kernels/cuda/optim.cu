@@ -5,8 +5,8 @@
 
 enum { THREADS = 256 };
 
-/* Sum over the block in a fixed order, in thread 0; others get 0, since thread 0 may still be adding
- * when they come here. sums: THREADS doubles of shared memory. */
+/* Sum over the block in a fixed order, in thread 0; others get 0, since thread 0 may still be
+ * adding when they come here. sums: THREADS doubles of shared memory. */
 __device__ static inline double block_sum(double x, double *sums) {
     sums[threadIdx.x] = x;
     for (unsigned half = THREADS / 2; half > 0; half /= 2) {
