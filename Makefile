@@ -80,11 +80,14 @@ NVCC_FLAGS   := -std=c++17 -O3 -lineinfo -Iinclude -Ikernels/cuda -Werror all-wa
 CUDA_BUILD   := $(BUILD)/cuda-$(subst $() ,-,$(strip $(CUDA_TARGETS)))
 CUDA_OBJECTS := $(patsubst %.cu,$(CUDA_BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
 
-cuda: libpuck_cuda.so ## the CUDA back end (needs nvcc 13)
-cuda-compile: $(CUDA_OBJECTS)
-cuda-all: ## every kernel for every target
+CUDA_LIBRARY := $(CUDA_BUILD)/libpuck_cuda.so
+
+cuda: $(CUDA_LIBRARY) ## the CUDA back end (needs nvcc 13)
+	cp $< libpuck_cuda.so
+cuda-all: ## the CUDA back end, for every target
 	@$(MAKE) --no-print-directory CUDA_TARGETS="80 90a 100" cuda
-libpuck_cuda.so: $(CUDA_OBJECTS)
+cuda-compile: $(CUDA_LIBRARY)
+$(CUDA_LIBRARY): $(CUDA_OBJECTS)
 	$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc -o $@ $^ -ldl
 
 $(CUDA_BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
