@@ -167,6 +167,8 @@ static void run(int blocks, void (*kernel)(float *, const float *, P...), P... m
     for (int i = 0; i < THREADS; i++)
         if (host[i] == host[i]) sum += (float)(i + 1) * host[i]; /* some write only a few */
     printf("%.9g\n", sum);
+    CUDA_CHECK(cudaFree(out));
+    CUDA_CHECK(cudaFree(in));
 }
 
 int main(int argc, char **argv) {
