@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -113,6 +114,10 @@ void stack_put(Stack *stack) {
 /* ---- contexts ---- */
 
 Context context_new(Stack *stack, void (*entry)()) {
+#if defined(__SANITIZE_ADDRESS__)
+    /* The stack's last user left by a switch, with the redzones of its frames still marked. */
+    __asan_unpoison_memory_region(stack->bottom, stack->bytes);
+#endif
     void **frame = reinterpret_cast<void **>(stack->bottom + stack->bytes) - FRAME_WORDS;
     for (int i = 0; i < FRAME_WORDS; i++) frame[i] = nullptr;
     frame[FRAME_ENTRY] = reinterpret_cast<void *>(entry);
