@@ -29,7 +29,7 @@ take_sample() {
 lines=0
 while read -r line; do
     echo "$line" >>log
-    if [[ $line == step* ]] && (((lines += 1) % 10 == 0)); then take_sample; fi
+    if [[ $line == step* ]] && (((lines += 1) % 30 == 0)); then take_sample; fi
 done <pipe 2>errors
 wait $pid || fail "the run" log
 
