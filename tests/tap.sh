@@ -1,6 +1,7 @@
 # Sourced by the shell tests, which run from the repository root and print TAP (testanything.org).
 #   pass NAME | fail NAME [DETAIL FILE] | skip NAME WHY | check NAME COMMAND... | finish
 # $work is a folder of the test's own, removed at the end; $puck is the program.
+export LC_ALL=C.UTF-8 # a decimal point, whatever the user's language
 puck=$(realpath "${PUCK:-./puck}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/puck-test-XXXXXX")
 trap 'rm -rf "$work"' EXIT

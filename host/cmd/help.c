@@ -72,12 +72,16 @@ int cmd_help(int argc, char **argv) {
         write_examples();
         return EXIT_DONE;
     }
+    Error e;
     const int bit = command_bit(argv[1]);
+    if (bit && argc > 2) {
+        error_misuse(&e, argv[2], "Name one command", "help explains one command at a time");
+        return cmd_fail(&e);
+    }
     if (bit) {
         options_help(bit, stdout);
         return EXIT_DONE;
     }
-    Error e;
     char hint[128] = "`puck help` lists the commands";
     const char *nearest = options_nearest(argv[1], cmd_names());
     if (nearest) snprintf(hint, sizeof hint, "Did you mean `puck help %s`?", nearest);

@@ -22,8 +22,8 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
             continue;
         } else if (row->kind == OPTION_MODEL) {
             return error_misuse(e, flag, "Use another --run, or --fresh to start anew",
-                                "the run in %s was made with %s %s, not %s", folder, row->name, was,
-                                is);
+                                "the run in %s was made with %s %s, not %s", folder, row->name,
+                                was[0] ? was : "none", is);
         } else if (row->kind == OPTION_SCHEDULE && !s->options.override) {
             return error_misuse(e, flag, "Add --override to go on with the new value",
                                 "the run in %s was started with %s %s, not %s", folder, row->name,

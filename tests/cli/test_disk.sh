@@ -51,10 +51,7 @@ refuses 1 "a run folder that is a file" "$work/file" -- "${train[@]}" --run "$wo
 # The second process must not disturb the first, which goes on until it is told to stop.
 "${train[@]}" --run "$work/run" --steps 1000000 >"$work/first" 2>&1 &
 first=$!
-for ((i = 0; i < 200; i++)); do
-    [ -e "$work/run/ckpt/latest" ] && break
-    sleep 0.05
-done
+until [ -e "$work/run/ckpt/latest" ] || ! kill -0 "$first" 2>/dev/null; do sleep 0.05; done
 refuses '[12]' "two processes in one run" "$work/run" "$first" -- "${train[@]}" --run "$work/run" --steps 4
 check "the first one is still running" kill -0 "$first"
 kill -TERM "$first"

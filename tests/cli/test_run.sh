@@ -56,6 +56,10 @@ works "another text, with --override" -- "${train[@]}" --data shorter.txt --run 
 grep -o 'the line' text.txt >fewer.txt
 works "finetuning on fewer characters" "vocabulary 21" -- "$puck" train --data fewer.txt \
     --init-from whole --run fewer --batch-size 2 --steps 4 --stop-after 2 --device cpu
+refuses 2 "which goes on from its own weights alone" --init-from whole half -- \
+    "$puck" train --run fewer --init-from half
+refuses 2 "as a run does that began without" --init-from none whole -- \
+    "$puck" train --run half --init-from whole
 works "goes on" "resuming" -- "$puck" train --data fewer.txt --run fewer
 refuses 2 "finetuning on tokens of another tokenizer" --data whole/ckpt -- \
     "$puck" train --data shifted --init-from whole --run other --batch-size 2 --device cpu

@@ -19,6 +19,7 @@ done
 refuses 2 "unknown command" '"trian"' 'Did you mean `puck train`?' -- "$puck" trian
 refuses 2 "unknown command, none near" '"frobnicate"' '`puck help`' -- "$puck" frobnicate
 refuses 2 "unknown topic of help" '"evla"' 'puck help eval' -- "$puck" help evla
+refuses 2 "help on two commands" "(eval)" -- "$puck" help train eval
 refuses 2 "unknown option" --layer "Did you mean --layers?" -- "${train[@]}" --layer 3
 refuses 2 "unknown option, none near" --zzzzzzz "--help" -- "${train[@]}" --zzzzzzz 3
 refuses 2 "unknown short option" "(-q)" -- "${train[@]}" -q

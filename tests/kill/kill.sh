@@ -45,7 +45,10 @@ while [ $killed -lt "$kills" ] && [ $round -lt $((5 * kills + 20)) ]; do
         here=$((here + 1))
         if [ $((RANDOM % 3)) != 0 ]; then break; fi
     done
-    if [ $here = 0 ]; then continue; fi # it was done before the signal came
+    if [ $here = 0 ]; then # it was done before the signal came: the machine is quicker than it was
+        duration=$((duration * 9 / 10))
+        continue
+    fi
     killed=$((killed + here))
     traces "$work/whole" >"$work/expected"
     if ! small_train "$steps" "${often[@]}" >>log 2>&1; then

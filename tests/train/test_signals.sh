@@ -84,7 +84,7 @@ if strace -o /dev/null true 2>/dev/null; then
         "${model[@]}" "${recipe[@]}" --eval-every 0 --save-every 0 >log 2>&1 &
     wait_for_steps $!
     kill -s INT $!
-    sleep 0.3
+    until compgen -G 'run/ckpt/*.tmp' >/dev/null || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
     kill -s INT $!
     wait $!
     check "$name" test $? = 130
