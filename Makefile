@@ -28,14 +28,14 @@ OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
 # Debian 12's packages, and the lines that each must compile and link (see `deps`).
-PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates
+PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates python3-pip
 PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 2000
 
 .PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan \
-        test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build
+        test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
 all: $(PUCK) ## build ./puck
 
 $(PUCK): $(OBJECTS)
@@ -165,22 +165,28 @@ $(foreach header,$(PROBE),#include <$(header)>
 endef
 export PROBE_SOURCE
 
-# The emulator compiles CUDA's headers, which two small packages have where there is no toolkit.
-$(CUDA_HEADERS)/ok:
-	@python3 -m pip download -q --no-deps -d $(@D)/wheels nvidia-cuda-runtime==13.0.96 \
-	    nvidia-cuda-crt==13.0.88 || { echo "CUDA's headers are missing: install the toolkit," \
-	    "or Python's pip and a network for two packages of headers"; exit 1; }
-	@for wheel in $(@D)/wheels/*.whl; do python3 -m zipfile -e $$wheel $(@D); done
-	@touch $@
-
-deps: $(if $(CUDA_INCLUDE),,$(CUDA_HEADERS)/ok)
-deps: ## install what the build needs (root or sudo), if it is not there
-	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
-	    -lcmocka 2>/dev/null; then exit 0; fi; \
-	command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES)"; \
+define INSTALL
+command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES)"; \
 	if [ "$$(id -u)" = 0 ]; then bash -c "$$command"; \
 	elif command -v sudo >/dev/null; then sudo bash -c "$$command"; \
 	else echo "Packages are missing. As root, run:"; echo "  $$command"; exit 1; fi
+endef
+
+deps: ## install what the build needs (root or sudo), if it is not there
+	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
+	    -lcmocka 2>/dev/null; then exit 0; fi; $(INSTALL)
+
+# The emulator compiles CUDA's headers, which two small packages have where there is no toolkit.
+test-deps: deps
+	@if command -v $(CXX) >/dev/null && { [ -n "$(CUDA_INCLUDE)" ] || \
+	    python3 -m pip --version >/dev/null 2>&1; }; then exit 0; fi; $(INSTALL)
+	@$(if $(CUDA_INCLUDE),,$(MAKE) --no-print-directory -s $(CUDA_HEADERS)/ok)
+$(CUDA_HEADERS)/ok:
+	@python3 -m pip download -q --no-deps -d $(@D)/wheels nvidia-cuda-runtime==13.0.96 \
+	    nvidia-cuda-crt==13.0.88 || { echo "CUDA's headers are missing: install the toolkit," \
+	    "or have a network for two packages of headers"; exit 1; }
+	@for wheel in $(@D)/wheels/*.whl; do python3 -m zipfile -e $$wheel $(@D); done
+	@touch $@
 
 demo: deps ## a minute of training, then Shakespeare
 	@$(MAKE) --no-print-directory -s puck
@@ -218,7 +224,7 @@ TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck
                  $(EMU) $(BUILD)/libpuck_emu_check.so \
                  $(BUILD)/tests/emu/faults $(BUILD)/tests/emu/faults_check
 
-test: deps ## the everyday suite; its last line counts
+test: test-deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build
 	@$(MAKE) --no-print-directory -s lint
 	@if command -v $(NVCC) >/dev/null; then \
@@ -228,7 +234,7 @@ test: deps ## the everyday suite; its last line counts
 
 # The C tests and a training run of the program under AddressSanitizer and UBSan.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-test-asan: deps ## the suite under AddressSanitizer and UBSan
+test-asan: test-deps ## the suite under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory -s BUILD=build-asan PUCK=build-asan/puck \
 	    EXTRA_CFLAGS="$(SANITIZE)" EXTRA_LDFLAGS="$(SANITIZE)" test-sanitized
 test-sanitized: tests-build
@@ -238,10 +244,10 @@ test-peers: deps $(PUCK) $(BUILD)/tests/peers/logits .venv/ok ## against transfo
 	.venv/bin/python tests/peers/check_tokenizers.py $(PUCK)
 	.venv/bin/python tests/peers/check_checkpoints.py $(PUCK)
 
-racecheck: deps tests-build ## every kernel on the emulator that checks each access
+racecheck: test-deps tests-build ## every kernel on the emulator that checks each access
 	@BUILD=$(BUILD) PUCK=$(PUCK) bash tests/run.sh tests/emu/test_faults.sh tests/emu/test_kernels.sh
 
-mutants: deps tests-build ## each barrier of the kernels left out in turn
+mutants: test-deps tests-build ## each barrier of the kernels left out in turn
 	@BUILD=$(BUILD) PUCK=$(PUCK) TEST_TIMEOUT=3600 bash tests/run.sh tests/emu/mutants.sh
 
 test-kill: deps $(PUCK) ## SIGKILL at 200 random moments

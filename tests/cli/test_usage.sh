@@ -29,7 +29,9 @@ refuses 2 "option without its value" --steps "needs a value" -- "${train[@]}" --
 refuses 2 "unknown preset" '"shakespear-gpt2"' "Did you mean shakespeare-gpt2?" -- \
     "${train[@]}" --preset shakespear-gpt2
 refuses 2 "unknown device" --device '"cudo"' "Did you mean cuda?" -- "${train[@]}" --device cudo
-refuses 1 "a device that is not there" libpuck_emu.so "--device cpu" -- "${train[@]}" --device emu
+mkdir "$work/alone" && cp "$puck" "$work/alone/puck" # without the back ends that lie beside it
+refuses 1 "a device that is not there" libpuck_emu.so "--device cpu" -- \
+    "$work/alone/puck" "${train[@]:1}" --device emu
 
 refuses 2 "below the range" --layers "from 1 to 256" '"0"' -- "${train[@]}" --layers 0
 refuses 2 "above the range" --dropout "0.95" '"1.5"' -- "${train[@]}" --dropout 1.5
