@@ -101,12 +101,12 @@ gpu-bundle: cuda $(PUCK) tests-build ## build/gpu-bundle: carry it to a GPU, run
 
 # ---- the emulator: the CUDA sources as C++, run on the CPU (kernels/README.md) ----
 
-# Headers of a toolkit, else of Python's packages in a folder that git ignores (see `deps`).
-CUDA_HEADERS  := .cuda
-CUDA_INCLUDE  ?= $(firstword $(patsubst %/cuda_runtime.h,%,$(wildcard \
-                 $(dir $(shell command -v $(NVCC)))../include/cuda_runtime.h \
-                 /usr/local/cuda/include/cuda_runtime.h \
-                 $(CUDA_HEADERS)/nvidia/cu13/include/cuda_runtime.h)))
+# Headers of a toolkit, else of Python's packages in a folder that git ignores (see `test-deps`); the one
+# that is looked for is in the last of these packages.
+CUDA_HEADERS  := .cuda/nvidia/cu13/include/nv/target
+CUDA_INCLUDE  ?= $(firstword $(patsubst %/nv/target,%,$(wildcard \
+                 $(dir $(shell command -v $(NVCC)))../include/nv/target \
+                 /usr/local/cuda/include/nv/target $(CUDA_HEADERS))))
 CXX           := g++
 # The last two warn of attributes and of arrays that nvcc takes; nvcc has warnings of its own.
 EMU_FLAGS     := -std=c++17 -O2 -g -march=$(ARCH) -fPIC -DPUCK_EMU -DBACKEND_NAME='"emu"' \
@@ -124,7 +124,7 @@ $(EMU): $(EMU_OBJECTS)
 
 $(BUILD)/emu/%.o: %
 	@mkdir -p $(@D)
-	@[ -n "$(CUDA_INCLUDE)" ] || { echo "CUDA's headers are missing: run make deps"; exit 1; }
+	@[ -n "$(CUDA_INCLUDE)" ] || { echo "CUDA's headers are missing: run make test-deps"; exit 1; }
 	$(CXX) $(EMU_FLAGS) $(EXTRA_CFLAGS) -MMD -MP -x c++ -c -o $@ $<
 
 # The checker (kernels/emu/check.h): kernels call it at every access to memory.
@@ -176,17 +176,16 @@ deps: ## install what the build needs (root or sudo), if it is not there
 	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
 	    -lcmocka 2>/dev/null; then exit 0; fi; $(INSTALL)
 
-# The emulator compiles CUDA's headers, which two small packages have where there is no toolkit.
+# The emulator compiles CUDA's headers, which three small packages have where there is no toolkit.
 test-deps: deps
 	@if command -v $(CXX) >/dev/null && { [ -n "$(CUDA_INCLUDE)" ] || \
 	    python3 -m pip --version >/dev/null 2>&1; }; then exit 0; fi; $(INSTALL)
-	@$(if $(CUDA_INCLUDE),,$(MAKE) --no-print-directory -s $(CUDA_HEADERS)/ok)
-$(CUDA_HEADERS)/ok:
-	@python3 -m pip download -q --no-deps -d $(@D)/wheels nvidia-cuda-runtime==13.0.96 \
-	    nvidia-cuda-crt==13.0.88 || { echo "CUDA's headers are missing: install the toolkit," \
-	    "or have a network for two packages of headers"; exit 1; }
-	@for wheel in $(@D)/wheels/*.whl; do python3 -m zipfile -e $$wheel $(@D); done
-	@touch $@
+	@$(if $(CUDA_INCLUDE),,$(MAKE) --no-print-directory -s $(CUDA_HEADERS))
+$(CUDA_HEADERS):
+	@python3 -m pip download -q --no-deps -d .cuda/wheels nvidia-cuda-runtime==13.0.96 \
+	    nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 || { \
+	    echo "CUDA's headers are missing: install the toolkit, or have a network for three packages"; exit 1; }
+	@for wheel in .cuda/wheels/*.whl; do python3 -m zipfile -e $$wheel .cuda; done
 
 demo: deps ## a minute of training, then Shakespeare
 	@$(MAKE) --no-print-directory -s puck
