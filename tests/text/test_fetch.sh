@@ -28,7 +28,9 @@ for tool in bash sed sha256sum cut mktemp rm mv mkdir cp dirname; do
 done
 check "no tool at all" says "no source works. Give a copy" 1 env PATH="$work/bin" "$fetch" --output "$out"
 
-text=${PUCK_TEXT:-../shared/data/tinyshakespeare.txt}
+for text in "${PUCK_TEXT:-}" data/text/tinyshakespeare.txt ../shared/data/tinyshakespeare.txt; do
+    if [ -f "$text" ]; then break; fi
+done
 if [ -f "$text" ] && [ "$(wc -c <"$text")" = 1115394 ]; then
     check "copy" gives "$fetch" --output "$out" "$text"
     check "second call fetches nothing" gives env PATH="$work/bin" "$fetch" --output "$out"
