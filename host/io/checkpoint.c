@@ -42,8 +42,7 @@ bool checkpoint_remove_leftovers(const char *run, Error *e) {
     struct dirent **names;
     if (!path_join(ckpt, run, "ckpt", e)) return false;
     const int n = scandir(ckpt, &names, is_leftover, alphasort);
-    if (n < 0)
-        return errno == ENOENT || error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
+    if (n < 0) return errno == ENOENT || file_failed(ckpt, "cannot list", e);
     bool good = true;
     for (int i = 0; good && i < n; i++)
         good = path_join(path, ckpt, names[i]->d_name, e) && path_remove(path, e);
@@ -59,7 +58,8 @@ static bool point_link(const char *ckpt, const char *link, const char *target, E
     unlink(temporary); /* of a crash */
     if (symlink(target, temporary) == 0 && rename(temporary, path) == 0)
         return path_sync_folder(ckpt, e);
-    error_set(e, path, NULL, "cannot point it at %s: %s", target, strerror(errno));
+    error_set(e, path, "Check the disk and the permissions", "cannot point it at %s: %s", target,
+              strerror(errno));
     unlink(temporary);
     return false;
 }
@@ -122,8 +122,7 @@ static bool put_in_place(const char *temporary, const char *folder, Error *e) {
             rename(aside, folder);
         }
     }
-    return good || error_set(e, folder, NULL, "cannot put the new checkpoint in place: %s",
-                             strerror(errno));
+    return good || file_failed(folder, "cannot put the new checkpoint in place", e);
 }
 
 /* Takes the names of steps that are not needed any more; what they held is left over, so that no
@@ -135,7 +134,7 @@ static bool rotate(const char *run, int64_t step, int64_t keep, Error *e) {
     if (readlink(path, best, sizeof best - 1) < 0) best[0] = 0;
     struct dirent **names;
     const int n = scandir(ckpt, &names, is_step, newest_first);
-    if (n < 0) return error_set(e, ckpt, NULL, "cannot list: %s", strerror(errno));
+    if (n < 0) return file_failed(ckpt, "cannot list", e);
     int64_t kept = 0;
     bool good = true;
     for (int i = 0; good && i < n; i++) {
@@ -143,8 +142,7 @@ static bool rotate(const char *run, int64_t step, int64_t keep, Error *e) {
         if (step_of_name(name) > step || kept++ < keep || strcmp(name, best) == 0) continue;
         good = path_join(path, ckpt, name, e);
         snprintf(aside, sizeof aside, "%s.tmp", path);
-        if (good && rename(path, aside) != 0)
-            good = error_set(e, path, NULL, "cannot delete: %s", strerror(errno));
+        if (good && rename(path, aside) != 0) good = file_failed(path, "cannot delete", e);
     }
     free_names(names, n);
     return good && checkpoint_remove_leftovers(run, e);

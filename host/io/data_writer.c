@@ -124,16 +124,14 @@ static bool header_write(DataWriter *w, Error *e) {
     header[0] = w->token_bytes == 2 ? TOKENS_MAGIC_16 : TOKENS_MAGIC_32;
     header[1] = w->token_bytes == 2 ? TOKENS_VERSION_16 : TOKENS_VERSION_32;
     header[2] = (int32_t)w->in_shard;
-    if (lseek(w->file, 0, SEEK_SET) != 0)
-        return error_set(e, w->path, NULL, "cannot seek: %s", strerror(errno));
+    if (lseek(w->file, 0, SEEK_SET) != 0) return file_failed(w->path, "cannot seek", e);
     return fd_write_all(w->file, header, sizeof header, w->path, e);
 }
 
 static bool shard_close(DataWriter *w, Error *e) {
     if (w->file < 0) return true;
     bool good = header_write(w, e);
-    if (good && fsync(w->file) != 0)
-        good = error_set(e, w->path, NULL, "cannot write to disk: %s", strerror(errno));
+    if (good && fsync(w->file) != 0) good = file_failed(w->path, "cannot write to disk", e);
     close(w->file);
     w->file = -1;
     return good;
@@ -146,7 +144,7 @@ static bool shard_next(DataWriter *w, Error *e) {
     if (!path_join(w->path, w->temporary, name, e)) return false;
     w->in_shard = 0;
     w->file = open(w->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (w->file < 0) return error_set(e, w->path, NULL, "cannot create: %s", strerror(errno));
+    if (w->file < 0) return file_failed(w->path, "cannot create", e);
     return header_write(w, e);
 }
 

@@ -9,6 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bool file_failed(const char *path, const char *what, Error *e) {
+    const int reason = errno;
+    const char *hint = "Check the name and the permissions";
+    if (reason == ENOSPC || reason == EDQUOT) hint = "Free some space on the disk";
+    if (reason == EIO) hint = "Check the disk";
+    if (reason == EISDIR) hint = "Give a file in it";
+    return error_set(e, path, hint, "%s: %s", what, strerror(reason));
+}
+
 /* A pipe or a device has no size; reading one stops here instead of filling the memory. */
 enum { STREAM_BYTES_MAX = 1 << 30 };
 
@@ -35,7 +44,7 @@ static char *read_to_end(int fd, int64_t guess, const char *path, int64_t *bytes
         }
         if (got < 0) {
             if (errno == EINTR) continue;
-            error_set(e, path, NULL, "cannot read: %s", strerror(errno));
+            file_failed(path, "cannot read", e);
             free(text);
             return NULL;
         }
@@ -73,9 +82,7 @@ bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Err
     while (bytes > 0) {
         const ssize_t n = write(fd, at, (size_t)bytes);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0)
-            return error_set(e, path, errno == ENOSPC ? "Free some space on the disk" : NULL,
-                             "cannot write: %s", strerror(errno));
+        if (n < 0) return file_failed(path, "cannot write", e);
         at += n;
         bytes -= n;
     }
@@ -87,14 +94,13 @@ bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error 
     if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
         return error_set(e, path, "Use a shorter path", "the path is too long");
     const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return error_set(e, path, NULL, "cannot create: %s", strerror(errno));
+    if (fd < 0) return file_failed(path, "cannot create", e);
 
     bool good = fd_write_all(fd, text, bytes, path, e);
-    if (good && fsync(fd) != 0)
-        good = error_set(e, path, NULL, "cannot write to disk: %s", strerror(errno));
+    if (good && fsync(fd) != 0) good = file_failed(path, "cannot write to disk", e);
     close(fd);
     if (good && rename(temporary, path) != 0)
-        good = error_set(e, path, NULL, "cannot put the new file in place: %s", strerror(errno));
+        good = file_failed(path, "cannot put the new file in place", e);
     if (!good) unlink(temporary);
     return good;
 }
@@ -123,7 +129,7 @@ bool path_make_folder(const char *path, Error *e) {
 bool path_sync_folder(const char *folder, Error *e) {
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const bool good = fd >= 0 && fsync(fd) == 0;
-    if (!good) error_set(e, folder, NULL, "cannot write to disk: %s", strerror(errno));
+    if (!good) file_failed(folder, "cannot write to disk", e);
     if (fd >= 0) close(fd);
     return good;
 }

@@ -9,6 +9,8 @@ enum { IO_PATH_MAX = 1024 };
 bool path_join(char path[IO_PATH_MAX], const char *folder, const char *name, Error *e);
 /* Whether a name from a file may be joined to a folder: no '/', not empty, not "." or "..". */
 bool path_is_plain_name(const char *name);
+/* Fails with "WHAT: " and the reason in errno, and with what helps against it. */
+bool file_failed(const char *path, const char *what, Error *e);
 /* Writes all bytes to fd, in as many calls as it takes. `path` is for the error. */
 bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Error *e);
 /* Makes a folder's entries durable: names are data of their folder. */

@@ -25,7 +25,7 @@ bool run_lock(const char *run, int *lock, Error *e) {
     }
     const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     bool good = ftruncate(fd, 0) == 0;
-    if (!good) error_set(e, path, NULL, "cannot write to the run folder: %s", strerror(errno));
+    if (!good) file_failed(path, "cannot write to the run folder", e);
     good = good && fd_write_all(fd, pid, n, path, e) && checkpoint_remove_leftovers(run, e);
     if (!good) {
         close(fd);

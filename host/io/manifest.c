@@ -32,7 +32,7 @@ static bool digest_file(const char *path, Digest *d, Error *e) {
         d->bytes += n;
     }
     snprintf(d->hash, sizeof d->hash, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(hash));
-    if (n < 0) error_set(e, path, NULL, "cannot read: %s", strerror(errno));
+    if (n < 0) file_failed(path, "cannot read", e);
     if (fd >= 0) close(fd);
     XXH3_freeState(hash);
     free(block);
@@ -46,7 +46,7 @@ static int is_listed(const struct dirent *d) {
 bool manifest_write(const char *folder, Error *e) {
     struct dirent **names;
     const int n = scandir(folder, &names, is_listed, alphasort);
-    if (n < 0) return error_set(e, folder, NULL, "cannot list: %s", strerror(errno));
+    if (n < 0) return file_failed(folder, "cannot list", e);
     char path[IO_PATH_MAX], *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);

@@ -158,7 +158,7 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
     struct stat info;
     bool good = fd >= 0 && fstat(fd, &info) == 0;
     if (!good) {
-        error_set(e, path, NULL, "cannot open: %s", strerror(errno));
+        file_failed(path, "cannot open", e);
     } else if (!S_ISREG(info.st_mode) || info.st_size == 0) {
         good = error_set(e, path, NULL, "this is no safetensors file: it is empty or no file");
     } else {
@@ -166,7 +166,7 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
         f->map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (f->map == MAP_FAILED) {
             f->map = NULL;
-            good = error_set(e, path, NULL, "cannot map the file: %s", strerror(errno));
+            good = file_failed(path, "cannot map the file", e);
         }
     }
     if (fd >= 0) close(fd);

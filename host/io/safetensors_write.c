@@ -28,7 +28,7 @@ SafetensorsWriter *safetensors_create(const char *path, Error *e) {
     snprintf(w->path, sizeof w->path, "%s", path);
     w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (w->fd < 0) {
-        error_set(e, path, NULL, "cannot create: %s", strerror(errno));
+        file_failed(path, "cannot create", e);
         free(w);
         return NULL;
     }
@@ -94,7 +94,7 @@ bool safetensors_finish(SafetensorsWriter *w, Error *e) {
           (long)w->declared);
     const bool good = fsync(w->fd) == 0;
     if (!good) {
-        error_set(e, w->path, NULL, "cannot write to disk: %s", strerror(errno));
+        file_failed(w->path, "cannot write to disk", e);
         unlink(w->path);
     }
     release(w);

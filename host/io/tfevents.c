@@ -93,7 +93,7 @@ TfEvents *tfevents_open(const char *folder, Error *e) {
                  wall_time, host, (long)getpid(), n);
         t->fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (t->fd < 0 && errno != EEXIST) {
-            error_set(e, t->path, NULL, "cannot create: %s", strerror(errno));
+            file_failed(t->path, "cannot create", e);
             free(t);
             return NULL;
         }

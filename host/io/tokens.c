@@ -27,7 +27,7 @@ static bool shard_map(TokenShard *s, Error *e) {
         s->map = mmap(NULL, (size_t)s->map_bytes, PROT_READ, MAP_SHARED, fd, 0);
         if (s->map == MAP_FAILED) {
             s->map = NULL;
-            good = error_set(e, s->path, NULL, "cannot map the file: %s", strerror(errno));
+            good = file_failed(s->path, "cannot map the file", e);
         }
     }
     if (fd >= 0) close(fd);

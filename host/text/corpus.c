@@ -33,7 +33,7 @@ static bool bytes_read(Bytes *b, int fd, const char *name, Error *e) {
         const ssize_t got = read(fd, b->data + b->n, (size_t)(b->capacity - b->n));
         if (got == 0) return true;
         if (got < 0 && errno != EINTR)
-            return error_set(e, name, NULL, "cannot read: %s", strerror(errno));
+            return error_set(e, name, "Check the disk", "cannot read: %s", strerror(errno));
         if (got > 0) b->n += got;
         room = 1;
     }
@@ -152,12 +152,15 @@ static bool folder_add(Corpus *c, const char *path, const char *field, const str
     char *const roots[] = {(char *)path, NULL}; /* fts_open does not write to it */
     const int before = c->n_sources;
     FTS *tree = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, compare_entries);
-    if (!tree) return error_set(e, path, NULL, "cannot read the folder: %s", strerror(errno));
+    if (!tree)
+        return error_set(e, path, "Check the permissions", "cannot read the folder: %s",
+                         strerror(errno));
     bool good = true;
     for (FTSENT *entry; good && (entry = fts_read(tree));)
         good = entry_add(c, entry, field, output, e);
     if (good && errno != 0)
-        good = error_set(e, path, NULL, "cannot read the folder: %s", strerror(errno));
+        good = error_set(e, path, "Check the permissions", "cannot read the folder: %s",
+                         strerror(errno));
     fts_close(tree);
     if (good && c->n_sources == before)
         good = error_set(e, path, "Give a folder with text files", "the folder holds no file");

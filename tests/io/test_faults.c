@@ -203,7 +203,7 @@ static void test_killed(void **state) {
 /* What is there before an attempt and must be there, whole, after it has failed. */
 static void check_after_failure(const Attempt *a, const Error *e, int64_t n) {
     assert_int_equal(e->code, EXIT_FAILED);
-    assert_true(e->text[0] && e->place[0]);
+    assert_true(e->text[0] && e->place[0] && e->hint[0]);
     check_whole(a, n);
     assert_true(holds(scratch_path("run/ckpt/step-00000010"), 10));
     if (leftovers()) fail_msg("call %ld: a leftover", (long)n);
