@@ -130,11 +130,14 @@ static Tensor norm_backward(Model *m, Tensor res, Tensor mean, Tensor rstd, Para
     return drop.rate > 0 ? m->dbranch : m->dres;
 }
 
-/* What the forward pass did not keep. The branch before res1 is already in it. */
+/* What the forward pass did not keep. The branch before res1 is already in it. A product that rounds
+ * its result for aux applies GELU before that, so only the product can make the same bits again. */
 static void block_recompute(Model *m, int64_t l) {
     BlockActs *a = &m->blocks[l];
     if (m->use.recompute == RECOMPUTE_MLP) {
-        if (m->config.mlp == MLP_SWIGLU)
+        if (m->config.mlp == MLP_GELU && m->backend->compute != m->backend->master)
+            mlp_forward(m, l);
+        else if (m->config.mlp == MLP_SWIGLU)
             OPS(m)->swiglu_forward(&m->cx, a->fc, a->fc_pre);
         else
             OPS(m)->activation_forward(&m->cx, a->fc, a->fc_pre, param_activation(&m->config));
