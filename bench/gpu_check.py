@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,9 @@ def equal_runs(check, text, work, name, one, two):
     hashes = []
     for i, calls in enumerate((one, two)):
         run = work / f"{name.split()[0]}-{i}"
+        if i == 1:  # timing may choose other algorithms in every run: both use the first one's
+            run.mkdir()
+            shutil.copy(work / f"{name.split()[0]}-0/algorithms.txt", run)
         for call in calls:
             code, _, _ = check.puck("train", *size, "--data", text, "--run", run, "--steps", steps,
                                     "--eval-every", "10", "--batch-size", "8", *call)
@@ -251,7 +255,8 @@ def main():
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or emu")
     parser.add_argument("--stage", default=",".join(STAGES), help="comma-separated, in this order")
     parser.add_argument("--budget", type=float, default=540, help="seconds in all")
-    parser.add_argument("--presets", default="shakespeare-gpt2", help="trained to their end")
+    parser.add_argument("--presets", default="shakespeare,shakespeare-gpt2",
+                        help="trained to their end")
     parser.add_argument("--sanitize-limit", type=float, default=100, help="seconds a tool")
     parser.add_argument("--record", default="gpu.jsonl", help="appended to")
     parser.add_argument("--log", default="gpu-check.log", help="what the programs printed")

@@ -43,7 +43,6 @@ EvalWindow evaluate_window(int64_t n_tokens, int64_t T, int64_t k);
 
 /* Seconds of a clock that only goes forward. */
 double time_now(void);
-/* Measured speed, in FLOP/s, of a product of PEAK_PRODUCT_SIDE^3 multiplications and additions: the
- * peak that progress and benches are shown against. 0 without memory for it. */
-enum { PEAK_PRODUCT_SIDE = 1024 };
-double measure_peak_flops(Backend *b);
+/* Measured speed, in FLOP/s, of a product of side^3 multiplications and additions, large enough to
+ * fill the device: the peak that progress and benches are shown against. 0 without memory for it. */
+double measure_peak_flops(Backend *b, int64_t *side);

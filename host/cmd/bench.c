@@ -28,6 +28,7 @@ typedef struct Machine {
     const char *device;
     int threads;
     double flops, copy_bytes; /* roofs, per second */
+    int64_t product_side;     /* of the product that is the roof */
     char command[1024];
 } Machine;
 
@@ -116,10 +117,10 @@ static void print_line(const BenchRow *r, double share, double per_step) {
 /* Rows with FLOPs are compared with the product, others with the copy. */
 static void table_print(BenchTable *t, const Machine *m, int64_t repeats, bool json) {
     if (!json) {
-        printf("device %s, %d threads; roofs: linear_forward %d x %d -> %d %.1f GFLOP/s, "
+        printf("device %s, %d threads; roofs: linear_forward %ld x %ld -> %ld %.1f GFLOP/s, "
                "copy of %d MiB %.1f GB/s\n",
-               m->device, m->threads, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE, PEAK_PRODUCT_SIDE,
-               m->flops * 1e-9, COPY_BYTES >> 20, m->copy_bytes * 1e-9);
+               m->device, m->threads, (long)m->product_side, (long)m->product_side,
+               (long)m->product_side, m->flops * 1e-9, COPY_BYTES >> 20, m->copy_bytes * 1e-9);
         printf("spread: distance of the quartiles, of the median. GB/s: bytes that the formula "
                "needs.\n\n");
         printf("%-22s %-34s %5s %10s %10s %7s %9s %9s %9s %9s\n", "op", "shape", "calls",
@@ -163,7 +164,7 @@ static bool machine_measure(Machine *m, Backend *b, Error *e) {
                          (long)(bytes >> 20));
     m->device = b->properties.name;
     m->threads = b->properties.n_units;
-    m->flops = measure_peak_flops(b);
+    m->flops = measure_peak_flops(b, &m->product_side);
     m->copy_bytes = copy_roof(b, memory);
     b->free(b, memory);
     return true;

@@ -248,7 +248,8 @@ static bool dry_run(Trainer *t, Error *e) {
     printf("\n");
     print_plan(t, &c, stdout);
     if (memory) return true;
-    const double speed = 0.5 * measure_peak_flops(&t->backend);
+    int64_t side;
+    const double speed = 0.5 * measure_peak_flops(&t->backend, &side);
     const double flops = model_flops_per_token(&c, use.T) * (double)t->options->steps *
                          (double)(t->options->batch_size * use.T);
     printf("time        about %.0f s, at half of this machine's speed of products\n",
@@ -335,7 +336,8 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
 static bool start_metrics(Trainer *t, Error *e) {
     Metrics *m = &t->metrics;
     m->flops_per_token = model_flops_per_token(&t->model.config, t->model.use.T);
-    m->peak_flops = measure_peak_flops(&t->backend);
+    int64_t side;
+    m->peak_flops = measure_peak_flops(&t->backend, &side);
     m->memory_bytes = arena_total(&t->model.arena);
     m->steps = t->options->steps;
     return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);

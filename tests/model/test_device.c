@@ -96,11 +96,16 @@ static void run_train(Run *r) {
     free(ids);
 }
 
+/* Weights and moments after training; `choices`, which products' algorithms to use, or what was
+ * chosen where it is empty: timing may choose otherwise in every process. */
 static char *trained_state(const ModelConfig *c, const ModelUse *use, const char *dtype,
-                           int64_t *bytes) {
+                           char *choices, size_t size, int64_t *bytes) {
     Run r;
     run_open(&r, c, use, dtype);
+    Backend *b = &r.backend;
+    if (b->choose && choices[0]) b->choose(b, choices);
     run_train(&r);
+    if (b->choices) snprintf(choices, size, "%s", b->choices(b));
     char *state = lab_state(&r.m, bytes);
     lab_close(&r.m);
     return state;
@@ -108,8 +113,11 @@ static char *trained_state(const ModelConfig *c, const ModelUse *use, const char
 
 static void assert_same_state(const ModelConfig *c, const ModelUse *a, const ModelUse *b,
                               const char *dtype) {
+    static char choices[1 << 16];
     int64_t n = 0, bytes = 0;
-    char *one = trained_state(c, a, dtype, &n), *two = trained_state(c, b, dtype, &bytes);
+    choices[0] = '\0';
+    char *one = trained_state(c, a, dtype, choices, sizeof choices, &n);
+    char *two = trained_state(c, b, dtype, choices, sizeof choices, &bytes);
     assert_int_equal(n, bytes);
     assert_memory_equal(one, two, (size_t)n);
     free(one);
