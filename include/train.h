@@ -43,6 +43,7 @@ EvalWindow evaluate_window(int64_t n_tokens, int64_t T, int64_t k);
 
 /* Seconds of a clock that only goes forward. */
 double time_now(void);
-/* Measured speed, in FLOP/s, of a product of side^3 multiplications and additions, large enough to
- * fill the device: the peak that progress and benches are shown against. 0 without memory for it. */
+/* Measured speed, in FLOP/s, of a product of side^3 multiplications and additions, large enough
+ * to fill the device: the peak that progress and benches are shown against. 0 without memory for
+ * it. */
 double measure_peak_flops(Backend *b, int64_t *side);

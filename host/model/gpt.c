@@ -130,8 +130,8 @@ static Tensor norm_backward(Model *m, Tensor res, Tensor mean, Tensor rstd, Para
     return drop.rate > 0 ? m->dbranch : m->dres;
 }
 
-/* What the forward pass did not keep. The branch before res1 is already in it. A product that rounds
- * its result for aux applies GELU before that, so only the product can make the same bits again. */
+/* What the forward pass did not keep. The branch before res1 is already in it. A product that
+ * rounds its result for aux applies GELU before that, so only it can make the same bits again. */
 static void block_recompute(Model *m, int64_t l) {
     BlockActs *a = &m->blocks[l];
     if (m->use.recompute == RECOMPUTE_MLP) {
