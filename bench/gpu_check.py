@@ -222,7 +222,7 @@ def stage_sanitize(check):
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
         code, text, seconds = check.run(
             ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", program, check.library,
-             "bf16"], limit=check.o.sanitize_limit, environment={"PUCK_TEST_SAMPLE": "small"})
+             "bf16"], limit=check.o.sanitize_limit, environment={"PUCK_TEST_SMALL": "1"})
         passed = len(re.findall(r"^ok\b", text, re.M))
         summary = (re.findall(r"ERROR SUMMARY: (.*)|RACECHECK SUMMARY: (.*)", text) or [("", "")])
         summary = summary[-1][0] or summary[-1][1]

@@ -186,7 +186,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                       .training = true,
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),
-                      .graph = o->graph};
+                      .graph = strcmp(o->graph, "on") == 0};
     if (o->sample_every > 0) {
         use->decode_batch = 1;
         use->decode_rows = i64_min(o->context, 64);
