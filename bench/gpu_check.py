@@ -110,7 +110,7 @@ def about(o):
     name, _, driver = card.partition(", ")
     return {"date": datetime.date.today().isoformat(), "commit": commit,
             "device": o.device if o.device == "emu" else name or "no card", "driver": driver,
-            "command": "gpu-check " + shlex.join(sys.argv[1:])}
+            "command": f"gpu-check --stage {o.stage} --budget {o.budget:g}"}
 
 
 # ---- stages ----
@@ -182,12 +182,13 @@ def stage_train(check):
             if code != 0:
                 check.row("train", preset, None if code is None else False, "see the log")
                 continue
-            code, out, _ = check.puck("eval", "--from", run, "--data", text, "--json")
+            code, out, _ = check.puck("eval", "--from", run / "ckpt/best", "--data", text,
+                                      "--json")
             loss = json.loads(out[out.index("{"):].splitlines()[0])["loss"] if code == 0 else None
             speed = re.findall(r'"tokens_per_sec": *([0-9.]+)',
                                (run / "metrics.jsonl").read_text())
             check.row("train", preset, code == 0,
-                      f"loss {loss:.4f} nats per character after {seconds:.1f} s",
+                      f"best loss {loss:.4f} nats per character, {seconds:.1f} s in all",
                       loss=loss, seconds=seconds,
                       tokens_per_sec=float(speed[-1]) if speed else None)
 
