@@ -1,30 +1,34 @@
 /* Softmax + cross-entropy, fused, and the sum of losses (ops.h).
  *
- * Logits are read twice and the gradient written once; the second read of a row that a block has
- * just read comes from the level-two cache. A row belongs to a warp where the vocabulary is small,
- * else to a block. */
+ * A row belongs to a warp where the vocabulary is small, else to a block, which keeps the row in
+ * shared memory from its first reading to the second where that is large enough: so logits are read
+ * once from memory, and the gradient is written once. */
 #include "common.cuh"
 #include <assert.h>
 
 enum { BLOCK_WARPS = 16, ROW_THREADS = BLOCK_WARPS * WARP, SMALL = 1024 };
 
-/* z = c tanh(x/c) and its derivative 1 - (z/c)^2. With e = exp(-2|x|/c):
- *   tanh(|x|/c) = (1 - e)/(1 + e),  1 - tanh^2 = 4e/(1 + e)^2
- * Both keep all digits, near 0 as well as where tanh is almost 1. */
-struct Capped {
-    float z, slope;
-};
-__device__ static inline Capped soft_cap(float x, float cap) {
-    if (cap <= 0.0f) return Capped{x, 1.0f};
-    const float less = expm1f(-2.0f * fabsf(x) / cap), inverse = 1.0f / (2.0f + less);
-    const float size = cap * (-less * inverse);
-    return Capped{x < 0.0f ? -size : size, 4.0f * (1.0f + less) * (inverse * inverse)};
-}
-
-/* e^x of x <= 0. Beside bf16 the error of the fast form, |x| 2^-23, is nothing. */
+/* e^x of x <= 0, and e^x - 1. Beside bf16 the errors of the fast forms, |x| 2^-23 and 2^-24, are
+ * nothing: it is the absolute error of a logit that counts. */
 template <typename T> __device__ static inline float exp_of(float x);
 template <> __device__ inline float exp_of<float>(float x) { return expf(x); }
 template <> __device__ inline float exp_of<bf16>(float x) { return __expf(x); }
+template <typename T> __device__ static inline float expm1_of(float x);
+template <> __device__ inline float expm1_of<float>(float x) { return expm1f(x); }
+template <> __device__ inline float expm1_of<bf16>(float x) { return __expf(x) - 1.0f; }
+
+/* z = c tanh(x/c) and its derivative 1 - (z/c)^2. With e = exp(-2|x|/c):
+ *   tanh(|x|/c) = (1 - e)/(1 + e),  1 - tanh^2 = 4e/(1 + e)^2
+ * In f32 both keep all digits, near 0 as well as where tanh is almost 1. */
+struct Capped {
+    float z, slope;
+};
+template <typename T> __device__ static inline Capped soft_cap(float x, float cap, float to_exp) {
+    if (cap <= 0.0f) return Capped{x, 1.0f};
+    const float less = expm1_of<T>(fabsf(x) * to_exp);
+    const float inverse = __fdividef(1.0f, 2.0f + less), size = cap * (-less * inverse);
+    return Capped{x < 0.0f ? -size : size, 4.0f * (1.0f + less) * (inverse * inverse)};
+}
 
 /* Maximum and sum of exp(x - most) so far. */
 struct Running {
@@ -57,9 +61,10 @@ template <typename T> struct Classifier {
     const StepParams *params;
 };
 
-template <typename T, int N, int WARPS>
+template <typename T, int N, int WARPS, bool KEEP>
 __global__ void __launch_bounds__(ROW_THREADS) classifier(Classifier<T> p) {
     SHARED(Running, part, BLOCK_WARPS);
+    DYN_SHARED(T, kept); /* the row; each thread reads what it wrote itself */
     constexpr int LANES = WARPS * WARP;
     const int lane = (int)threadIdx.x % LANES;
     const int64_t row = (int64_t)blockIdx.x * (BLOCK_WARPS / WARPS) + threadIdx.x / LANES;
@@ -78,16 +83,18 @@ __global__ void __launch_bounds__(ROW_THREADS) classifier(Classifier<T> p) {
             vec_store<N>(grad + c, zero);
         return;
     }
-    const Capped at_target = soft_cap(to_float(x[target]), p.cap);
+    const float to_exp = -2.0f / p.cap;
+    const Capped at_target = soft_cap<T>(to_float(x[target]), p.cap, to_exp);
 
     Running seen = {-INFINITY, 0.0f};
 #pragma unroll 2
     for (int64_t c = (int64_t)lane * N; c < p.V; c += (int64_t)LANES * N) {
         const Vec<T, N> v = vec_load<N>(x + c);
+        if (KEEP) vec_store<N>(kept + c, v);
         float z[N], most = seen.most;
 #pragma unroll
         for (int k = 0; k < N; k++) {
-            z[k] = c + k < p.V ? soft_cap(to_float(v.v[k]), p.cap).z : -INFINITY;
+            z[k] = c + k < p.V ? soft_cap<T>(to_float(v.v[k]), p.cap, to_exp).z : -INFINITY;
             most = fmaxf(most, z[k]);
         }
         float sum = 0;
@@ -112,10 +119,10 @@ __global__ void __launch_bounds__(ROW_THREADS) classifier(Classifier<T> p) {
     const float factor = (float)(loss_scale / (double)seen.sum);
 #pragma unroll 2
     for (int64_t c = (int64_t)lane * N; c < p.Vp; c += (int64_t)LANES * N) {
-        Vec<T, N> v = vec_load<N>(x + c);
+        Vec<T, N> v = vec_load<N>(KEEP && c < p.V ? kept + c : x + c);
 #pragma unroll
         for (int k = 0; k < N; k++) {
-            const Capped z = soft_cap(to_float(v.v[k]), p.cap);
+            const Capped z = soft_cap<T>(to_float(v.v[k]), p.cap, to_exp);
             float g = exp_of<T>(z.z - seen.most) * factor;
             if (c + k == target) g -= (float)loss_scale;
             v.v[k] = from_float<T>(c + k < p.V ? g * z.slope : 0.0f);
@@ -125,12 +132,22 @@ __global__ void __launch_bounds__(ROW_THREADS) classifier(Classifier<T> p) {
 }
 
 template <typename T, int N> static void classify(const OpContext *cx, const Classifier<T> &p) {
-    if (p.V <= SMALL)
-        LAUNCH((classifier<T, N, 1>), (unsigned)i64_div_up(p.n_rows, BLOCK_WARPS), ROW_THREADS, 0,
+    const int64_t row_bytes = i64_round_up(p.V, N) * (int64_t)sizeof(T);
+    const int64_t left =
+        cx->backend->properties.shared_bytes - (int64_t)sizeof(Running[BLOCK_WARPS]);
+    if (p.V <= SMALL) {
+        LAUNCH((classifier<T, N, 1, false>), (unsigned)i64_div_up(p.n_rows, BLOCK_WARPS),
+               ROW_THREADS, 0, stream_of(cx), p);
+    } else if (p.dlogits && row_bytes <= left) {
+        CUDA_CHECK(cudaFuncSetAttribute((const void *)classifier<T, N, BLOCK_WARPS, true>,
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        (int)row_bytes));
+        LAUNCH((classifier<T, N, BLOCK_WARPS, true>), (unsigned)p.n_rows, ROW_THREADS,
+               (size_t)row_bytes, stream_of(cx), p);
+    } else {
+        LAUNCH((classifier<T, N, BLOCK_WARPS, false>), (unsigned)p.n_rows, ROW_THREADS, 0,
                stream_of(cx), p);
-    else
-        LAUNCH((classifier<T, N, BLOCK_WARPS>), (unsigned)p.n_rows, ROW_THREADS, 0, stream_of(cx),
-               p);
+    }
 }
 
 template <typename T> static void classify_dispatch(const OpContext *cx, const Classifier<T> &p) {
