@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -193,12 +194,42 @@ def stage_train(check):
                       tokens_per_sec=float(speed[-1]) if speed else None)
 
 
+def used_bytes():
+    return int(first_line(["nvidia-smi", "--query-gpu=memory.used",
+                           "--format=csv,noheader,nounits"]) or 0) << 20
+
+
+def check_plan(check, size):
+    """The printed plan against what the card says that a run takes beyond an empty card."""
+    code, out, _ = check.puck("info", *size, "--json")
+    if code != 0:
+        return check.row("bench", "memory plan", None if code is None else False, "see the log")
+    planned = json.loads(out[out.index("{"):])["memory_bytes"]["total"]
+    before, most, end = used_bytes(), 0, threading.Event()
+
+    def watch():
+        nonlocal most
+        while not end.is_set():
+            most = max(most, used_bytes())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    check.puck("bench", "step", *size, "--repeats", "30")
+    end.set()
+    watcher.join()
+    used = most - before
+    check.row("bench", "memory plan", True, f"planned {planned * 1e-6:.0f} MB, used "
+              f"{used * 1e-6:.0f} MB, {100 * (used / planned - 1):+.1f} %",
+              planned_bytes=planned, used_bytes=used)
+
+
 def stage_bench(check):
     small = ["--layers", "1", "--heads", "2", "--channels", "32", "--context", "16",
              "--batch-size", "2", "--repeats", "1"]
     sizes = [small] if check.emulated else [
         ["--preset", "gpt2", "--batch-size", b, "--micro-batch", b, "--repeats", r]
         for b, r in (("64", "10"),)]
+    if not check.emulated:
+        check_plan(check, sizes[0][:-2])
     for size in sizes:
         for what in ("step", "ops"):
             code, out, _ = check.puck("bench", what, *size, "--json", limit=200)

@@ -24,10 +24,9 @@
 
 #define LAUNCH(kernel, grid, block, dynamic_bytes, stream, ...)                                    \
     do {                                                                                           \
-        LAUNCH_NAME kernel<<<grid, block, dynamic_bytes, stream>>>(__VA_ARGS__);                   \
-        CUDA_CHECK(cudaGetLastError());                                                            \
+        kernel<<<grid, block, dynamic_bytes, stream>>>(__VA_ARGS__);                               \
+        LAUNCH_CHECK(kernel);                                                                      \
     } while (0)
-#define LAUNCH_NAME
 #define SHARED(type, name, n) __shared__ type name[n]
 #define DYN_SHARED(type, name)                                                                     \
     extern __shared__ __align__(128) unsigned char dynamic_shared[];                               \
@@ -38,6 +37,14 @@
 
 #include "ops_cuda.h"
 #include "ptx.cuh"
+
+/* Work runs after its launch, so what comes up here may be the fault of an earlier kernel. */
+#define LAUNCH_CHECK(kernel)                                                                       \
+    do {                                                                                           \
+        const cudaError_t cuda_error = cudaGetLastError();                                         \
+        CHECK(cuda_error == cudaSuccess, "%s did not start, or one before it failed: %s", #kernel, \
+              cudaGetErrorString(cuda_error));                                                     \
+    } while (0)
 
 /* A failed call of CUDA's is no user's mistake: it stops at once, with call, reason and place. */
 #define CUDA_CHECK(call)                                                                           \

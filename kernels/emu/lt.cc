@@ -290,8 +290,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const vo
 }
 } // extern "C"
 
-/* kernels/cuda/lt.cu opens the library; here it is linked in. */
-bool lt_load(Lt *lt, char *, size_t) {
+/* kernels/cuda/lt.cu opens the library; here it is linked in. PUCK_EMU_NO_LT: there is none. */
+bool lt_load(Lt *lt, char *why, size_t size) {
+    if (getenv("PUCK_EMU_NO_LT")) {
+        snprintf(why, size, "PUCK_EMU_NO_LT is set");
+        return false;
+    }
 #define LT_TAKE(name) lt->name = cublasLt##name;
     LT_FUNCTIONS(LT_TAKE)
 #undef LT_TAKE

@@ -39,6 +39,12 @@ void submit_launch(std::unique_ptr<Launch> launch, cudaStream_t stream) {
         return;
     }
     launch_note(launch.get());
+    static long launches; /* PUCK_EMU_FAIL_LAUNCH=N: the N-th is as if the card had failed */
+    const char *failing = getenv("PUCK_EMU_FAIL_LAUNCH");
+    if (failing && ++launches == atol(failing)) {
+        error_keep(cudaErrorIllegalAddress);
+        return;
+    }
     stream_submit(stream, std::shared_ptr<Launch>(std::move(launch)));
 }
 
@@ -104,15 +110,17 @@ extern "C" {
 
 /* ---- the device ---- */
 
-/* A card of compute capability 8.0 with few multiprocessors, so that kernels which fill the device
- * run several blocks and several rounds on small inputs. */
+/* A card of compute capability 8.0, or PUCK_EMU_CAPABILITY (such as 75). It has few
+ * multiprocessors, so that kernels which fill the device run several blocks and several rounds on
+ * small inputs. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     if (device != 0) return error_keep(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     strcpy(p->name, "puck's emulator");
     p->totalGlobalMem = emu::DEVICE_BYTES;
-    p->major = 8;
-    p->minor = 0;
+    const char *capability = getenv("PUCK_EMU_CAPABILITY");
+    p->major = capability ? atoi(capability) / 10 : 8;
+    p->minor = capability ? atoi(capability) % 10 : 0;
     p->multiProcessorCount = 3;
     p->warpSize = emu::WARP_LANES;
     p->maxThreadsPerBlock = emu::MAX_THREADS;
@@ -169,6 +177,7 @@ const char *cudaGetErrorName(cudaError_t error) {
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
     default: return "another error of CUDA's";

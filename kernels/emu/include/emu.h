@@ -137,7 +137,7 @@ T shuffle_from(const char *what, unsigned mask, T value, int from_lane, Site sit
     do {                                                                                           \
         emu::launch(#kernel, emu::here(), grid, block, dynamic_bytes, stream, kernel,              \
                     ##__VA_ARGS__);                                                                \
-        CUDA_CHECK(cudaGetLastError());                                                            \
+        LAUNCH_CHECK(kernel);                                                                      \
     } while (0)
 #define SHARED(type, name, n)                                                                      \
     static const emu::SharedArray name##_identity = {#name, {__FILE__, __LINE__}};                 \
