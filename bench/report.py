@@ -77,6 +77,38 @@ def table(records):
     return "\n".join(lines + [""] + [f"- {note}" for note in notes])
 
 
+def gpu_table():
+    """What gpu-check has recorded last, by name; figures of one op are in the record alone."""
+    path = HERE / "results/gpu.jsonl"
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        r = json.loads(line)
+        if r["device"] != "emu":
+            rows[r["name"]] = r
+    lines = []
+    steps = [r for r in rows.values() if r["name"].startswith("step ")]
+    for step in steps:
+        lines.append(f"| GPT-2 124M in bf16, {step['name']} channels | {step['figure']} |")
+    for r in rows.values():
+        if r["bench"] == "gpu/peers":
+            same = [s for s in steps if s["commit"] == r["commit"]]  # of one call
+            ratio = "".join(f"; puck {r['step_sec'] / s['median_sec']:.2f} times as fast"
+                            for s in same)
+            lines.append(f"| {r['name']}, bf16 | {r['figure']}{ratio} |")
+    for r in rows.values():
+        if r["bench"] == "gpu/train" or r["name"] == "memory plan":
+            lines.append(f"| {r['name']} | {r['figure']} |")
+        elif r["bench"] in ("gpu/ops", "gpu/sanitize"):
+            lines.append(f"| {r['name']} | {'all right' if r['good'] else 'FAILED'}: "
+                         f"{r['figure']} |")
+    if not lines:
+        return ""
+    last = list(rows.values())[-1]
+    head = f"{last['device']}, driver {last['driver']}, {last['date']}; shares are of the roofs " \
+        "that the same call measured."
+    return "\n".join(["", head, "", "| on a card | |", "|---|---|", *lines])
+
+
 def write_readme(text):
     old = README.read_text()
     for mark in MARKS:
@@ -237,7 +269,7 @@ def main():
                         metavar="FOLDER", type=Path)
     o = parser.parse_args()
     records = newest()
-    text = table(records)
+    text = table(records) + gpu_table()
     print(text)
     draw_speed(records, o.pictures / "speed.svg")
     draw_loss(records, o.pictures / "loss.svg")
