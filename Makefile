@@ -32,7 +32,7 @@ PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca
 PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
 TEXT := data/text/tinyshakespeare.txt
-DEMO_STEPS := 2000
+DEMO_STEPS := 1500
 
 .PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan \
         test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
@@ -190,7 +190,7 @@ $(CUDA_HEADERS):
 demo: deps ## a minute of training, then Shakespeare
 	@$(MAKE) --no-print-directory -s puck
 	@set -e; text=$$(bash data/fetch.sh --output $(TEXT)); \
-	./puck train --preset shakespeare-cpu-gpt2 --data "$$text" --run runs/demo --fresh \
+	./puck train --preset shakespeare-cpu --data "$$text" --run runs/demo --fresh \
 	    --steps $(DEMO_STEPS); \
 	./puck eval --from runs/demo --data runs/demo/data; \
 	./puck generate --from runs/demo --tokens 500

@@ -118,29 +118,50 @@ static void plan_key(const Plan *plan, char *to, size_t size) {
              (int)p->epilogue, plan->has_c, plan->has_bias, plan->aligned, (long)plan->workspace);
 }
 
+enum { LINE = 512 }; /* most bytes of one */
+
+static size_t append_choice(char *to, const char *key, const cublasLtMatmulAlgo_t *algorithm) {
+    size_t used = (size_t)snprintf(to, LINE, "%s =", key);
+    for (int i = 0; i < ALGORITHM_WORDS; i++) {
+        uint64_t word;
+        memcpy(&word, (const char *)algorithm + i * sizeof word, sizeof word);
+        used += (size_t)snprintf(to + used, LINE - used, " %lx", (unsigned long)word);
+    }
+    return used + (size_t)snprintf(to + used, LINE - used, "\n");
+}
+
+/* Whether a plan, or a choice before this one, is of the same product. */
+static bool is_listed(const struct Products *p, const Choice *choice) {
+    for (const Plan *plan = p->plans; plan; plan = plan->next) {
+        char key[sizeof choice->key];
+        plan_key(plan, key, sizeof key);
+        if (plan->chosen >= 0 && !strcmp(key, choice->key)) return true;
+    }
+    for (const Choice *other = p->choices; other != choice; other = other->next)
+        if (!strcmp(other->key, choice->key)) return true;
+    return false;
+}
+
+/* Choices that were read and not used yet are kept: they are of passes still to come. */
 const char *product_choices(Backend *b) {
-    enum { LINE = 512 };
     struct Products *const p = state_of(b)->products;
     size_t lines = 1, used;
     for (const Plan *plan = p->plans; plan; plan = plan->next) lines++;
+    for (const Choice *choice = p->choices; choice; choice = choice->next) lines++;
     free(p->text);
     p->text = (char *)allocate(lines * LINE);
     choices_title(b, p->text, LINE);
     used = strlen(p->text);
     used += (size_t)snprintf(p->text + used, LINE, "\n");
     for (const Plan *plan = p->plans; plan; plan = plan->next) {
-        if (plan->chosen < 0) continue;
         char key[160];
+        if (plan->chosen < 0) continue;
         plan_key(plan, key, sizeof key);
-        used += (size_t)snprintf(p->text + used, LINE, "%s =", key);
-        for (int i = 0; i < ALGORITHM_WORDS; i++) {
-            uint64_t word;
-            memcpy(&word, (const char *)&plan->algorithm[plan->chosen] + i * sizeof word,
-                   sizeof word);
-            used += (size_t)snprintf(p->text + used, LINE, " %lx", (unsigned long)word);
-        }
-        used += (size_t)snprintf(p->text + used, LINE, "\n");
+        used += append_choice(p->text + used, key, &plan->algorithm[plan->chosen]);
     }
+    for (const Choice *choice = p->choices; choice; choice = choice->next)
+        if (!is_listed(p, choice))
+            used += append_choice(p->text + used, choice->key, &choice->algorithm);
     return p->text;
 }
 

@@ -29,7 +29,8 @@ without_times() {
 }
 
 # traces FOLDER: one line for each thing in a run that must be equal. The options of config.toml that
-# only say how it ran are left out, and so are the manifest's entries of the two files that differ.
+# only say how it ran are left out, and so are the manifest's entries of the files that differ; of the
+# algorithms that a device has chosen the order does.
 traces() {
     local last=$1/run/ckpt/latest best=$1/run/ckpt/best file
     echo "latest $(readlink "$last") best $(readlink "$best")"
@@ -43,7 +44,7 @@ traces() {
     echo "samples $(sha256sum <"$1/run/samples.txt")"
     grep -vE '^(threads|recompute|micro_batch|micro-batch) ' "$last/config.toml"
     without_times "$last/state.json"
-    tr -d ' \n' <"$last/MANIFEST.json" | sed -E 's/"(state.json|config.toml)":\{[^}]*\}//g'
+    tr -d ' \n' <"$last/MANIFEST.json" | sed -E 's/"(state.json|config.toml|algorithms.txt)":\{[^}]*\}//g'
     echo
     without_times "$1/run/metrics.jsonl"
 }
