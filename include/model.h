@@ -211,6 +211,8 @@ typedef struct Model {
     Replay micro_step, update_step;
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
     Tensor *grad_list; /* every grad, for grad_norm */
+    MuonMatrix *muon_list; /* what Muon updates; those of one shape lie side by side */
+    int64_t n_muon;
 } Model;
 
 /* Names every buffer; allocates only the host-side lists. */

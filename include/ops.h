@@ -70,6 +70,11 @@ typedef struct Muon {
     double momentum, weight_decay, lr_scale;
 } Muon;
 
+/* One matrix of a call of Muon: see muon below. */
+typedef struct MuonMatrix {
+    Tensor w, w_act, mom, grad;
+} MuonMatrix;
+
 /* Shape of a call, for scratch(). Fields that an op does not use are 0. */
 typedef struct OpShape {
     int64_t B, T, C, H, K, D, V, Vp, O;
@@ -224,14 +229,15 @@ typedef struct Ops {
     void (*adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                   AdamW constants);
 
-    /* Muon (Jordan and others 2024) on one matrix of R rows, C columns:  g = grad * clip_factor
+    /* Muon (Jordan and others 2024) on each of n matrices of R rows, C columns, which do not
+     * overlap; many at once are faster than each by itself:  g = grad * clip_factor
      *   mom = momentum*mom + (1-momentum)*g;   u = (1-momentum)*g + momentum*mom   (Nesterov)
      *   O = five Newton-Schulz steps from u/(||u|| + 1e-30):  X = a X + (b A + c A A) X,
      *       A = X X^T,
      *       (a, b, c) = (3.4445, -4.7750, 2.0315), on the side with fewer rows
      *   w = w - lr (sqrt(max(1, R/C)) O + weight_decay w)
      *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of
-     *   w. */
-    void (*muon)(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
-                 Muon constants);
+     *   w.
+     *   matrices: host array of device tensors. Shape for scratch: B = n, O = R, C. */
+    void (*muon)(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 } Ops;

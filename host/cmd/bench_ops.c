@@ -230,14 +230,16 @@ static void timed_adamw(const OpContext *cx, Tensor w, Tensor w_act, Tensor m, T
 }
 
 /* A step is three products; half of each symmetric one is needed. */
-static void timed_muon(const OpContext *cx, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
+static void timed_muon(const OpContext *cx, const MuonMatrix *matrices, int64_t n,
                        Muon constants) {
-    const double rows = (double)w.dim[0], cols = (double)w.dim[1], steps = 5;
+    const MuonMatrix *const m = &matrices[0];
+    const double rows = (double)m->w.dim[0], cols = (double)m->w.dim[1], steps = 5;
     const double side = rows < cols ? rows : cols;
     const double start = begin(cx);
-    real_ops(cx)->muon(cx, w, w_act, mom, grad, constants);
-    end(cx, start, "muon", steps * (3 * rows * cols * side + side * side * side),
-        BYTES(w, w, w_act, mom, mom, grad), "%ld x %ld", (long)w.dim[0], (long)w.dim[1]);
+    real_ops(cx)->muon(cx, matrices, n, constants);
+    end(cx, start, "muon", (double)n * steps * (3 * rows * cols * side + side * side * side),
+        (double)n * BYTES(m->w, m->w, m->w_act, m->mom, m->mom, m->grad), "%ld of %ld x %ld",
+        (long)n, (long)m->w.dim[0], (long)m->w.dim[1]);
 }
 
 /* scratch() is the real table's: it makes plans and has no context to be timed in. */

@@ -186,18 +186,58 @@ static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
     return most;
 }
 
-/* Muon works on one part of a matrix at a time, but asks for several of its size. */
+/* Muon's matrices of R rows and C columns: each part of a packed matrix is one of its own. */
+static int64_t count_muon(const Model *m, int64_t R, int64_t C) {
+    int64_t n = 0, rows[PARAM_PARTS_MAX];
+    for (int i = 0; i < n_param_specs; i++) {
+        const ParamSpec *spec = &param_specs[i];
+        if (!spec->is_hidden || spec->cols(&m->config) != C) continue;
+        for (int k = model_param_parts(spec, &m->config, rows) - 1; k >= 0; k--)
+            if (rows[k] == R) n += m->config.layers;
+    }
+    return n;
+}
+
+/* Muon takes all matrices of a shape at once. */
 static int64_t scratch_of_muon(const Model *m) {
     int64_t most = 0, rows[PARAM_PARTS_MAX];
     for (int i = 0; i < n_param_specs; i++) {
         if (!param_specs[i].is_hidden) continue;
+        const int64_t C = param_specs[i].cols(&m->config);
         for (int k = model_param_parts(&param_specs[i], &m->config, rows) - 1; k >= 0; k--) {
-            const OpShape shape = {.O = rows[k], .C = param_specs[i].cols(&m->config)};
+            const OpShape shape = {.B = count_muon(m, rows[k], C), .O = rows[k], .C = C};
             const Backend *b = m->backend;
             most = i64_max(most, b->ops->scratch(OP_MUON, &shape, &b->properties));
         }
     }
     return most;
+}
+
+/* By shape; then as they lie in memory, so that the order is always the same. */
+static int muon_order(const void *a, const void *b) {
+    const Tensor *x = &((const MuonMatrix *)a)->w, *y = &((const MuonMatrix *)b)->w;
+    for (int i = 0; i < 2; i++)
+        if (x->dim[i] != y->dim[i]) return x->dim[i] < y->dim[i] ? -1 : 1;
+    return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+}
+
+/* After the commit. */
+static void list_muon(Model *m) {
+    m->muon_list = calloc((size_t)m->n_params * PARAM_PARTS_MAX, sizeof *m->muon_list);
+    CHECK(m->muon_list, "no memory for a list of matrices");
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        if (!param_by_muon(m, p)) continue;
+        int64_t rows[PARAM_PARTS_MAX], first = 0;
+        const int n = model_param_parts(p->spec, &m->config, rows);
+        for (int k = 0; k < n; first += rows[k++])
+            m->muon_list[m->n_muon++] = (MuonMatrix){
+                .w = tensor_rows(p->w, first, rows[k]),
+                .w_act = p->w_act.data ? tensor_rows(p->w_act, first, rows[k]) : TENSOR_NONE,
+                .mom = tensor_rows(p->m, first, rows[k]),
+                .grad = tensor_rows(p->grad, first, rows[k])};
+    }
+    qsort(m->muon_list, (size_t)m->n_muon, sizeof *m->muon_list, muon_order);
 }
 
 void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backend *backend) {
@@ -227,6 +267,7 @@ bool model_commit(Model *m, Error *e) {
     if (m->use.B) share_blocks(m);
     if (!m->datt.data) m->datt = m->dnorm;
     for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
+    if (m->use.training && m->use.muon) list_muon(m);
     m->cx = (OpContext){.backend = m->backend,
                         .stream = m->backend->stream_create(m->backend),
                         .params = m->step_params.data,
@@ -248,5 +289,6 @@ void model_free(Model *m) {
     free(m->k_cache);
     free(m->v_cache);
     free(m->grad_list);
+    free(m->muon_list);
     *m = (Model){0};
 }

@@ -77,15 +77,15 @@ void model_begin_step(Model *m) {
                 m->cx.stream);
 }
 
-/* Each part of a packed matrix is a matrix of its own to Muon. */
-static void update_by_muon(const Model *m, const Param *p, Muon constants) {
-    int64_t rows[PARAM_PARTS_MAX], first = 0;
-    const int n = model_param_parts(p->spec, &m->config, rows);
-    for (int i = 0; i < n; first += rows[i++])
-        m->backend->ops->muon(&m->cx, tensor_rows(p->w, first, rows[i]),
-                              p->w_act.data ? tensor_rows(p->w_act, first, rows[i]) : TENSOR_NONE,
-                              tensor_rows(p->m, first, rows[i]),
-                              tensor_rows(p->grad, first, rows[i]), constants);
+/* One call for all matrices of a shape. */
+static void update_by_muon(const Model *m, Muon constants) {
+    const MuonMatrix *const list = m->muon_list;
+    for (int64_t first = 0, end; first < m->n_muon; first = end) {
+        const Tensor *const w = &list[first].w;
+        for (end = first + 1; end < m->n_muon; end++)
+            if (list[end].w.dim[0] != w->dim[0] || list[end].w.dim[1] != w->dim[1]) break;
+        m->backend->ops->muon(&m->cx, list + first, end - first, constants);
+    }
 }
 
 void model_update(Model *m, const Optimiser *constants) {
@@ -95,11 +95,10 @@ void model_update(Model *m, const Optimiser *constants) {
         const Param *p = &m->params[i];
         AdamW group = constants->adamw;
         if (!p->spec->decays) group.weight_decay = 0;
-        if (param_by_muon(m, p))
-            update_by_muon(m, p, constants->muon);
-        else
+        if (!param_by_muon(m, p))
             ops->adamw(&m->cx, p->w, p->w_act, p->m, p->v, p->grad, group);
     }
+    update_by_muon(m, constants->muon);
 }
 
 StepResult model_result(Model *m) {

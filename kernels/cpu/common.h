@@ -143,15 +143,14 @@ void OP(cpu_rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tenso
                              int64_t n_heads, int64_t n_kv_heads, Rotation);
 void OP(cpu_swiglu_forward)(const OpContext *, Tensor y, Tensor u);
 void OP(cpu_swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
-void OP(cpu_muon)(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
-                  Muon constants);
+void OP(cpu_muon)(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                    AdamW constants);
 
 /* Scratch bytes of the families that need some: Ops.scratch asks the one that owns the op. */
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
-int64_t OP(cpu_muon_scratch)(const OpShape *);
+int64_t OP(cpu_muon_scratch)(const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 
@@ -171,10 +170,16 @@ void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int
 void OP(cpu_product_vector)(real *y, const real *a, const real *x, int64_t rows, int64_t inner,
                             bool add);
 
-/* Products of plain arrays, for muon. All threads of a team call them and leave them together. */
+/* Products of plain arrays, for muon. All threads of a team call them and leave them together; or
+ * `alone`, the calling thread does everything. Both give the same bits. */
 /* out (n,n) = alpha x x^T + diagonal I, x (n,k) rows x cols;  transposed: alpha x^T x, x (k,n) */
-void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
-                         real alpha, real diagonal);
+typedef struct Gram {
+    const real *x;
+    int64_t rows, cols;
+    bool transposed;
+    real alpha, diagonal;
+} Gram;
+void OP(cpu_linear_gram)(real *out, const Gram *gram, bool alone);
 /* out (rows,cols) = a b, a (rows,inner), b (inner,cols) */
 void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t rows, int64_t inner,
-                            int64_t cols);
+                            int64_t cols, bool alone);

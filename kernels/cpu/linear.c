@@ -194,29 +194,42 @@ static void gram_mirror(real *out, int64_t n, int64_t row, int64_t rows, int64_t
                     out[j * n + i] = out[i * n + j];
 }
 
-/* A task is a strip of rows, from the diagonal to the right; the longest come first. */
-void OP(cpu_linear_gram)(real *out, const real *x, int64_t rows, int64_t cols, bool transposed,
-                         real alpha, real diagonal) {
-    const int64_t n = transposed ? cols : rows, k = transposed ? rows : cols;
-    const int64_t strip = gram_rows(n);
-    const int64_t along = transposed ? 1 : cols, inner = transposed ? cols : 1;
+/* Rows [row, row + strip) of the result, from the diagonal to the right, and their mirror image. */
+static void gram_strip(real *out, const Gram *g, int64_t n, int64_t row, int64_t strip) {
+    const int64_t along = g->transposed ? 1 : g->cols, inner = g->transposed ? g->cols : 1;
+    const int64_t down = i64_min(strip, n - row), right = n - row;
+    const real *const from = g->x + row * along;
+    real *const to = out + row * n + row;
+    OP(cpu_product)(to, n, (Matrix){from, along, inner}, (Matrix){from, inner, along}, down, right,
+                    g->transposed ? g->rows : g->cols, false);
+    for (int64_t r = 0; r < down; r++) {
+        for (int64_t c = 0; c < right; c++) to[r * n + c] *= g->alpha;
+        to[r * n + r] += g->diagonal;
+    }
+    gram_mirror(out, n, row, down, row + down, right - down);
+}
+
+/* A task is a strip of rows; the longest come first. */
+void OP(cpu_linear_gram)(real *out, const Gram *gram, bool alone) {
+    const int64_t n = gram->transposed ? gram->cols : gram->rows, strip = gram_rows(n);
+    if (alone) {
+        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip);
+    } else {
 #pragma omp for schedule(dynamic)
-    for (int64_t row = 0; row < n; row += strip) {
-        const int64_t down = i64_min(strip, n - row), right = n - row;
-        const real *const from = x + row * along;
-        real *const to = out + row * n + row;
-        OP(cpu_product)(to, n, (Matrix){from, along, inner}, (Matrix){from, inner, along}, down,
-                        right, k, false);
-        for (int64_t r = 0; r < down; r++) {
-            for (int64_t c = 0; c < right; c++) to[r * n + c] *= alpha;
-            to[r * n + r] += diagonal;
-        }
-        gram_mirror(out, n, row, down, row + down, right - down);
+        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip);
     }
 }
 
+/* Alone, tiles are as large as a product takes them, so that nothing is packed twice. */
 void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t rows, int64_t inner,
-                            int64_t cols) {
+                            int64_t cols, bool alone) {
+    if (alone) {
+        for (int64_t row = 0; row < rows; row += PRODUCT_ROWS)
+            OP(cpu_product)(out + row * cols, cols, (Matrix){a + row * inner, inner, 1},
+                            (Matrix){b, cols, 1}, i64_min(PRODUCT_ROWS, rows - row), cols, inner,
+                            false);
+        return;
+    }
     const Tiling g = tiling_make(rows, cols);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < g.down * g.across; i++) {

@@ -5,12 +5,21 @@
  * this form, whose products are packed faster. With the square completed,
  *   a I + b A + c A A = c S S + (a - b^2/4c) I,   S = A + (b/2c) I,
  * both symmetric matrices are a product of a matrix and its transpose plus a multiple of I, of
- * which half the tiles suffice, and the step is three products and no other pass over memory. */
+ * which half the tiles suffice, and the step is three products and no other pass over memory.
+ *
+ * Of several small matrices each thread takes whole ones, and no thread waits for another until all
+ * are done; a large one, or one by itself, is shared by all threads, which meet after every pass.
+ * The bits are the same either way. */
 #include "common.h"
+#include <omp.h>
 
 enum {
     STEPS = 5,
-    BLOCK = 4096 /* elements of one task of the passes that are no products */
+    BLOCK = 4096, /* elements of one task of the passes that are no products */
+    /* Whole matrices are taken if there are so many, and the arrays of one fit so many bytes: half
+     * of a second cache of today. */
+    WHOLE_MATRICES = 4,
+    WHOLE_BYTES = 1 << 20
 };
 
 static const double COEFFICIENT_A = 3.4445, COEFFICIENT_B = -4.7750, COEFFICIENT_C = 2.0315;
@@ -37,21 +46,42 @@ static WorkSizes work_sizes(int64_t R, int64_t C) {
                        i64_round_up(side * side, line)};
 }
 
-int64_t OP(cpu_muon_scratch)(const OpShape *s) {
-    const WorkSizes n = work_sizes(s->O, s->C);
+/* Bytes of the arrays of one matrix. */
+static int64_t work_bytes(int64_t R, int64_t C) {
+    const WorkSizes n = work_sizes(R, C);
     return n.squares * (int64_t)sizeof(double) + 2 * (n.full + n.square) * (int64_t)sizeof(real);
 }
 
-static Work work_make(const OpContext *cx, int64_t R, int64_t C) {
-    CHECK(cx->scratch_bytes >= OP(cpu_muon_scratch)(&(OpShape){.O = R, .C = C}),
-          "scratch of %ld bytes", (long)cx->scratch_bytes);
+/* Whether a thread takes whole matrices. */
+static bool takes_whole(int64_t n, int64_t R, int64_t C) {
+    return n >= WHOLE_MATRICES && work_bytes(R, C) <= WHOLE_BYTES;
+}
+
+/* The arrays of one matrix, or of one for each thread. */
+int64_t OP(cpu_muon_scratch)(const OpShape *s, const DeviceProperties *device) {
+    return work_bytes(s->O, s->C) * (takes_whole(s->B, s->O, s->C) ? device->n_units : 1);
+}
+
+/* Array set number `number` of the scratch. */
+static Work work_make(const OpContext *cx, int64_t R, int64_t C, int number) {
     const WorkSizes n = work_sizes(R, C);
-    Work work = {.squares = cx->scratch};
+    Work work = {.squares = (void *)((char *)cx->scratch + number * work_bytes(R, C))};
     work.x = (void *)(work.squares + n.squares);
     work.next = work.x + n.full;
     work.shifted = work.next + n.full;
     work.quadratic = work.shifted + n.square;
     return work;
+}
+
+/* The threads that share a matrix, and the number of the calling one among them. */
+typedef struct Team {
+    int number, size;
+} Team;
+
+static void team_wait(Team team) {
+    if (team.size > 1) {
+#pragma omp barrier
+    }
 }
 
 /* Constants of one call. */
@@ -83,57 +113,80 @@ static double momentum_block(real *restrict u, real *restrict mom, const real *r
     return sum;
 }
 
-/* Called by all threads of a team: O from work->x, in work->x or work->next, where the result
- * points. */
-static const real *newton_schulz(const Work *work, int64_t R, int64_t C) {
+/* O from work->x, in work->x or work->next, where the result points. */
+static const real *newton_schulz(const Work *work, int64_t R, int64_t C, bool alone) {
     const double a = COEFFICIENT_A, b = COEFFICIENT_B, c = COEFFICIENT_C;
+    const int64_t side = i64_min(R, C);
+    Gram shift = {.rows = R, .cols = C, .transposed = R >= C, .alpha = 1,
+                  .diagonal = (real)(b / (2 * c))};
+    const Gram square = {work->shifted, side, side, true, (real)c, (real)(a - b * b / (4 * c))};
     const real *x = work->x;
     real *to = work->next;
     for (int step = 0; step < STEPS; step++) {
-        const int64_t side = i64_min(R, C);
-        OP(cpu_linear_gram)(work->shifted, x, R, C, R >= C, 1, (real)(b / (2 * c)));
-        OP(cpu_linear_gram)(work->quadratic, work->shifted, side, side, true, (real)c,
-                            (real)(a - b * b / (4 * c)));
-        if (R >= C) OP(cpu_linear_product)(to, x, work->quadratic, R, C, C);
-        else OP(cpu_linear_product)(to, work->quadratic, x, R, R, C);
+        shift.x = x;
+        OP(cpu_linear_gram)(work->shifted, &shift, alone);
+        OP(cpu_linear_gram)(work->quadratic, &square, alone);
+        if (R >= C) OP(cpu_linear_product)(to, x, work->quadratic, R, C, C, alone);
+        else OP(cpu_linear_product)(to, work->quadratic, x, R, R, C, alone);
         x = to;
         to = to == work->next ? work->x : work->next;
     }
     return x;
 }
 
-void OP(cpu_muon)(const OpContext *cx, Tensor w, Tensor w_act, Tensor mom, Tensor grad,
-                  Muon constants) {
-    const int64_t R = w.dim[0], C = w.dim[1], n = R * C;
-    CHECK_TENSOR(w, REAL_DTYPE, R, C);
-    CHECK_TENSOR(mom, REAL_DTYPE, R, C);
-    CHECK_TENSOR(grad, REAL_DTYPE, R, C);
-    CHECK_OPTIONAL(w_act, REAL_DTYPE, R, C);
-    if (cx->result->bad) return;
-    const Work work = work_make(cx, R, C);
-    const MuonStep s = muon_step(cx, constants, R, C);
+/* One matrix; called by all threads of the team. */
+static void update(const Work *work, const MuonMatrix *m, int64_t R, int64_t C, MuonStep s,
+                   Team team) {
+    const int64_t n = R * C, first = team.number * BLOCK, stride = team.size * BLOCK;
+    real *const to = m->w.data, *const copy = m->w_act.data;
+    for (int64_t at = first; at < n; at += stride)
+        work->squares[at / BLOCK] =
+            momentum_block(work->x + at, (real *)m->mom.data + at, (const real *)m->grad.data + at,
+                           i64_min(BLOCK, n - at), s);
+    team_wait(team);
+    double sum = 0;
+    for (int64_t i = 0; i < i64_div_up(n, BLOCK); i++) sum += work->squares[i];
+    const real scale = (real)(1 / (sqrt(sum) + NORM_EPS));
+    for (int64_t at = first; at < n; at += stride)
+        for (int64_t i = at; i < i64_min(at + BLOCK, n); i++) work->x[i] *= scale;
+    team_wait(team);
 
+    const real *const o = newton_schulz(work, R, C, team.size == 1);
+    for (int64_t at = first; at < n; at += stride) {
+        const int64_t count = i64_min(BLOCK, n - at);
+        for (int64_t i = at; i < at + count; i++)
+            to[i] -= s.lr * (s.scale * o[i] + s.weight_decay * to[i]);
+        if (copy) memcpy(copy + at, to + at, (size_t)count * sizeof *to);
+    }
+    team_wait(team); /* before the next matrix takes the arrays */
+}
+
+void OP(cpu_muon)(const OpContext *cx, const MuonMatrix *matrices, int64_t n, Muon constants) {
+    CHECK(n > 0, "%ld matrices", (long)n);
+    const int64_t R = matrices[0].w.dim[0], C = matrices[0].w.dim[1];
+    for (int64_t i = 0; i < n; i++) {
+        CHECK_TENSOR(matrices[i].w, REAL_DTYPE, R, C);
+        CHECK_TENSOR(matrices[i].mom, REAL_DTYPE, R, C);
+        CHECK_TENSOR(matrices[i].grad, REAL_DTYPE, R, C);
+        CHECK_OPTIONAL(matrices[i].w_act, REAL_DTYPE, R, C);
+    }
+    const DeviceProperties *const device = &cx->backend->properties;
+    CHECK(cx->scratch_bytes >= OP(cpu_muon_scratch)(&(OpShape){.B = n, .O = R, .C = C}, device),
+          "scratch of %ld bytes", (long)cx->scratch_bytes);
+    if (cx->result->bad) return;
+    const MuonStep s = muon_step(cx, constants, R, C);
+    if (takes_whole(n, R, C)) {
+#pragma omp parallel for schedule(dynamic) num_threads(device->n_units)
+        for (int64_t i = 0; i < n; i++) {
+            const Work work = work_make(cx, R, C, omp_get_thread_num());
+            update(&work, &matrices[i], R, C, s, (Team){0, 1});
+        }
+        return;
+    }
+    const Work work = work_make(cx, R, C, 0);
 #pragma omp parallel
     {
-#pragma omp for schedule(static)
-        for (int64_t at = 0; at < n; at += BLOCK)
-            work.squares[at / BLOCK] =
-                momentum_block(work.x + at, (real *)mom.data + at, (const real *)grad.data + at,
-                               i64_min(BLOCK, n - at), s);
-        double sum = 0;
-        for (int64_t i = 0; i < i64_div_up(n, BLOCK); i++) sum += work.squares[i];
-        const real scale = (real)(1 / (sqrt(sum) + NORM_EPS));
-#pragma omp for simd schedule(static)
-        for (int64_t i = 0; i < n; i++) work.x[i] *= scale;
-
-        const real *const o = newton_schulz(&work, R, C);
-        real *const to = w.data, *const copy = w_act.data;
-#pragma omp for schedule(static)
-        for (int64_t at = 0; at < n; at += BLOCK) {
-            const int64_t count = i64_min(BLOCK, n - at);
-            for (int64_t i = at; i < at + count; i++)
-                to[i] -= s.lr * (s.scale * o[i] + s.weight_decay * to[i]);
-            if (copy) memcpy(copy + at, to + at, (size_t)count * sizeof *to);
-        }
+        const Team team = {omp_get_thread_num(), omp_get_num_threads()};
+        for (int64_t i = 0; i < n; i++) update(&work, &matrices[i], R, C, s, team);
     }
 }

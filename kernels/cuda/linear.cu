@@ -70,7 +70,7 @@ static void finish(const OpContext *cx, T *y, T *u, const T *bias, int64_t n_row
 
 static Product forward_product(const OpContext *cx, int64_t N, int64_t C, int64_t O) {
     const DType act = act_of(cx);
-    return Product{O, N, C, C, C, O, act, act, true, false, EPILOGUE_NONE};
+    return Product{O, N, C, C, C, O, act, act, true, false, EPILOGUE_NONE, 1};
 }
 
 /* True if the product with its epilogue was all there is to do. */
@@ -123,7 +123,7 @@ void cuda_linear_backward_input(const OpContext *cx, Tensor dx, Tensor dbias_pre
     CHECK_OPTIONAL(aux, act, N, C);
     CHECK(tensor_present(aux) == (activation != ACTIVATION_NONE), "activation %d", (int)activation);
     scratch_check(cx, OP_LINEAR_BACKWARD_INPUT, N, C, O);
-    Product p = {C, N, O, C, O, C, act, act, false, false, EPILOGUE_NONE};
+    Product p = {C, N, O, C, O, C, act, act, false, false, EPILOGUE_NONE, 1};
     ProductData data = {dx.data, NULL, w.data, dy.data, NULL, NULL, 1, 0};
     float *const partial = partial_after(cx, C, N), *const sums = (float *)dbias_prev.data;
     if (activation == ACTIVATION_GELU && fuses(cx, C, O)) {
@@ -155,7 +155,7 @@ void cuda_linear_backward_weight(const OpContext *cx, Tensor dw, Tensor dbias, T
     CHECK_TENSOR(dw, DTYPE_F32, O, C);
     CHECK_OPTIONAL(dbias, DTYPE_F32, O);
     scratch_check(cx, OP_LINEAR_BACKWARD_WEIGHT, N, C, O);
-    const Product p = {C, O, N, C, O, C, act, DTYPE_F32, false, true, EPILOGUE_NONE};
+    const Product p = {C, O, N, C, O, C, act, DTYPE_F32, false, true, EPILOGUE_NONE, 1};
     const ProductData data = {dw.data, dw.data, x.data, dy.data, NULL, NULL, 1, 1};
     product_run(cx, &p, &data);
     if (dbias.data) reduce_columns(cx, (float *)dbias.data, dy.data, N, O, partial_after(cx, C, O));

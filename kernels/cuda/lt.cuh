@@ -8,8 +8,9 @@
     each(Create) each(Destroy) each(GetVersion) each(GetStatusString) each(Matmul)                 \
         each(MatmulAlgoCheck) each(MatmulAlgoGetHeuristic) each(MatmulDescCreate)                  \
             each(MatmulDescDestroy) each(MatmulDescSetAttribute) each(MatrixLayoutCreate)          \
-                each(MatrixLayoutDestroy) each(MatmulPreferenceCreate)                             \
-                    each(MatmulPreferenceDestroy) each(MatmulPreferenceSetAttribute)
+                each(MatrixLayoutDestroy) each(MatrixLayoutSetAttribute)                           \
+                    each(MatmulPreferenceCreate) each(MatmulPreferenceDestroy)                     \
+                        each(MatmulPreferenceSetAttribute)
 
 typedef struct Lt {
 #define LT_MEMBER(name) decltype(&cublasLt##name) name;

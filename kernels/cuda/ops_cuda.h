@@ -52,7 +52,7 @@ void cuda_loss_sum(const OpContext *, Tensor losses);
 void cuda_grad_norm(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
 void cuda_adamw(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                 AdamW constants);
-void cuda_muon(const OpContext *, Tensor w, Tensor w_act, Tensor mom, Tensor grad, Muon constants);
+void cuda_muon(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 
 /* Scratch bytes of the families that need some: Ops.scratch asks the one that owns the op. */
 int64_t cuda_embed_scratch(const OpShape *);
@@ -96,12 +96,15 @@ typedef enum Epilogue {
 } Epilogue;
 
 /* D = epilogue(alpha op(A) op(B) + beta C + bias), column-major as cuBLASLt has it: D and C (m,n)
- * with ldd, op(A) (m,k), op(B) (k,n). `in` is the dtype of A and B, `out` of C and D. */
+ * with ldd, op(A) (m,k), op(B) (k,n). `in` is the dtype of A and B, `out` of C and D. A batch is
+ * so many products at once, without epilogue if more than one; of each operand the matrices follow
+ * each other without a gap. */
 typedef struct Product {
     int64_t m, n, k, lda, ldb, ldd;
     DType in, out;
     bool transpose_a, transpose_b;
     Epilogue epilogue;
+    int64_t batch;
 } Product;
 typedef struct ProductData {
     void *d;

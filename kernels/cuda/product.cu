@@ -53,6 +53,11 @@ static void *allocate(size_t bytes) {
     return memory;
 }
 
+/* Elements from a matrix of a batch to the next: of A, B, D. */
+static int64_t stride_a(const Product *p) { return p->lda * (p->transpose_a ? p->m : p->k); }
+static int64_t stride_b(const Product *p) { return p->ldb * (p->transpose_b ? p->k : p->n); }
+static int64_t stride_d(const Product *p) { return p->ldd * p->n; }
+
 /* ---- open and close ---- */
 
 bool product_open(Backend *b, Error *e) {
@@ -110,10 +115,12 @@ static void choices_title(const Backend *b, char *to, size_t size) {
 
 static void plan_key(const Plan *plan, char *to, size_t size) {
     const Product *const p = &plan->product;
+    char batch[32] = "";
+    if (p->batch > 1) snprintf(batch, sizeof batch, "%ld of ", (long)p->batch);
     snprintf(to, size,
-             "%ldx%ldx%ld ld %ld %ld %ld %s to %s ta %d tb %d epilogue %d c %d bias %d "
+             "%s%ldx%ldx%ld ld %ld %ld %ld %s to %s ta %d tb %d epilogue %d c %d bias %d "
              "aligned %d workspace %ld",
-             (long)p->m, (long)p->n, (long)p->k, (long)p->lda, (long)p->ldb, (long)p->ldd,
+             batch, (long)p->m, (long)p->n, (long)p->k, (long)p->lda, (long)p->ldb, (long)p->ldd,
              dtype_name(p->in), dtype_name(p->out), p->transpose_a, p->transpose_b,
              (int)p->epilogue, plan->has_c, plan->has_bias, plan->aligned, (long)plan->workspace);
 }
@@ -231,6 +238,14 @@ static void prefer(const Lt *lt, cublasLtMatmulPreference_t preference,
     LT_CHECK(lt, lt->MatmulPreferenceSetAttribute(preference, name, &value, sizeof value));
 }
 
+static void set_batch(const Lt *lt, cublasLtMatrixLayout_t layout, int64_t batch, int64_t stride) {
+    const int32_t count = (int32_t)batch;
+    LT_CHECK(lt, lt->MatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                              sizeof count));
+    LT_CHECK(lt, lt->MatrixLayoutSetAttribute(
+                     layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
+}
+
 /* Addresses that change from call to call. */
 static void plan_point(const Lt *lt, const Plan *plan, const ProductData *data) {
     if (data->bias) set(lt, plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, data->bias);
@@ -255,6 +270,10 @@ static void plan_describe(const Lt *lt, Plan *plan, const ProductData *data) {
                                         (uint64_t)b_columns, p->ldb));
     LT_CHECK(lt, lt->MatrixLayoutCreate(&plan->d, lt_type(p->out), (uint64_t)p->m, (uint64_t)p->n,
                                         p->ldd));
+    if (p->batch == 1) return;
+    set_batch(lt, plan->a, p->batch, stride_a(p));
+    set_batch(lt, plan->b, p->batch, stride_b(p));
+    set_batch(lt, plan->d, p->batch, stride_d(p));
 }
 
 /* Asks for algorithms. Only partial sums in f32, which another kernel adds in a fixed order. */
@@ -306,14 +325,18 @@ static bool product_same(const Product *a, const Product *b) {
     return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
            a->ldd == b->ldd && a->in == b->in && a->out == b->out &&
            a->transpose_a == b->transpose_a && a->transpose_b == b->transpose_b &&
-           a->epilogue == b->epilogue;
+           a->epilogue == b->epilogue && a->batch == b->batch;
 }
 
 static Plan *plan_find(const OpContext *cx, const Product *product, const ProductData *data) {
     struct Products *const p = state_of(cx->backend)->products;
-    const uintptr_t at = (uintptr_t)data->a | (uintptr_t)data->b | (uintptr_t)data->c |
-                         (uintptr_t)data->d | (uintptr_t)data->bias | (uintptr_t)data->aux;
-    const int64_t workspace = product_workspace(product->m, product->n, &cx->backend->properties);
+    uintptr_t at = (uintptr_t)data->a | (uintptr_t)data->b | (uintptr_t)data->c |
+                   (uintptr_t)data->d | (uintptr_t)data->bias | (uintptr_t)data->aux;
+    if (product->batch > 1)
+        at |= (uintptr_t)((stride_a(product) | stride_b(product)) * dtype_bytes(product->in)) |
+              (uintptr_t)(stride_d(product) * dtype_bytes(product->out));
+    const int64_t workspace =
+        product_workspace(product->m, product->n * product->batch, &cx->backend->properties);
     for (Plan *plan = p->plans; plan; plan = plan->next)
         if (product_same(&plan->product, product) && plan->has_c == (data->c != NULL) &&
             plan->has_bias == (data->bias != NULL) && plan->aligned == (at % 16 == 0))
@@ -366,7 +389,8 @@ static float plan_time(const OpContext *cx, const Plan *plan, int algorithm,
  * step needs none later; where there is none left, the library's first algorithm is kept. */
 static void plan_choose(const OpContext *cx, Plan *plan, const ProductData *data) {
     void *d = data->d, *other = NULL;
-    const int64_t bytes = plan->product.ldd * plan->product.n * dtype_bytes(plan->product.out);
+    const int64_t bytes = plan->product.batch * stride_d(&plan->product) *
+                          dtype_bytes(plan->product.out);
     plan->chosen = 0;
     if (data->c == data->d) {
         if (cudaMalloc(&other, (size_t)bytes) != cudaSuccess) {
@@ -411,10 +435,15 @@ enum { SIDE = 16 };
 
 template <typename In, typename Out>
 __global__ void product_plain(Out *d, const Out *c, const In *a, const In *b, int64_t m, int64_t n,
-                              int64_t k, int64_t a_row, int64_t a_column, int64_t b_row,
-                              int64_t b_column, int64_t ldd, float alpha, float beta) {
+                              int64_t k, int64_t a_row, int64_t a_column, int64_t a_stride,
+                              int64_t b_row, int64_t b_column, int64_t b_stride, int64_t ldd,
+                              int64_t d_stride, float alpha, float beta) {
     SHARED(float, left, SIDE *SIDE);
     SHARED(float, right, SIDE *SIDE);
+    a += blockIdx.z * a_stride;
+    b += blockIdx.z * b_stride;
+    d += blockIdx.z * d_stride;
+    if (c) c += blockIdx.z * d_stride;
     const int x = (int)threadIdx.x, y = (int)threadIdx.y;
     const int64_t row = (int64_t)blockIdx.x * SIDE + x, column = (int64_t)blockIdx.y * SIDE + y;
     float sum = 0;
@@ -434,11 +463,12 @@ __global__ void product_plain(Out *d, const Out *c, const In *a, const In *b, in
 template <typename In, typename Out>
 static void run_plain(const OpContext *cx, const Product *p, const ProductData *data) {
     LAUNCH((product_plain<In, Out>),
-           dim3((unsigned)i64_div_up(p->m, SIDE), (unsigned)i64_div_up(p->n, SIDE)),
+           dim3((unsigned)i64_div_up(p->m, SIDE), (unsigned)i64_div_up(p->n, SIDE),
+                (unsigned)p->batch),
            dim3(SIDE, SIDE), 0, stream_of(cx), (Out *)data->d, (const Out *)data->c,
            (const In *)data->a, (const In *)data->b, p->m, p->n, p->k, p->transpose_a ? p->lda : 1,
-           p->transpose_a ? 1 : p->lda, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb,
-           p->ldd, data->alpha, data->beta);
+           p->transpose_a ? 1 : p->lda, stride_a(p), p->transpose_b ? p->ldb : 1,
+           p->transpose_b ? 1 : p->ldb, stride_b(p), p->ldd, stride_d(p), data->alpha, data->beta);
 }
 
 void product_run(const OpContext *cx, const Product *p, const ProductData *data) {

@@ -15,6 +15,8 @@ struct LtProduct {
 struct LtMatrix {
     cudaDataType type;
     int64_t rows, columns, ld;
+    int32_t batch = 1;
+    int64_t stride = 0; /* from a matrix of the batch to the next */
 };
 struct LtWish {
     uint64_t workspace = 0;
@@ -41,8 +43,16 @@ void element_put(void *to, int64_t i, float value, cudaDataType type) {
         static_cast<__nv_bfloat16 *>(to)[i] = __float2bfloat16_rn(value);
 }
 
-/* op(M) as f32, column-major and without gaps. */
-std::vector<float> matrix_read(const void *from, const LtMatrix &m, cublasOperation_t transpose) {
+/* Elements from the first to the last of all matrices. */
+int64_t layout_elements(const LtMatrix &m) {
+    return (m.batch - 1) * m.stride + (m.columns - 1) * m.ld + m.rows;
+}
+
+/* op(M) of matrix `number` as f32, column-major and without gaps. */
+std::vector<float> matrix_read(const void *all, int64_t number, const LtMatrix &m,
+                               cublasOperation_t transpose) {
+    const char *const from =
+        static_cast<const char *>(all) + (size_t)(number * m.stride) * element_bytes(m.type);
     std::vector<float> out((size_t)(m.rows * m.columns));
     for (int64_t j = 0; j < m.columns; j++)
         for (int64_t i = 0; i < m.rows; i++)
@@ -74,6 +84,7 @@ struct Matmul : emu::Operation {
     int64_t m, n, k;
 
     void run() override;
+    void run_one(int64_t number);
     float finish(float value, int64_t i, int64_t j) const;
 };
 
@@ -95,9 +106,10 @@ float Matmul::finish(float value, int64_t i, int64_t j) const {
     return e & GELU_BIT ? gelu(value) : value;
 }
 
-void Matmul::run() {
-    const std::vector<float> left = matrix_read(a, a_layout, product.transpose_a);
-    const std::vector<float> right = matrix_read(b, b_layout, product.transpose_b);
+void Matmul::run_one(int64_t number) {
+    const std::vector<float> left = matrix_read(a, number, a_layout, product.transpose_a);
+    const std::vector<float> right = matrix_read(b, number, b_layout, product.transpose_b);
+    const int64_t first_c = number * c_layout.stride, first_d = number * d_layout.stride;
     std::vector<float> sum((size_t)m), rest((size_t)m);
     const int64_t half = algorithm == TWO_SUMS ? k / 2 : k;
     for (int64_t j = 0; j < n; j++) {
@@ -107,26 +119,32 @@ void Matmul::run() {
         column_add(rest.data(), left.data(), &right[(size_t)(j * k)], m, half, k);
         for (int64_t i = 0; i < m; i++) {
             float value = alpha * (sum[(size_t)i] + rest[(size_t)i]);
-            if (beta != 0) value += beta * element_get(c, j * c_layout.ld + i, c_layout.type);
-            element_put(d, j * d_layout.ld + i, finish(value, i, j), d_layout.type);
+            if (beta != 0)
+                value += beta * element_get(c, first_c + j * c_layout.ld + i, c_layout.type);
+            element_put(d, first_d + j * d_layout.ld + i, finish(value, i, j), d_layout.type);
         }
     }
+}
+
+void Matmul::run() {
+    for (int64_t number = 0; number < d_layout.batch; number++) run_one(number);
     /* Whatever the caller kept in its workspace is gone. */
     memset(workspace, emu::FRESH_BYTE, workspace_bytes);
     emu::check_host_write(workspace, workspace_bytes, true);
-    const auto wrote = [](const void *to, int64_t ld, const LtMatrix &layout) {
-        const int64_t elements = (layout.columns - 1) * ld + layout.rows;
-        emu::check_host_write(to, (size_t)elements * element_bytes(layout.type), false);
+    const auto wrote = [](const void *to, const LtMatrix &layout) {
+        const size_t elements = (size_t)layout_elements(layout);
+        emu::check_host_write(to, elements * element_bytes(layout.type), false);
     };
-    wrote(d, d_layout.ld, d_layout);
-    if (product.epilogue & AUX_BIT) wrote(product.aux, product.aux_ld, d_layout);
+    wrote(d, d_layout);
+    LtMatrix aux_layout = d_layout;
+    aux_layout.ld = product.aux_ld;
+    if (product.epilogue & AUX_BIT) wrote(product.aux, aux_layout);
 }
 
 /* ---- what the library would refuse ---- */
 
 bool layout_fits(const void *memory, const LtMatrix &m) {
-    const int64_t elements = (m.columns - 1) * m.ld + m.rows;
-    return emu::device_holds(memory, (size_t)elements * element_bytes(m.type));
+    return emu::device_holds(memory, (size_t)layout_elements(m) * element_bytes(m.type));
 }
 
 /* op(A) (m,k), op(B) (k,n), C and D (m,n). */
@@ -136,7 +154,8 @@ bool shapes_agree(const LtProduct &p, const LtMatrix &a, const LtMatrix &b, cons
     const int64_t k = ta ? a.rows : a.columns;
     return (ta ? a.columns : a.rows) == d.rows && (tb ? b.columns : b.rows) == k &&
            (tb ? b.rows : b.columns) == d.columns && c.rows == d.rows && c.columns == d.columns &&
-           a.type == b.type && c.type == d.type;
+           a.type == b.type && c.type == d.type && a.batch == d.batch && b.batch == d.batch &&
+           c.batch == d.batch;
 }
 
 /* Epilogues want bf16 and vectors of 8. A product of odd sizes is refused, so that what puck does
@@ -144,6 +163,7 @@ bool shapes_agree(const LtProduct &p, const LtMatrix &a, const LtMatrix &b, cons
 bool is_offered(const LtProduct &p, const LtMatrix &a, const LtMatrix &d) {
     if (a.rows % 2 && a.columns % 2 && d.rows % 2 && d.columns % 2) return false;
     if (p.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return true;
+    if (d.batch > 1) return false; /* puck has none, see Product */
     if ((p.epilogue & AUX_BIT) && p.aux_ld % 8) return false;
     return d.type == CUDA_R_16BF && d.rows % 8 == 0;
 }
@@ -201,11 +221,23 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t p,
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
                                           uint64_t rows, uint64_t columns, int64_t ld) {
     if (ld < (int64_t)rows) return CUBLAS_STATUS_INVALID_VALUE;
-    *out = new LtMatrix{type, (int64_t)rows, (int64_t)columns, ld};
+    *out = new LtMatrix{type, (int64_t)rows, (int64_t)columns, ld, 1, 0};
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
     delete layout;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t name,
+                                                const void *value, size_t bytes) {
+    if (name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT && bytes == sizeof layout->batch)
+        memcpy(&layout->batch, value, bytes);
+    else if (name == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET && bytes == sizeof layout->stride)
+        memcpy(&layout->stride, value, bytes);
+    else
+        return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }
 

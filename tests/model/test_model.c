@@ -386,9 +386,10 @@ static void test_muon_plan(void **state) {
         scratch[muon] = m.scratch.dim[0];
         for (int i = 0; muon && i < m.n_params; i++)
             if (m.params[i].spec->is_hidden) hidden += tensor_bytes(m.params[i].w);
-        if (muon) /* the largest part is (200, 96) */
-            assert_true(scratch[1] >=
-                        b.ops->scratch(OP_MUON, &(OpShape){.O = 200, .C = 96}, &b.properties));
+        if (muon) /* the largest part is (200, 96), in two layers */
+            assert_true(scratch[1] >= b.ops->scratch(OP_MUON,
+                                                     &(OpShape){.B = 2, .O = 200, .C = 96},
+                                                     &b.properties));
         lab_close(&m);
     }
     assert_int_equal(hidden, 2 * 4 * ((160 + 96) * 96 + 2 * 200 * 96));

@@ -389,13 +389,56 @@ static void test_dropout_switch(void **state) {
     assert_true(loss_with(0.25, 1, true) != plain);
 }
 
+/* ---- Muon ---- */
+
+/* Muon's calls in a step: how many matrices of which shape. */
+typedef struct MuonCalls {
+    Ops ops; /* comes first: the back end's table */
+    int n;
+    int64_t matrices[8], dim[8][2];
+} MuonCalls;
+
+static void count_muon(const OpContext *cx, const MuonMatrix *matrices, int64_t n, Muon constants) {
+    MuonCalls *calls = (MuonCalls *)(uintptr_t)cx->backend->ops;
+    const OpShape shape = {.B = n, .O = matrices[0].w.dim[0], .C = matrices[0].w.dim[1]};
+    (void)constants;
+    assert_true(calls->n < COUNT_OF(calls->matrices));
+    calls->matrices[calls->n] = n;
+    calls->dim[calls->n][0] = shape.O;
+    calls->dim[calls->n++][1] = shape.C;
+    for (int64_t i = 0; i < n; i++)
+        assert_true(TENSOR_IS(matrices[i].w, DTYPE_F32, shape.O, shape.C));
+    assert_true(cx->scratch_bytes >=
+                calls->ops.scratch(OP_MUON, &shape, &cx->backend->properties));
+}
+
+/* All matrices of a shape are one call, whatever parameter they are a part of: k and v of each
+ * layer, q and the projection, SwiGLU's gate and up, the MLP's second. */
+static void test_muon_calls(void **state) {
+    (void)state;
+    Backend b;
+    Model m;
+    lab_backend(&b, false, 2);
+    MuonCalls calls = {.ops = *b.ops};
+    calls.ops.muon = count_muon;
+    b.ops = &calls.ops;
+    lab_open(&m, &b, &mixes[1], &(ModelUse){.B = 2, .T = 24, .training = true, .muon = true});
+    model_init(&m, 1);
+    lab_train(&m, 1);
+    static const int64_t matrices[] = {4, 4, 2, 4};
+    static const int64_t dim[][2] = {{12, 24}, {24, 24}, {24, 40}, {40, 24}};
+    assert_int_equal(calls.n, COUNT_OF(matrices));
+    assert_memory_equal(calls.matrices, matrices, sizeof matrices);
+    assert_memory_equal(calls.dim, dim, sizeof dim);
+    lab_close(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradient),        cmocka_unit_test(test_gradient_of_mixes),
         cmocka_unit_test(test_accumulation),    cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_decode_f64),      cmocka_unit_test(test_decode_f32),
         cmocka_unit_test(test_ignored_targets), cmocka_unit_test(test_no_targets),
-        cmocka_unit_test(test_dropout_switch),
-    };
+        cmocka_unit_test(test_dropout_switch),  cmocka_unit_test(test_muon_calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ static const char *const op_names[OP_KINDS] = {
 #define LINEAR(n, c, o)   .shape = {.B = 1, .T = n, .C = c, .O = o}
 #define HEADS(b, t, h, k, d)                                                                       \
     .shape = {.B = b, .T = t, .C = h * d, .H = h, .K = k, .D = d}
-#define MATRIX(r, c)     .shape = {.B = 1, .T = 1, .O = r, .C = c}
+#define MATRICES(n, r, c) .shape = {.B = n, .T = 1, .O = r, .C = c}
 #define LOGITS(n, v, vp) .shape = {.B = 1, .T = n, .V = v, .Vp = vp}
 
 static const OpCase op_cases[] = {
@@ -234,13 +234,17 @@ static const OpCase op_cases[] = {
     {OP_ADAMW, ROWS(1, 37, 37), .without = "w_act"},
     {OP_ADAMW, ROWS(12, 64, 513), .hot = true},
 
-    {OP_MUON, MATRIX(128, 128), .hot = true},
-    {OP_MUON, MATRIX(512, 128), .hot = true},
-    {OP_MUON, MATRIX(128, 512), .hot = true},
-    {OP_MUON, MATRIX(1, 1)},
-    {OP_MUON, MATRIX(1, 37), .without = "w_act"},
-    {OP_MUON, MATRIX(130, 1)},
-    {OP_MUON, MATRIX(37, 37), .without = "w_act"},
-    {OP_MUON, MATRIX(33, 257)},
-    {OP_MUON, MATRIX(263, 131)}, /* 3 x 3 tiles, the last ones smaller */
+    {OP_MUON, MATRICES(16, 128, 128), .hot = true},
+    {OP_MUON, MATRICES(4, 512, 128), .hot = true},
+    {OP_MUON, MATRICES(4, 128, 512), .hot = true},
+    {OP_MUON, MATRICES(1, 512, 128), .hot = true},
+    {OP_MUON, MATRICES(1, 1, 1)},
+    {OP_MUON, MATRICES(5, 1, 37), .without = "w_act"},
+    {OP_MUON, MATRICES(1, 130, 1)},
+    {OP_MUON, MATRICES(3, 37, 37), .without = "w_act"},
+    {OP_MUON, MATRICES(5, 24, 40)}, /* so that all of them lie on 16 bytes */
+    {OP_MUON, MATRICES(4, 67, 33)},
+    {OP_MUON, MATRICES(1, 33, 257)},
+    {OP_MUON, MATRICES(2, 263, 131)}, /* 3 x 3 tiles, the last ones smaller */
+    {OP_MUON, MATRICES(67, 6, 4)}, /* more than a launch takes */
 };

@@ -97,6 +97,25 @@ static void dispatch_heads(const Call *call, const Tensor *t, const OpContext *c
     }
 }
 
+/* Matrix i of (n,R,C); none of none. */
+static Tensor matrix_of(Tensor all, int64_t i) {
+    if (!all.data) return TENSOR_NONE;
+    const Tensor one = tensor_rows(all, i, 1);
+    return tensor_2d(one.data, one.dtype, one.dim[1], one.dim[2]);
+}
+
+/* The last matrix first: an op must not take it for granted that they follow each other. */
+static void dispatch_muon(const Call *call, const Tensor *t, const OpContext *cx, const Ops *ops) {
+    const int64_t n = call->c.shape.B;
+    MuonMatrix *list = malloc((size_t)n * sizeof *list);
+    CHECK(list, "no memory");
+    for (int64_t i = 0; i < n; i++)
+        list[n - 1 - i] = (MuonMatrix){matrix_of(OF(w), i), matrix_of(OF(w_act), i),
+                                       matrix_of(OF(mom), i), matrix_of(OF(grad), i)};
+    ops->muon(cx, list, n, call->muon);
+    free(list);
+}
+
 static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, const Ops *ops) {
     const OpCase *c = &call->c;
     switch (c->op) {
@@ -146,7 +165,7 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
     case OP_ADAMW:
         ops->adamw(cx, OF(w), OF(w_act), OF(m), OF(v), OF(grad), call->adamw);
         break;
-    case OP_MUON: ops->muon(cx, OF(w), OF(w_act), OF(mom), OF(grad), call->muon); break;
+    case OP_MUON: dispatch_muon(call, t, cx, ops); break;
     case OP_KINDS: break;
     }
 }

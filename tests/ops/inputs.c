@@ -142,10 +142,11 @@ static void add_optimiser(Call *call, int64_t N, int64_t C) {
         ADD("grad 2", MASTER, IN, 1);
         ADD("grad 3", MASTER, IN, C, C);
     } else if (call->c.op == OP_MUON) {
-        ADD("w", MASTER, ADD, call->c.shape.O, C);
-        ADD("w_act", ACT, OUT, call->c.shape.O, C);
-        ADD("mom", MASTER, ADD, call->c.shape.O, C);
-        ADD("grad", MASTER, IN, call->c.shape.O, C);
+        const OpShape s = call->c.shape;
+        ADD("w", MASTER, ADD, s.B, s.O, C);
+        ADD("w_act", ACT, OUT, s.B, s.O, C);
+        ADD("mom", MASTER, ADD, s.B, s.O, C);
+        ADD("grad", MASTER, IN, s.B, s.O, C);
     } else {
         ADD("w", MASTER, ADD, N, C);
         ADD("w_act", ACT, OUT, N, C);

@@ -399,8 +399,11 @@ static void newton_schulz(double *x, int64_t m, int64_t n) {
     free(next);
 }
 
-static void muon(Call *call, int64_t R, int64_t C) {
-    double *w = V("w"), *w_act = V("w_act"), *mom = V("mom"), *grad = V("grad"), norm = 0;
+/* Matrix number `matrix`. */
+static void muon(Call *call, int64_t matrix, int64_t R, int64_t C) {
+    const int64_t from = matrix * R * C;
+    double *w = V("w") + from, *w_act = V("w_act"), *mom = V("mom") + from, norm = 0;
+    const double *grad = V("grad") + from;
     const Muon u = call->muon;
     const bool tall = R > C;
     const double lr = call->params.lr * u.lr_scale;
@@ -417,7 +420,7 @@ static void muon(Call *call, int64_t R, int64_t C) {
     for (int step = 0; step < 5; step++) newton_schulz(x, i64_min(R, C), i64_max(R, C));
     for (int64_t i = 0; i < R * C; i++) {
         w[i] -= lr * (sqrt(fmax(1, (double)R / (double)C)) * AT(i) + u.weight_decay * w[i]);
-        if (w_act) w_act[i] = w[i];
+        if (w_act) w_act[from + i] = w[i];
     }
 #undef AT
     free(x);
@@ -466,7 +469,9 @@ void call_reference(Call *call) {
         break;
     case OP_GRAD_NORM: grad_norm(call); break;
     case OP_ADAMW: adamw(call, N * s.C); break;
-    case OP_MUON: muon(call, s.O, s.C); break;
+    case OP_MUON:
+        for (int64_t i = 0; i < s.B; i++) muon(call, i, s.O, s.C);
+        break;
     case OP_KINDS: break;
     }
 }

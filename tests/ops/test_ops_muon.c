@@ -1,5 +1,6 @@
 /* What Muon is for, beside the formula: its O has the singular vectors of the update and singular
- * values near 1, whatever the scale of the gradient. And a bad step writes nothing. */
+ * values near 1, whatever the scale of the gradient. A bad step writes nothing. And matrices do not
+ * feel each other. */
 #include "driver.h"
 #include <math.h>
 #include <setjmp.h>
@@ -169,9 +170,48 @@ static void test_bad_step(void **state) {
     b.close(&b);
 }
 
+/* Many matrices at once get the bits that each gets by itself: small ones, of which a thread takes
+ * whole ones, and large ones, which threads share. */
+static void check_together(Backend *b, int64_t n, int64_t R, int64_t C) {
+    static const char *const names[] = {"w", "mom", "grad", "w_act"};
+    const OpCase c = {.op = OP_MUON, .shape = {.B = n, .T = 1, .O = R, .C = C}};
+    OpCase one = c;
+    one.shape.B = 1;
+    Call all, inputs;
+    call_make(&inputs, &c, b->compute, b->master);
+    call_copy(&all, &inputs);
+    call_run(&all, b);
+    const size_t bytes = (size_t)(R * C) * sizeof(double);
+    for (int64_t i = 0; i < n; i++) {
+        Call alone;
+        call_make(&alone, &one, b->compute, b->master);
+        for (int k = 0; k < 3; k++)
+            memcpy(call_value(&alone, names[k]), call_value(&inputs, names[k]) + i * R * C, bytes);
+        call_run(&alone, b);
+        for (int64_t k = 0; k < COUNT_OF(names); k++)
+            if (memcmp(call_value(&alone, names[k]), call_value(&all, names[k]) + i * R * C,
+                       bytes))
+                fail_msg("%ld of (%ld,%ld): %s of number %ld has other bits than alone", (long)n,
+                         (long)R, (long)C, names[k], (long)i);
+        call_free(&alone);
+    }
+    call_free(&all);
+    call_free(&inputs);
+}
+
+static void test_together(void **state) {
+    (void)state;
+    Backend b;
+    driver_open_cpu(&b, CPU_BEST, 3);
+    check_together(&b, 9, 37, 65);
+    check_together(&b, 5, 300, 40);
+    check_together(&b, 5, 260, 387);
+    b.close(&b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_spectrum),
-                                       cmocka_unit_test(test_scale),
-                                       cmocka_unit_test(test_bad_step)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_spectrum), cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_bad_step), cmocka_unit_test(test_together)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
