@@ -14,7 +14,8 @@ enum {
     CMD_TOKENIZE = 8,
     CMD_INFO = 16,
     CMD_BENCH = 32,
-    CMD_ALL = 63
+    CMD_PLOT = 64,
+    CMD_ALL = 127
 };
 
 /* What a change of the option on resume means. */

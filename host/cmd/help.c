@@ -21,8 +21,8 @@ int cmd_fail(const Error *e) {
 }
 
 const char *const *cmd_names(void) {
-    static const char *const names[] = {"train", "generate", "eval", "tokenize",
-                                        "info",  "bench",    "help", NULL};
+    static const char *const names[] = {"train", "generate", "eval", "tokenize", "info",
+                                        "bench", "plot",     "help", NULL};
     return names;
 }
 
@@ -42,6 +42,7 @@ void cmd_overview(void) {
            "  tokenize   turn texts into files of tokens\n"
            "  info       show a checkpoint, a preset or this machine\n"
            "  bench      measure operations and training steps\n"
+           "  plot       draw the losses of runs, or what a model attends to\n"
            "  help       `puck help COMMAND`, or `puck COMMAND --help`: every option\n\n"
            "`puck help` shows common calls.\n");
 }
@@ -58,6 +59,7 @@ static void write_examples(void) {
            "  puck tokenize --input TEXT.txt --tokenizer char --output TOKENS_DIR\n"
            "  puck info --from runs/first\n"
            "  puck bench step --preset shakespeare-cpu-gpt2\n"
+           "  puck plot runs/first runs/mine --output losses.svg\n"
            "\nPresets\n");
     preset_list(stdout);
     printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME is off.\n"

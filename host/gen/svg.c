@@ -80,7 +80,7 @@ static void write_ticks(FILE *out, const SvgFrame *f, bool is_x) {
     const double step = tick_step(a, (int)(length / (is_x ? 90 : 40)) + 1);
     for (double i = ceil(a->low / step - 1e-9); i <= floor(a->high / step + 1e-9); i++) {
         char text[32];
-        const int n = snprintf(text, sizeof text, "%.10g", i * step);
+        const int n = snprintf(text, sizeof text, "%.10g", i * step + 0.0); /* no -0 */
         if (is_x) {
             const double x = svg_x(f, i * step);
             write_path(out, "grid", x, f->top, x, f->bottom);
