@@ -155,6 +155,7 @@ typedef struct ModelUse {
     bool training;        /* plan gradients, moments and all that backward needs */
     bool muon;            /* training: Muon for the hidden matrices, AdamW for the rest */
     Recompute recompute;  /* training: which activations are made again */
+    bool keep_blocks;     /* not training: each block has activations of its own, to be looked at */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
     bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */

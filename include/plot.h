@@ -21,3 +21,16 @@ typedef struct PlotRun {
  * that a crash cut short is left out. */
 bool plot_losses(const char *const *runs, int n, bool over_seconds, FILE *out, PlotRun *found,
                  Error *e);
+
+/* Tokens in one picture of attention: beyond it nobody can read the labels. */
+enum { PLOT_TOKENS_MAX = 256 };
+
+/* Attention weights of n tokens in every layer and head: weights (L,H,n,n); row i holds what token
+ * i reads of each token j, 0 for j > i. The kernels do not keep them, so they are made again, in
+ * double, from the q and k that a forward pass leaves: softmax(q k^T / sqrt(D)), the p of ops.h's
+ * attention. The model is planned with use {.B = 1, .T = n, .keep_blocks = true}. */
+void plot_attention_weights(Model *m, const int32_t *tokens, float *weights);
+/* The same as one HTML page with every head's matrix, and the text to point at. `name` is the
+ * model's, for the heading. Fails on weights that are not finite. */
+bool plot_attention(Model *m, const Tokenizer *t, const int32_t *tokens, const char *name,
+                    FILE *out, Error *e);

@@ -60,6 +60,7 @@ static void write_examples(void) {
            "  puck info --from runs/first\n"
            "  puck bench step --preset shakespeare-cpu-gpt2\n"
            "  puck plot runs/first runs/mine --output losses.svg\n"
+           "  puck plot --from runs/first --attention \"to be or not\" --output attention.html\n"
            "\nPresets\n");
     preset_list(stdout);
     printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME is off.\n"

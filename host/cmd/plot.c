@@ -1,6 +1,7 @@
 /* puck plot */
 #include "plot.h"
 #include "cmd.h"
+#include "load.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,20 @@ static bool check_output(const Options *o, const char *end, Error *e) {
 }
 
 static bool check_options(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    if (o->attention[0] && s->n_positional)
+        return error_misuse(e, "--attention", "Draw two pictures",
+                            "a picture shows losses of runs or attention, not both");
+    if (o->attention[0]) return check_output(o, ".html", e);
+    if (o->from[0])
+        return error_misuse(e, "--from", "Give --attention TEXT, or name the run without --from",
+                            "the losses of runs need no model");
     if (s->n_positional == 0)
         return error_misuse(e, "RUN", "Name one or several folders of runs", "no run is named");
     if (s->n_positional > PLOT_RUNS_MAX)
         return error_misuse(e, "RUN", "Draw several pictures", "one picture has room for %d runs",
                             PLOT_RUNS_MAX);
-    return check_output(&s->options, ".svg", e);
+    return check_output(o, ".svg", e);
 }
 
 static void print_run(const PlotRun *r) {
@@ -47,6 +56,31 @@ static bool run_losses(const Settings *s, FILE *out, Error *e) {
     return ok;
 }
 
+/* The text's tokens into ids, which has room for its bytes; fails on too many. */
+static bool read_text(const Loaded *l, const char *text, int32_t *ids, int64_t *n, Error *e) {
+    const int64_t most = i64_min(l->config.context, PLOT_TOKENS_MAX);
+    *n = tokenizer_encode(&l->tokenizer, "--attention", text, (int64_t)strlen(text), ids, e);
+    if (*n < 0) return false;
+    if (*n <= most) return true;
+    return error_misuse(e, "--attention", "Shorten it",
+                        most < l->config.context
+                            ? "the text has %ld tokens, but a picture has room for %ld"
+                            : "the text has %ld tokens, but the model sees at most %ld",
+                        (long)*n, (long)most);
+}
+
+static bool run_attention(const Options *o, FILE *out, Error *e) {
+    Loaded l;
+    int64_t n = 0;
+    int32_t ids[OPTION_STRING_MAX];
+    bool ok = load_open(&l, o, e) && read_text(&l, o->attention, ids, &n, e);
+    const ModelUse use = {.B = 1, .T = n, .keep_blocks = true};
+    ok = ok && load_weights(&l, &use, e) &&
+         plot_attention(&l.model, &l.tokenizer, ids, o->from, out, e);
+    load_close(&l);
+    return ok;
+}
+
 static bool run(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (!check_options(s, e)) return false;
@@ -54,7 +88,7 @@ static bool run(const Settings *s, Error *e) {
     size_t bytes = 0;
     FILE *memory = open_memstream(&picture, &bytes);
     if (!memory) return error_set(e, NULL, NULL, "there is no memory for a picture");
-    bool ok = run_losses(s, memory, e);
+    bool ok = o->attention[0] ? run_attention(o, memory, e) : run_losses(s, memory, e);
     fclose(memory);
     ok = ok && file_write_atomic(o->output, picture, (int64_t)bytes, e);
     free(picture);

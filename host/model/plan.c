@@ -58,7 +58,7 @@ static void plan_block(Model *m, BlockActs *a) {
  * kept. The others use block 0's slot, see share_blocks. */
 static void plan_blocks(Model *m) {
     const ModelConfig *c = &m->config;
-    const bool all = m->use.training && m->use.recompute != RECOMPUTE_BLOCK;
+    const bool all = m->use.training ? m->use.recompute != RECOMPUTE_BLOCK : m->use.keep_blocks;
     const bool fc = m->use.training && m->use.recompute == RECOMPUTE_NONE;
     m->blocks = calloc((size_t)c->layers, sizeof *m->blocks);
     CHECK(m->blocks, "no memory for %ld blocks", (long)c->layers);

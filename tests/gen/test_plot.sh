@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pictures: the losses of runs as SVG.
+# Pictures: the losses of runs as SVG, and attention as a page of HTML.
 . tests/cli/lib.sh
 
 # run_folder NAME LINE...: a run with these lines of metrics.
@@ -78,4 +78,37 @@ refuses 1 "a line without its step" "$work/bad/metrics.jsonl:1" step -- \
 refuses 1 "an output that cannot be written" "$work/none/x.svg" -- \
     "${plot[@]}" "$work/other" --output "$work/none/x.svg"
 check "nothing was written" bash -c "! ls '$work'/*.svg* 2>/dev/null"
+
+# Attention of a model of 2 layers and 2 heads that sees 8 characters. One of them would end the script.
+{ make_text && echo '</script><b>&'; } >"$work/text.txt"
+works "a model" -- "$puck" train --data "$work/text.txt" --run "$work/run" "${tiny[@]}" --layers 2 --steps 1
+attention=("${plot[@]}" --from "$work/run" --device cpu)
+works "attention" "$work/a.html written" -- "${attention[@]}" --attention '</b>'$'\n''the' --output "$work/a.html"
+check "its tokens" grep -qF "const tokens=['\x3c','/','b','\x3e','\n','t','h','e'];" "$work/a.html"
+check "its size" grep -qF 'const L=2,H=2,n=8;' "$work/a.html"
+check "nothing is fetched" bash -c "! grep -qE 'https?:|src=|@import' '$work/a.html'"
+check "one script, which the text does not end" test "$(grep -c '</script>' "$work/a.html")" = 1
+# The 4 matrices, cut out of the page: 36 weights each, whose rows add up to 1000 but for rounding.
+sed -n '/^const weights=/,/^\];/p' "$work/a.html" | tr -d '\n' | sed -E 's/.*=\[//; s/\];.*//; s/\],?/\n/g; s/\[//g' |
+    awk -F, 'NF { n++; if (NF != 36) bad = 1
+        for (i = k = 1; i <= 8; i++) { sum = 0; for (j = 0; j < i; j++) sum += $(k++)
+            if (sum < 1000 - i / 2 || sum > 1000 + i / 2) bad = 1 } }
+        END { print n, bad + 0 }' >"$work/rows"
+check "4 matrices of rows that add up" test "$(cat "$work/rows")" = "4 0"
+refuses 2 "a text longer than the context" --attention "9 tokens" "at most 8" -- \
+    "${attention[@]}" --attention "the line " --output "$work/b.html"
+refuses '[12]' "a text with a character that the model has not" --attention U+0071 -- \
+    "${attention[@]}" --attention "quote" --output "$work/b.html"
+refuses 2 "an empty text" --attention empty -- "${attention[@]}" --attention "" --output "$work/b.html"
+refuses 2 "a page that is named as a picture" --output .html -- \
+    "${attention[@]}" --attention "the" --output "$work/b.svg"
+refuses 1 "a page that is there already" "$work/a.html" --replace -- \
+    "${attention[@]}" --attention "the" --output "$work/a.html"
+refuses 2 "attention of no model" --from -- "${plot[@]}" --attention "the" --output "$work/b.html"
+refuses '[12]' "attention of a model that is not there" "$work/none" -- \
+    "${plot[@]}" --attention "the" --from "$work/none" --output "$work/b.html"
+refuses 2 "attention and losses" --attention -- \
+    "${attention[@]}" "$work/run" --attention "the" --output "$work/b.html"
+refuses 2 "losses of a model" --from -- "${attention[@]}" --output "$work/b.svg"
+check "nothing more was written" bash -c "! ls '$work'/b.* 2>/dev/null"
 finish
