@@ -34,7 +34,7 @@ PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 1500
 
-.PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo test test-asan \
+.PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo ladder test test-asan \
         test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
 all: $(PUCK) ## build ./puck
 
@@ -194,6 +194,11 @@ demo: deps ## a minute of training, then Shakespeare
 	    --steps $(DEMO_STEPS); \
 	./puck eval --from runs/demo --data runs/demo/data; \
 	./puck generate --from runs/demo --tokens 500
+
+# For instance LADDER="--only rnn,modern"; empty: every rung.
+LADDER ?=
+ladder: deps $(PUCK) ## from counting to a GPT on one text: a table and a picture, half an hour
+	@python3 bench/ladder.py --data "$$(bash data/fetch.sh --output $(TEXT))" --write $(LADDER)
 
 # For instance PEERS="generate --repeats 3"; empty: every work, at its own length.
 PEERS ?=
