@@ -22,8 +22,9 @@ LDLIBS   := -l:libgomp.a -ljansson -lxxhash -lm -ldl -lpthread
 
 HOST    := $(wildcard host/*/*.c)
 KERNELS := $(wildcard kernels/cpu/*.c)
-# On x86-64 the kernels are built for 512-bit vectors too; the program takes what the processor has.
-WIDE    := $(if $(filter x86_64,$(shell uname -m)),$(KERNELS:%.c=$(BUILD)/wide/%.o))
+# On x86-64 the kernels are built for 512-bit vectors too, with and without matrix tiles; the program
+# takes what the processor has.
+WIDE    := $(if $(filter x86_64,$(shell uname -m)),$(foreach v,wide tiles,$(KERNELS:%.c=$(BUILD)/$v/%.o)))
 OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
@@ -53,10 +54,12 @@ $(BUILD)/kernels/%.o: kernels/%.c
 
 $(BUILD)/kernels/cpu/backend.o: CPPFLAGS += $(if $(WIDE),-DPUCK_HAS_WIDE)
 
-$(BUILD)/wide/%.o: %.c
+$(BUILD)/wide/%.o: VARIANT := -DPUCK_WIDE
+$(BUILD)/tiles/%.o: VARIANT := -DPUCK_TILES -mamx-tile -mamx-bf16
+$(BUILD)/wide/%.o $(BUILD)/tiles/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 \
-	    -DPUCK_WIDE -MMD -MP -c -o $@ $<
+	    $(VARIANT) -MMD -MP -c -o $@ $<
 
 # The same kernels over `real` = double: references and gradient checks only.
 $(BUILD)/f64/%.o: %.c

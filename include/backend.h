@@ -110,14 +110,16 @@ typedef struct Plugin {
 extern "C" {
 #endif
 
-/* The back end that is always there. kernels/cpu/backend.c; the f64 twin is built for checks
- * only. Its kernels are built for the lowest processor that puck runs on (base) and, on x86-64, for
- * 512-bit vectors as well (wide): backend_open_cpu takes the latter where backend_cpu_wide() says
- * that the processor has them. */
+/* The back end that is always there, kernels/cpu/backend.c. Its kernels are built for the lowest
+ * processor that puck runs on (base) and, on x86-64, for 512-bit vectors (wide) and for matrix
+ * tiles beside them (tiles, Intel's AMX). backend_open_cpu takes the best that the processor has,
+ * backend_cpu_best; the f64 twin is built for checks only. */
+typedef enum CpuBuild { CPU_BASE, CPU_WIDE, CPU_TILES } CpuBuild;
+CpuBuild backend_cpu_best(void);
 bool backend_open_cpu(Backend *out, const HostServices *host, Error *e);
 bool backend_open_cpu_base(Backend *out, const HostServices *host, Error *e);
 bool backend_open_cpu_wide(Backend *out, const HostServices *host, Error *e);
-bool backend_cpu_wide(void);
+bool backend_open_cpu_tiles(Backend *out, const HostServices *host, Error *e);
 bool backend_open_cpu_f64(Backend *out, const HostServices *host, Error *e);
 #ifdef __cplusplus
 }

@@ -199,7 +199,11 @@ static bool info_machine(const Options *o, json_t *facts, Error *e) {
     add_int(facts, "abi", PUCK_ABI);
     add_text(facts, "compiler", __VERSION__);
 #ifdef __AVX2__
-    add_text(facts, "instructions", backend_cpu_wide() ? "AVX-512" : "AVX2");
+    const CpuBuild best = backend_cpu_best();
+    add_text(facts, "instructions",
+             best == CPU_TILES  ? "AVX-512 and AMX tiles"
+             : best == CPU_WIDE ? "AVX-512"
+                                : "AVX2");
 #else
     add_text(facts, "instructions", "baseline");
 #endif

@@ -5,12 +5,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #ifdef PUCK_REAL_F64
 #define OPEN backend_open_cpu_f64
 #define NAME "cpu_f64"
+#elif defined PUCK_TILES
+#define OPEN backend_open_cpu_tiles
+#define NAME "cpu"
 #elif defined PUCK_WIDE
 #define OPEN backend_open_cpu_wide
 #define NAME "cpu"
@@ -192,20 +198,36 @@ static void flush_denormals(void) {
     }
 }
 
-#if !defined(PUCK_REAL_F64) && !defined(PUCK_WIDE)
-bool backend_cpu_wide(void) {
+#if !defined(PUCK_REAL_F64) && !defined(PUCK_WIDE) && !defined(PUCK_TILES)
 #ifdef PUCK_HAS_WIDE
+static bool has_wide(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
-#else
-    return false;
-#endif
 }
+
+/* The processor has tiles of bf16, and the kernel lets this process keep their state, which it
+ * refuses until it is asked (Linux, Documentation/arch/x86/xstate.rst). */
+static bool has_tiles(void) {
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d = 0;
+    return has_wide() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_BF16 && d & AMX_TILE &&
+           !syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA);
+}
+
+CpuBuild backend_cpu_best(void) {
+    return has_tiles() ? CPU_TILES : has_wide() ? CPU_WIDE : CPU_BASE;
+}
+
+#else
+CpuBuild backend_cpu_best(void) { return CPU_BASE; }
+#endif
 
 bool backend_open_cpu(Backend *out, const HostServices *host, Error *e) {
 #ifdef PUCK_HAS_WIDE
-    if (backend_cpu_wide()) return backend_open_cpu_wide(out, host, e);
+    const CpuBuild best = backend_cpu_best();
+    if (best == CPU_TILES) return backend_open_cpu_tiles(out, host, e);
+    if (best == CPU_WIDE) return backend_open_cpu_wide(out, host, e);
 #endif
     return backend_open_cpu_base(out, host, e);
 }

@@ -1,9 +1,9 @@
 /* What every cpu kernel shares: the type `real`, its exponential, operand checks, prototypes.
  *
- * Each kernel file is built up to three times: `real` is float; float again for processors with
- * 512-bit vectors (-DPUCK_WIDE, x86-64 only), which backend.c chooses where it runs; and double for
- * gradient checks (-DPUCK_REAL_F64). OP() gives the builds different function names, so that one
- * library holds all.
+ * Each kernel file is built up to four times: `real` is float; on x86-64 float again for processors
+ * with 512-bit vectors (-DPUCK_WIDE), and for those with matrix tiles too (-DPUCK_TILES), which
+ * backend.c chooses where it runs; and double for gradient checks (-DPUCK_REAL_F64). OP() gives the
+ * builds different function names, so that one library holds all.
  *
  * Parallel loops run under OpenMP with the thread count that the back end has set. Work is cut by
  * shape alone, and every sum has one owner and one order, so the bits do not depend on it. */
@@ -19,7 +19,9 @@ typedef double real;
 #else
 typedef float real;
 #define REAL_DTYPE DTYPE_F32
-#ifdef PUCK_WIDE
+#if defined PUCK_TILES
+#define OP(name) name##_tiles
+#elif defined PUCK_WIDE
 #define OP(name) name##_wide
 #else
 #define OP(name) name##_f32

@@ -5,6 +5,8 @@
  *
  * A result's terms are added in the order of `inner`, whatever the rows and columns of the call. */
 #include "vector.h"
+
+#ifndef PUCK_TILES /* else product_tiles.c has it */
 #include <stdalign.h>
 
 enum {
@@ -156,6 +158,7 @@ void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int
         }
     }
 }
+#endif
 
 /* ---- matrix times vector ---- */
 

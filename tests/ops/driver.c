@@ -397,12 +397,14 @@ HostServices driver_host(int n_threads) {
                           .broadcast = broadcast};
 }
 
-void driver_open_cpu(Backend *b, CpuBuild build, int n_threads) {
+void driver_open_cpu(Backend *b, int build, int n_threads) {
     Error e = {0};
     const HostServices host = driver_host(n_threads);
     const bool open = build == CPU_F64    ? backend_open_cpu_f64(b, &host, &e)
                       : build == CPU_BASE ? backend_open_cpu_base(b, &host, &e)
-                                          : backend_open_cpu(b, &host, &e);
+                      : build == (int)backend_cpu_best() || build == CPU_BEST
+                          ? backend_open_cpu(b, &host, &e)
+                          : backend_open_cpu_wide(b, &host, &e);
     CHECK(open, "%s", e.text);
 }
 

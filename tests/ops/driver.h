@@ -81,11 +81,11 @@ double call_excess(const Call *got, const Call *want, const char **where);
 
 /* One rank's HostServices. */
 HostServices driver_host(int n_threads);
-/* Which build of the cpu ops: the one that this processor gets, the one that every processor can
- * run, the double twin. */
-typedef enum CpuBuild { CPU_BEST, CPU_BASE, CPU_F64 } CpuBuild;
+/* Builds of the cpu ops beside those of CpuBuild: the one that this processor gets, and the double
+ * twin. */
+enum { CPU_BEST = -1, CPU_F64 = CPU_TILES + 1 };
 /* Opens the cpu back end or stops. */
-void driver_open_cpu(Backend *backend, CpuBuild build, int n_threads);
+void driver_open_cpu(Backend *backend, int build, int n_threads);
 /* Opens the plugin of a device (emu, cuda: libpuck_NAME.so beside the program that the variable
  * PUCK names, or in the working folder; or a path) to compute in f32 or bf16, or stops. */
 void driver_open_device(Backend *backend, const char *device, const char *dtype);

@@ -15,7 +15,7 @@
 /* A test's state: the back end that it opens. Without a dtype it is a build of the cpu ops. */
 typedef struct Target {
     const char *device, *dtype;
-    CpuBuild build;
+    int build;
 } Target;
 static Target targets[] = {{"cpu", NULL, CPU_BEST},
                            {"cpu", NULL, CPU_BASE},
