@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Every command of docs/learn.md, in order, in a folder of its own: blocks marked ```sh, one test each. A
+# program called puck stands before the real one, and shortens what takes long.
+. tests/cli/lib.sh
+page=$PWD/docs/learn.md
+mkdir -p "$work/bin" "$work/walk/data/text"
+cat >"$work/bin/puck" <<WRAPPER
+#!/usr/bin/env bash
+echo "\$1" >>"$work/calls"
+case \$1 in
+train) short=(--steps 3 --eval-every 2 --eval-batches 2 --save-every 0 --quiet --threads 1 --device cpu) ;;
+generate)
+    short=(--threads 1 --device cpu)
+    [[ \$* == *--fill* ]] || short+=(--tokens 6)
+    ;;
+eval) short=(--threads 1 --device cpu) ;;
+esac
+exec "$puck" "\$@" "\${short[@]}"
+WRAPPER
+chmod +x "$work/bin/puck"
+export PATH=$work/bin:$PATH
+
+# The text to learn from is the page itself, some times over: it has every word and letter of the commands.
+for ((i = 0; i < 6; i++)); do LC_ALL=C sed 's/[^ -~]/?/g' "$page"; done >"$work/walk/data/text/tinyshakespeare.txt"
+
+awk -v into="$work/block" '/^```sh$/ { n++; file = sprintf("%s-%02d", into, n); next }
+    /^```/ { file = "" } file != "" { print >file }' "$page"
+for block in "$work"/block-*; do
+    name=$(grep -m 1 -E '^(puck|make|python3)' "$block")
+    check "${block##*-}: ${name%\\}" bash -c "cd '$work/walk' && bash -euo pipefail '$block' && test -s '$work/calls'"
+done
+
+# What the page promises to be there.
+for file in $(grep -oE -- '--output [^ ]+' "$page" | cut -d ' ' -f 2 | sort -u); do
+    check "$file was made" test -e "$work/walk/$file"
+done
+check "no command was left out" test "$(wc -l <"$work/calls")" = "$(cat "$work"/block-* | grep -cE '^ *puck ')"
+check "every puck of the page stands in a block" \
+    test "$(grep -cE '^ *puck [a-z]' "$page")" = "$(cat "$work"/block-* | grep -cE '^ *puck ')"
+finish
