@@ -56,10 +56,16 @@ $(BUILD)/kernels/cpu/backend.o: CPPFLAGS += $(if $(WIDE),-DPUCK_HAS_WIDE)
 
 $(BUILD)/wide/%.o: VARIANT := -DPUCK_WIDE
 $(BUILD)/tiles/%.o: VARIANT := -DPUCK_TILES -mamx-tile -mamx-bf16
-$(BUILD)/wide/%.o $(BUILD)/tiles/%.o: %.c
+# Two rules: a pattern rule of two targets would make both at once.
+define WIDE_RECIPE
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(KERNEL_CFLAGS) -march=x86-64-v4 -mprefer-vector-width=512 \
 	    $(VARIANT) -MMD -MP -c -o $@ $<
+endef
+$(BUILD)/wide/%.o: %.c
+	$(WIDE_RECIPE)
+$(BUILD)/tiles/%.o: %.c
+	$(WIDE_RECIPE)
 
 # The same kernels over `real` = double: references and gradient checks only.
 $(BUILD)/f64/%.o: %.c
