@@ -20,8 +20,13 @@ WRAPPER
 chmod +x "$work/bin/puck"
 export PATH=$work/bin:$PATH
 
-# The text to learn from is the page itself, some times over: it has every word and letter of the commands.
-for ((i = 0; i < 6; i++)); do LC_ALL=C sed 's/[^ -~]/?/g' "$page"; done >"$work/walk/data/text/tinyshakespeare.txt"
+# The text to learn from is the page itself, some times over: it has the words of the commands. The page is
+# read in puck's folder, from which it takes two files.
+for ((i = 0; i < 6; i++)); do
+    LC_ALL=C sed 's/[^ -~]/?/g' "$page"
+    echo {A..Z} {a..z}
+done >"$work/walk/data/text/tinyshakespeare.txt"
+ln -s "$PWD/README.md" "$PWD/docs" "$work/walk/"
 
 awk -v into="$work/block" '/^```sh$/ { n++; file = sprintf("%s-%02d", into, n); next }
     /^```/ { file = "" } file != "" { print >file }' "$page"
