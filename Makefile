@@ -20,7 +20,7 @@ KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
 LDFLAGS  := -rdynamic $(EXTRA_LDFLAGS)
 LDLIBS   := -l:libgomp.a -ljansson -lxxhash -lm -ldl -lpthread
 
-HOST    := $(wildcard host/*/*.c)
+HOST    := $(filter-out host/dist/mpi.c,$(wildcard host/*/*.c))
 KERNELS := $(wildcard kernels/cpu/*.c)
 # On x86-64 the kernels are built for 512-bit vectors too, with and without matrix tiles; the program
 # takes what the processor has.
@@ -30,16 +30,29 @@ F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
 # Debian 12's packages, and the lines that each must compile and link (see `deps`).
 PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates python3-pip
+OPTIONAL := libopenmpi-dev openmpi-bin
 PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
 TEXT := data/text/tinyshakespeare.txt
 DEMO_STEPS := 1500
 
+# ---- ranks: libpuck_mpi.so beside puck, which opens it under mpirun; only where OpenMPI is ----
+
+MPICC := $(shell echo "int MPI_Init(int *, char ***); int main(void) { return !MPI_Init; }" | \
+           mpicc -x c - -o /dev/null 2>/dev/null && echo mpicc)
+MPI   := $(if $(MPICC),$(if $(findstring /,$(PUCK)),$(dir $(PUCK)))libpuck_mpi.so)
+
 .PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo ladder test test-asan \
         test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
-all: $(PUCK) ## build ./puck
+all: $(PUCK) $(MPI) ## build ./puck
 
-$(PUCK): $(OBJECTS)
+ifneq ($(MPI),)
+$(MPI): host/dist/mpi.c host/dist/transport.h include/backend.h
+	@mkdir -p $(@D)
+	OMPI_CC=$(CC) $(MPICC) $(CPPFLAGS) $(CFLAGS) -O3 -fPIC -shared $(EXTRA_LDFLAGS) -o $@ $<
+endif
+
+$(PUCK): $(OBJECTS) | $(MPI)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # ---- objects ----
@@ -167,6 +180,7 @@ info: ## what was found here
 	@for library in jansson xxhash cmocka; do \
 	    printf '%-9s %s\n' $$library "$$(echo 'int main(void){return 0;}' | \
 	    $(CC) -x c - -l$$library -o /dev/null 2>/dev/null && echo found || echo missing)"; done
+	@echo "ranks     $(if $(MPICC),$$(mpirun --version | head -1),missing: one process (libopenmpi-dev openmpi-bin))"
 
 define PROBE_SOURCE
 $(foreach header,$(PROBE),#include <$(header)>
@@ -175,7 +189,7 @@ endef
 export PROBE_SOURCE
 
 define INSTALL
-command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES)"; \
+command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES) $(OPTIONAL)"; \
 	if [ "$$(id -u)" = 0 ]; then bash -c "$$command"; \
 	elif command -v sudo >/dev/null; then sudo bash -c "$$command"; \
 	else echo "Packages are missing. As root, run:"; echo "  $$command"; exit 1; fi
@@ -183,7 +197,10 @@ endef
 
 deps: ## install what the build needs (root or sudo), if it is not there
 	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
-	    -lcmocka 2>/dev/null; then exit 0; fi; $(INSTALL)
+	    -lcmocka 2>/dev/null; then \
+	    [ -n "$(MPICC)" ] || [ "$$(id -u)" != 0 ] || apt-get install -y --no-install-recommends \
+	        $(OPTIONAL) >/dev/null 2>&1 || echo "without $(OPTIONAL): one process only"; \
+	    exit 0; fi; $(INSTALL)
 
 # The emulator compiles CUDA's headers, which three small packages have where there is no toolkit.
 test-deps: deps
@@ -280,7 +297,7 @@ fuzz: ## every parser fed hostile input
 	        -print_final_stats=1 $(BUILD)/fuzz/corpus/$$name 2>&1 | grep -E '^(stat::number|Done|==|SUMMARY)'; \
 	done
 
-tests-build: $(PUCK) $(TEST_PROGRAMS) $(TEST_EXTRAS)
+tests-build: $(PUCK) $(MPI) $(TEST_PROGRAMS) $(TEST_EXTRAS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libpuck.a
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/libpuck.a -lcmocka $(LDLIBS)

@@ -40,7 +40,7 @@ bool error_set(Error *e, const char *place, const char *hint, const char *format
     __attribute__((format(printf, 4, 5)));
 bool error_misuse(Error *e, const char *place, const char *hint, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* "puck: TEXT (PLACE). HINT" on stderr. */
+/* "puck: TEXT (PLACE). HINT" on stderr. An Error without text was told already. */
 void error_print(const Error *e);
 
 /* Each linked object (the program, a plugin) defines it once: print and abort(). */

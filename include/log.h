@@ -6,6 +6,9 @@ typedef enum LogLevel { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR } LogLevel;
 
 /* Messages below the level are dropped; --quiet sets WARNING, --verbose sets DEBUG. */
 void log_set_level(LogLevel level);
+/* Drops what is below this level whatever log_set_level says: for a process that is one of several
+ * and not the one that speaks. */
+void log_raise_level(LogLevel level);
 void log_write(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)

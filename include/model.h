@@ -158,6 +158,7 @@ typedef struct ModelUse {
     bool keep_blocks;     /* not training: each block has activations of its own, to be looked at */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
+    int64_t ranks;        /* training: that share the batch; 0 is one */
     bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */
 } ModelUse;
 
@@ -209,7 +210,7 @@ typedef struct Model {
 
     Tensor scratch; /* bytes, for the op that needs most */
     OpContext cx;   /* with the model's own stream */
-    Replay micro_step, update_step;
+    Replay micro_step, micro_last, update_step;
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
     Tensor *grad_list; /* every grad, for grad_norm */
     MuonMatrix *muon_list; /* what Muon updates; those of one shape lie side by side */
@@ -245,7 +246,11 @@ typedef struct Optimiser {
  * the graph is replayed: the same work and the same bits without the cost of a launch per op. What
  * changes from step to step is read from step_params, so `constants` must stay the same. */
 void model_micro_step(Model *m);
+/* The same for a step's last micro-batch: with ranks, gradients and loss are then those of all. */
+void model_micro_last(Model *m);
 void model_update_step(Model *m, const Optimiser *constants);
+/* Sums gradients and loss over the ranks; nothing to do for one. */
+void model_reduce(Model *m);
 /* Zeroes gradients and the step result, ahead of the first micro-batch. */
 void model_begin_step(Model *m);
 /* Gradient norm, finite check, clip factor, then every parameter by its optimiser. */

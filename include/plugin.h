@@ -15,5 +15,8 @@ bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64
                       Error *e);
 /* Threads for a request of 0: one per core that this process may use. */
 int plugin_threads(int64_t requested);
+/* Makes back ends opened from now on work as this rank of `n_local` on this host, with the numbers
+ * and collectives of `ranks`. */
+void plugin_use_ranks(const HostServices *ranks, int n_local);
 /* What a user can do when the device itself fails, for the message of that fault; "" for none. */
 void plugin_set_remedy(const char *remedy);

@@ -3,6 +3,7 @@
  * matrix product, a large copy. */
 #include "bench.h"
 #include "cmd.h"
+#include "dist.h"
 #include "loader.h"
 #include "model.h"
 #include "plugin.h"
@@ -458,6 +459,7 @@ int cmd_bench(int argc, char **argv) {
         const size_t n = strlen(machine.command);
         snprintf(machine.command + n, sizeof machine.command - n, " %s", argv[i]);
     }
-    if (!parse(&s, argc, argv, &code)) return code;
-    return run(&s, &machine, &e) ? EXIT_DONE : cmd_fail(&e);
+    if (!dist_start(&e)) return cmd_fail(&e);
+    if (parse(&s, argc, argv, &code) && !dist_agree(run(&s, &machine, &e), &e)) code = cmd_fail(&e);
+    return dist_finish(code);
 }

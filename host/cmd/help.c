@@ -1,5 +1,6 @@
 /* `puck help [COMMAND]`, and what every subcommand begins and ends with. */
 #include "cmd.h"
+#include "dist.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@ bool cmd_parse(Settings *s, int command, int argc, char **argv, int *code) {
     Error e;
     bool help;
     *code = EXIT_DONE;
-    if (!options_parse(s, command, argc, argv, &help, &e)) {
+    if (!dist_agree(options_parse(s, command, argc, argv, &help, &e), &e)) {
         *code = cmd_fail(&e);
         return false;
     }

@@ -1,6 +1,7 @@
 /* The program: finds the subcommand and runs it. */
 #include "backend.h"
 #include "cmd.h"
+#include "dist.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +41,16 @@ static int unknown_command(const char *name) {
     return cmd_fail(&e);
 }
 
+/* Started as several ranks, the other commands would do the same work as often. */
+static bool check_ranks(const char *name, Error *e) {
+    static const char *const on_ranks[] = {"train", "bench", "help"};
+    if (!dist_launched()) return true;
+    for (int i = 0; i < COUNT_OF(on_ranks); i++)
+        if (!strcmp(on_ranks[i], name)) return true;
+    error_misuse(e, NULL, "Start it without mpirun or srun", "puck %s runs as one process", name);
+    return dist_refuse(e);
+}
+
 static int run_command(int argc, char **argv) {
     if (argc < 2) {
         cmd_overview();
@@ -51,8 +62,12 @@ static int run_command(int argc, char **argv) {
         return EXIT_DONE;
     }
     if (!strcmp(name, "-h") || !strcmp(name, "--help")) name = "help";
-    for (int i = 0; i < COUNT_OF(run); i++)
-        if (!strcmp(cmd_names()[i], name)) return run[i](argc - 1, argv + 1);
+    Error e;
+    for (int i = 0; i < COUNT_OF(run); i++) {
+        if (strcmp(cmd_names()[i], name) != 0) continue;
+        if (check_ranks(name, &e)) return run[i](argc - 1, argv + 1);
+        return cmd_fail(&e);
+    }
     return unknown_command(name);
 }
 

@@ -1,5 +1,6 @@
 /* puck train */
 #include "cmd.h"
+#include "dist.h"
 #include "generate.h"
 #include "train.h"
 
@@ -20,6 +21,8 @@ int cmd_train(int argc, char **argv) {
     Settings s;
     Error e;
     int code;
-    if (!cmd_parse(&s, CMD_TRAIN, argc, argv, &code)) return code;
-    return train_run(&s, sample_text, &code, &e) ? code : cmd_fail(&e);
+    if (!dist_start(&e)) return cmd_fail(&e);
+    if (cmd_parse(&s, CMD_TRAIN, argc, argv, &code) && !train_run(&s, sample_text, &code, &e))
+        code = cmd_fail(&e);
+    return dist_finish(code);
 }

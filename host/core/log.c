@@ -7,13 +7,15 @@
 #include <unistd.h>
 
 /* Of the process, as its standard error is. */
-static LogLevel minimum_level = LOG_INFO;
+static LogLevel minimum_level = LOG_INFO, raised_level = LOG_DEBUG;
 static bool progress_shown; /* a progress line without its newline is on the terminal */
 
 void log_set_level(LogLevel level) { minimum_level = level; }
+void log_raise_level(LogLevel level) { raised_level = level; }
+static bool is_dropped(LogLevel level) { return level < minimum_level || level < raised_level; }
 
 void log_write(LogLevel level, const char *format, ...) {
-    if (level < minimum_level) return;
+    if (is_dropped(level)) return;
     static const char *const prefix[] = {"debug: ", "", "warning: ", "error: "};
     log_progress_end();
     va_list args;
@@ -25,7 +27,7 @@ void log_write(LogLevel level, const char *format, ...) {
 }
 
 void log_progress(const char *format, ...) {
-    if (LOG_INFO < minimum_level) return;
+    if (is_dropped(LOG_INFO)) return;
     const bool terminal = isatty(STDERR_FILENO);
     va_list args;
     va_start(args, format);
@@ -68,6 +70,7 @@ bool error_misuse(Error *e, const char *place, const char *hint, const char *for
 }
 
 void error_print(const Error *e) {
+    if (!e->text[0]) return;
     log_progress_end();
     fprintf(stderr, "puck: %s", e->text);
     if (e->place[0]) fprintf(stderr, " (%s)", e->place);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- the host's services to a back end, with one process ---- */
+/* ---- the host's services to a back end ---- */
 
 static void service_log(int level, const char *text) { log_write((LogLevel)level, "%s", text); }
 
@@ -42,17 +42,33 @@ static void service_broadcast(void *data, int64_t bytes, int root) {
     (void)data, (void)bytes, (void)root;
 }
 
+/* Of the process, as its rank is. */
+static HostServices rank_services = {.n_ranks = 1,
+                                     .log = service_log,
+                                     .fatal = service_fatal,
+                                     .all_reduce = service_all_reduce,
+                                     .reduce_scatter = service_reduce_scatter,
+                                     .all_gather = service_all_gather,
+                                     .broadcast = service_broadcast};
+static int ranks_here = 1;
+
+void plugin_use_ranks(const HostServices *ranks, int n_local) {
+    rank_services = *ranks;
+    rank_services.log = service_log;
+    rank_services.fatal = service_fatal;
+    ranks_here = n_local;
+}
+
+/* Ranks of one host share its cores, unless the launcher has bound each to some of its own. */
 static HostServices services_make(int64_t n_threads) {
-    return (HostServices){.rank = 0,
-                          .n_ranks = 1,
-                          .local_rank = 0,
-                          .n_threads = plugin_threads(n_threads),
-                          .log = service_log,
-                          .fatal = service_fatal,
-                          .all_reduce = service_all_reduce,
-                          .reduce_scatter = service_reduce_scatter,
-                          .all_gather = service_all_gather,
-                          .broadcast = service_broadcast};
+    HostServices services = rank_services;
+    services.n_threads = plugin_threads(n_threads);
+    if (n_threads <= 0 && ranks_here > 1) {
+        const long online = sysconf(_SC_NPROCESSORS_ONLN);
+        if (services.n_threads >= online) services.n_threads /= ranks_here;
+        if (services.n_threads < 1) services.n_threads = 1;
+    }
+    return services;
 }
 
 int plugin_threads(int64_t requested) {

@@ -280,6 +280,7 @@ bool model_commit(Model *m, Error *e) {
 void model_free(Model *m) {
     Backend *b = m->backend;
     if (m->micro_step.graph) b->graph_destroy(b, m->micro_step.graph);
+    if (m->micro_last.graph) b->graph_destroy(b, m->micro_last.graph);
     if (m->update_step.graph) b->graph_destroy(b, m->update_step.graph);
     if (m->cx.stream) b->stream_destroy(b, m->cx.stream);
     arena_free(&m->arena);

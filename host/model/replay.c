@@ -23,7 +23,19 @@ static void micro_step(Model *m, const Optimiser *constants) {
     model_backward(m);
 }
 
+static void micro_last(Model *m, const Optimiser *constants) {
+    micro_step(m, constants);
+    model_reduce(m);
+}
+
 void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
+
+void model_micro_last(Model *m) {
+    if (m->use.ranks > 1)
+        replay(m, &m->micro_last, micro_last, NULL);
+    else
+        model_micro_step(m);
+}
 
 void model_update_step(Model *m, const Optimiser *constants) {
     replay(m, &m->update_step, model_update, constants);

@@ -1,5 +1,6 @@
 /* One optimiser step around the passes, and copies between host and device. */
 #include "params.h"
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,16 @@ void model_begin_step(Model *m) {
     if (m->use.training)
         b->fill(b, m->arena.base[ARENA_GRADIENTS], 0, m->arena.bytes[ARENA_GRADIENTS],
                 m->cx.stream);
+}
+
+void model_reduce(Model *m) {
+    Backend *b = m->backend;
+    const DType master = b->master;
+    const int64_t n = m->arena.bytes[ARENA_GRADIENTS] / dtype_bytes(master);
+    if (m->use.ranks <= 1) return;
+    b->all_reduce(b, tensor_1d(m->arena.base[ARENA_GRADIENTS], master, n), m->cx.stream);
+    char *const loss = (char *)m->step_result.data + offsetof(StepResult, loss);
+    b->all_reduce(b, tensor_1d(loss, DTYPE_F64, 1), m->cx.stream);
 }
 
 /* One call for all matrices of a shape. */

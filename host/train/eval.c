@@ -1,5 +1,6 @@
 /* The reported loss of a whole split. */
 #include "train.h"
+#include "dist.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -47,7 +48,8 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     double sum = 0;
     int64_t n_scored = 0;
     model_set_step(m, &step);
-    for (int64_t k = 0; k < evaluate_windows(tokens->n_tokens, T); k += B) {
+    const int64_t first = dist_rank() * B, stride = dist_ranks() * B; /* each rank a part */
+    for (int64_t k = first; k < evaluate_windows(tokens->n_tokens, T); k += stride) {
         for (int64_t b = 0; b < B; b++)
             fill_row(tokens, T, k + b, inputs + b * T, targets + b * T, window);
         model_write(m, m->tokens, inputs);
@@ -63,6 +65,8 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     free(inputs);
     free(losses);
 
+    sum = dist_sum(sum);
+    n_scored = (int64_t)dist_sum((double)n_scored);
     EvalResult result = {.loss = sum / (double)n_scored, .n_scored = n_scored};
     result.perplexity = exp(result.loss);
     if (text_bytes > 0) /* the first token is not scored: the mean stands in for it */

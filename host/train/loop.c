@@ -2,6 +2,7 @@
  * the step before, so a device never waits for the host. On a boundary (evaluation, save, sample,
  * signal, end) the result of the step itself is awaited first. */
 #include "trainer.h"
+#include "dist.h"
 #include "log.h"
 #include "plugin.h"
 #include <signal.h>
@@ -83,14 +84,17 @@ static void enqueue_step(Trainer *t) {
         copy_batch(t, batch);
         StepParams *p = &t->params[slot * t->n_micro + i];
         *p = (StepParams){.seed = (uint64_t)t->options->seed,
-                          .row_base = i * m->use.B * m->use.T,
+                          .row_base = (i * dist_ranks() + dist_rank()) * m->use.B * m->use.T,
                           .step = (uint32_t)record.step,
                           .training = 1,
                           .loss_scale = 1.0 / (double)record.n_valid,
                           .lr = record.lr,
                           .max_grad_norm = t->options->clip};
         model_set_step(m, p);
-        model_micro_step(m);
+        if (i == t->n_micro - 1)
+            model_micro_last(m);
+        else
+            model_micro_step(m);
     }
     inject_nan(t);
     model_update_step(m, &t->optimiser);
@@ -136,7 +140,7 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
     }
     const bool last = record->step == t->options->steps;
     if (record->step % t->options->log_every != 0 && !last) return true;
-    return metrics_step(&t->metrics, record, r, state->tokens, e);
+    return dist_rank() != 0 || metrics_step(&t->metrics, record, r, state->tokens, e);
 }
 
 /* What to say if the device fails from now on. */
@@ -151,9 +155,10 @@ bool trainer_save(Trainer *t, bool eval_due, Error *e) {
     t->state.eval_due = eval_due;
     t->state.elapsed_sec = metrics_elapsed(&t->metrics);
     metrics_sync(&t->metrics);
-    if (!checkpoint_save(t->run, &t->model, &t->tokenizer, t->options, &t->state, t->options->keep,
-                         e))
-        return false;
+    const bool saved =
+        dist_rank() != 0 || checkpoint_save(t->run, &t->model, &t->tokenizer, t->options, &t->state,
+                                            t->options->keep, e);
+    if (!dist_agree(saved, e)) return false;
     t->last_saved = t->state.step;
     tell_remedy(t);
     return true;
@@ -171,10 +176,11 @@ static bool evaluate(Trainer *t, Error *e) {
         state->best_loss = loss;
         state->best_step = state->step;
     }
-    if (!metrics_eval(&t->metrics, state->step, loss, e)) return false;
+    const bool speaks = dist_rank() == 0;
+    if (!dist_agree(!speaks || metrics_eval(&t->metrics, state->step, loss, e), e)) return false;
     if (!better) return true;
     if (t->last_saved != state->step && !trainer_save(t, false, e)) return false;
-    return checkpoint_mark_best(t->run, state->step, e);
+    return dist_agree(!speaks || checkpoint_mark_best(t->run, state->step, e), e);
 }
 
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }
@@ -190,7 +196,9 @@ static bool after_step(Trainer *t, bool stopping, Error *e) {
     const int64_t step = t->state.step;
     const bool last = step >= o->steps;
     const bool eval = every(step, o->eval_every) || (last && o->eval_every > 0);
-    if (every(step, o->sample_every) && !trainer_sample(t, e)) return false;
+    if (every(step, o->sample_every) &&
+        !dist_agree(dist_rank() != 0 || trainer_sample(t, e), e))
+        return false;
     /* The last step's save would be followed at once by that of the finished run. */
     const bool save = stopping || (last ? eval : every(step, o->save_every));
     if (save && !trainer_save(t, eval, e)) return false;
@@ -204,28 +212,42 @@ static bool at_boundary(const Trainer *t) {
            every(step, o->save_every);
 }
 
+/* After each step all ranks learn whether one has failed, and whether one has caught a signal:
+ * *signal_number is then the same on all, so that all stop after the same step. */
+static bool agree_on_step(bool ok, int *signal_number, Error *e) {
+    enum { FAILED = 1 << 16 };
+    const int most = dist_max(ok ? *signal_number : FAILED);
+    if (most == FAILED) return dist_agree(ok, e);
+    *signal_number = most;
+    return true;
+}
+
 bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
     catch_signals();
     tell_remedy(t);
     if (t->state.eval_due && !evaluate(t, e)) return false;
     int64_t steps_here = 0;
     bool stopping = false;
+    int caught = 0;
     while (!stopping && !trainer_is_finished(t->options, &t->state)) {
         const StepRecord before = t->pending;
         enqueue_step(t);
-        if (steps_here == 0 && !checkpoint_write_choices(t->run, &t->backend, e)) return false;
-        if (before.step && !collect_step(t, &before, e)) return false;
+        bool ok = steps_here > 0 || dist_rank() != 0 ||
+                  checkpoint_write_choices(t->run, &t->backend, e);
+        ok = ok && (!before.step || collect_step(t, &before, e));
+        caught = stop_signal;
+        if (!agree_on_step(ok, &caught, e)) return false;
         steps_here++;
-        stopping = stop_signal || steps_here == t->options->stop_after;
+        stopping = caught || steps_here == t->options->stop_after;
         if (!stopping && !at_boundary(t)) continue;
         const StepRecord now = t->pending;
         t->pending.step = 0;
         const double pause = time_now();
-        if (!collect_step(t, &now, e) || !after_step(t, stopping, e)) return false;
+        if (!dist_agree(collect_step(t, &now, e), e) || !after_step(t, stopping, e)) return false;
         t->metrics.paused += time_now() - pause;
     }
     log_progress_end();
-    *exit_code = stop_signal ? EXIT_PREEMPTED : EXIT_DONE;
+    *exit_code = caught ? EXIT_PREEMPTED : EXIT_DONE;
     if (stopping) {
         log_info("saved step %ld; to go on: puck train --run %s", (long)t->state.step, t->run);
         return true;

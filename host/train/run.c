@@ -1,5 +1,6 @@
 /* Everything before the first step of a run: settings, data, tokenizer, device, model, resume. */
 #include "trainer.h"
+#include "dist.h"
 #include "log.h"
 #include "plugin.h"
 #include <math.h>
@@ -69,20 +70,22 @@ typedef struct Start {
     bool resumes, finetunes;
 } Start;
 
-static bool find_start(Trainer *t, Start *s, Error *e) {
+static bool locate_start(const Trainer *t, Start *s, Error *e) {
     const Options *o = t->options;
+    s->resumes = t->run[0] && !o->fresh && checkpoint_exists(t->run);
+    s->finetunes = !s->resumes && o->init_from[0];
+    if (!s->resumes && !s->finetunes) return true;
+    return checkpoint_find(s->resumes ? t->run : o->init_from, s->folder, sizeof s->folder, e);
+}
+
+/* Rank 0 looks, and verifies what it finds, for all. */
+static bool find_start(Trainer *t, Start *s, Error *e) {
     *s = (Start){0};
-    if (t->run[0] && !o->fresh && checkpoint_exists(t->run)) {
-        if (!checkpoint_find(t->run, s->folder, sizeof s->folder, e) ||
-            !setup_merge_recorded(&t->settings, s->folder, e) ||
-            !checkpoint_read_state(s->folder, &t->state, e))
-            return false;
-        s->resumes = true;
-    } else if (o->init_from[0]) {
-        if (!checkpoint_find(o->init_from, s->folder, sizeof s->folder, e)) return false;
-        s->finetunes = true;
-    }
-    return setup_check(o, e);
+    if (!dist_agree(dist_rank() != 0 || locate_start(t, s, e), e)) return false;
+    dist_broadcast(s, sizeof *s, 0);
+    const bool ok = !s->resumes || (setup_merge_recorded(&t->settings, s->folder, e) &&
+                                    checkpoint_read_state(s->folder, &t->state, e));
+    return dist_agree(ok && setup_check(t->options, e), e);
 }
 
 /* ---- data and tokenizer ---- */
@@ -170,6 +173,14 @@ static bool check_tokenizer(const Trainer *t, const Start *start, Error *e) {
     return same ||
            error_misuse(e, chosen ? "--tokenizer" : "--data", "Use the tokenizer of that file",
                         "%s was tokenized otherwise than %s says", t->data, path);
+}
+
+/* A text is tokenized by rank 0 alone. */
+static bool share_data(Trainer *t, const Start *start, Error *e) {
+    if (!dist_agree(dist_rank() != 0 || prepare_data(t, start, e), e)) return false;
+    dist_broadcast(t->data, sizeof t->data, 0);
+    return dist_agree(open_data(t, e), e) &&
+           dist_same(t->meta.data_hash, "the tokens", "Give all hosts the same data", e);
 }
 
 /* An estimate of the loss needs a token and its target. */
@@ -304,7 +315,9 @@ static bool start_feed(Trainer *t, Error *e) {
     t->results = pinned(t, RING * (int64_t)sizeof(StepResult));
     t->fed = b->event_create(b);
     for (int i = 0; i < RING; i++) t->done[i] = b->event_create(b);
-    t->loader = loader_start(&t->feed, t->state.samples, use->B, t->loader_memory);
+    /* Micro-batch i of rank r is number i * ranks + r of the global batch. */
+    t->loader = loader_start(&t->feed, t->state.samples + dist_rank() * use->B,
+                             dist_ranks() * use->B, t->loader_memory);
     return true;
 }
 
@@ -329,7 +342,7 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
         (start->resumes && !checkpoint_read_choices(start->folder, &t->backend, e)))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
-    if (!t->options->quiet) print_plan(t, &c, stderr);
+    if (!t->options->quiet && dist_rank() == 0) print_plan(t, &c, stderr);
     return model_commit(&t->model, e) && load_or_init(t, start, e);
 }
 
@@ -337,10 +350,12 @@ static bool start_metrics(Trainer *t, Error *e) {
     Metrics *m = &t->metrics;
     m->flops_per_token = model_flops_per_token(&t->model.config, t->model.use.T);
     int64_t side;
-    m->peak_flops = measure_peak_flops(&t->backend, &side);
+    m->peak_flops = dist_sum(measure_peak_flops(&t->backend, &side));
     m->memory_bytes = arena_total(&t->model.arena);
     m->steps = t->options->steps;
-    return metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
+    if (dist_rank() != 0) return true;
+    return checkpoint_write_options(t->run, t->options, e) &&
+           metrics_open(m, t->run, &t->state, e) && trainer_cut_samples(t, e);
 }
 
 /* Says so if the run has nothing left to do. */
@@ -359,15 +374,17 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     Start start;
     if (!find_start(t, &start, e)) return false;
     if (start.resumes && is_finished(t)) return true;
-    if (!prepare_data(t, &start, e) || !open_data(t, e) || !check_tokenizer(t, &start, e) ||
-        !check_validation(t, e) || !build_model(t, &start, e))
+    if (!share_data(t, &start, e) ||
+        !dist_agree(check_tokenizer(t, &start, e) && check_validation(t, e) &&
+                        build_model(t, &start, e),
+                    e))
         return false;
     if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);
     t->state.finished = false;
     setup_schedule(t);
-    t->n_micro = t->options->batch_size / t->model.use.B;
-    return start_feed(t, e) && checkpoint_write_options(t->run, t->options, e) &&
-           start_metrics(t, e) && trainer_loop(t, exit_code, e);
+    t->n_micro = t->options->batch_size / t->model.use.B / dist_ranks();
+    return dist_agree(start_feed(t, e), e) && dist_agree(start_metrics(t, e), e) &&
+           trainer_loop(t, exit_code, e);
 }
 
 static void trainer_close(Trainer *t) {
@@ -389,6 +406,14 @@ static void trainer_close(Trainer *t) {
     b->close(b);
 }
 
+/* The one writer's part: rank 0's. */
+static bool take_folder_of_run(const Trainer *t, int *lock, Error *e) {
+    const bool old =
+        t->options->fresh && (checkpoint_exists(t->run) || exists(t->run, "metrics.jsonl"));
+    return run_lock(t->run, lock, e) &&
+           (!old || (check_fresh(t->options, e) && move_aside(t->run, lock, e)));
+}
+
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     Trainer *t = calloc(1, sizeof *t);
     CHECK(t, "no memory");
@@ -403,15 +428,13 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     int lock = -1;
     *exit_code = EXIT_DONE;
     if (t->options->dry_run) {
-        ok = dry_run(t, e);
+        ok = dist_agree(dry_run(t, e), e);
     } else if (!t->run[0]) {
         ok = error_misuse(e, "--run", "Give a folder, such as --run runs/first",
                           "a run needs a folder for its checkpoints");
+        ok = dist_agree(ok, e);
     } else {
-        const bool old =
-            t->options->fresh && (checkpoint_exists(t->run) || exists(t->run, "metrics.jsonl"));
-        ok = run_lock(t->run, &lock, e) &&
-             (!old || (check_fresh(t->options, e) && move_aside(t->run, &lock, e))) &&
+        ok = dist_agree(dist_rank() != 0 || take_folder_of_run(t, &lock, e), e) &&
              run_locked(t, exit_code, e);
     }
     trainer_close(t);

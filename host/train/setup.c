@@ -1,5 +1,6 @@
 /* From settings to a model and a recipe, and what a resumed or finetuned run may change. */
 #include "trainer.h"
+#include "dist.h"
 #include <string.h>
 
 /* Settings that were given must agree with the recorded ones as their kind demands; those that were
@@ -175,17 +176,33 @@ static Recompute recompute_of(const char *name) {
                                       : RECOMPUTE_NONE;
 }
 
+/* Each rank takes an equal part of the batch. */
+static bool check_batch(const Options *o, int64_t ranks, Error *e) {
+    const int64_t below = o->batch_size / ranks * ranks;
+    char hint[64];
+    if (below == o->batch_size) return true;
+    if (below)
+        snprintf(hint, sizeof hint, "%ld or %ld would do", (long)below, (long)(below + ranks));
+    else
+        snprintf(hint, sizeof hint, "%ld would do", (long)ranks);
+    return error_misuse(e, "--batch-size", hint, "%ld ranks do not divide the batch of %ld",
+                        (long)ranks, (long)o->batch_size);
+}
+
 bool train_model_use(const Options *o, ModelUse *use, Error *e) {
-    const int64_t micro = o->micro_batch ? i64_min(o->micro_batch, o->batch_size) : o->batch_size;
-    if (o->batch_size % micro)
+    const int64_t ranks = dist_ranks(), part = o->batch_size / ranks;
+    if (!check_batch(o, ranks, e)) return false;
+    const int64_t micro = o->micro_batch ? i64_min(o->micro_batch, part) : part;
+    if (part % micro)
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
-                            "%ld does not divide the batch of %ld", (long)micro,
-                            (long)o->batch_size);
+                            "%ld does not divide %s of %ld", (long)micro,
+                            ranks > 1 ? "a rank's part" : "the batch", (long)part);
     *use = (ModelUse){.B = micro,
                       .T = o->context,
                       .training = true,
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),
+                      .ranks = ranks,
                       .graph = strcmp(o->graph, "on") == 0};
     if (o->sample_every > 0) {
         use->decode_batch = 1;

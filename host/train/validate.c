@@ -1,10 +1,11 @@
 /* During training: an estimate of the validation loss, and sample texts. */
 #include "trainer.h"
+#include "dist.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Always the same windows, so that estimates of one run compare. */
+/* Always the same windows, so that estimates of one run compare; each rank takes its part. */
 static double estimate_by_batches(Trainer *t) {
     Model *m = &t->model;
     const int64_t B = m->use.B, T = m->use.T, n = B * T;
@@ -16,7 +17,7 @@ static double estimate_by_batches(Trainer *t) {
     double sum = 0;
     int64_t n_valid = 0;
     for (int64_t i = 0; i < t->options->eval_batches; i++) {
-        loader_fill(&feed, i * B, &batch);
+        loader_fill(&feed, (i * dist_ranks() + dist_rank()) * B, &batch);
         model_write(m, m->tokens, batch.tokens);
         model_write(m, m->targets, batch.targets);
         model_forward(m, false);
@@ -24,12 +25,12 @@ static double estimate_by_batches(Trainer *t) {
         for (int64_t row = 0; row < n; row++) sum += losses[row];
         n_valid += batch.n_valid;
     }
-    return sum / (double)n_valid;
+    return dist_sum(sum) / dist_sum((double)n_valid);
 }
 
 double trainer_estimate(Trainer *t) {
     Model *m = &t->model;
-    const int64_t n_estimate = t->options->eval_batches * m->use.B * m->use.T;
+    const int64_t n_estimate = t->options->eval_batches * dist_ranks() * m->use.B * m->use.T;
     if (n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T)
         return evaluate_split(m, &t->val, 0).loss;
     t->params[0] = (StepParams){.step = 1, .loss_scale = 0};

@@ -1,0 +1,82 @@
+# Sourced by the tests of this folder: runs on several ranks.
+. tests/tap.sh
+. tests/train/small.sh
+
+# Without OpenMPI there are no ranks to test.
+if ! command -v mpirun >/dev/null || ! [ -e "${puck%/*}/libpuck_mpi.so" ]; then
+    skip "training on ranks" "no mpirun, or puck was built without MPI"
+    finish
+fi
+
+# ranks N COMMAND...: mpirun's own words are left out of what the command said. As root it wants to be
+# told so; a core may have several ranks.
+ranks() {
+    local n=$1 code
+    shift
+    mpirun --allow-run-as-root --oversubscribe --mca odls_base_sigkill_timeout 0 -np "$n" "$@" \
+        >"$work/stdout" 2>"$work/stderr" </dev/null
+    code=$?
+    cat "$work/stdout"
+    cat "$work/stderr" >&2
+    return $code
+}
+
+# rank_train N FOLDER STEPS ARGUMENTS...: the run of small.sh on N ranks in a folder, which is made.
+rank_train() {
+    local n=$1 folder=$2 steps=$3
+    shift 3
+    mkdir -p "$folder"
+    [ -e "$folder/text.txt" ] || make_text >"$folder/text.txt"
+    (cd "$folder" && ranks "$n" "$puck" train --data text.txt --run run --steps "$steps" --threads 1 \
+        "${model[@]}" "${recipe[@]}" "$@")
+}
+
+# refused NAME CODE WORD...: the last call of `ranks` ended with CODE, and of its error lines there is
+# one, in which every WORD stands.
+refused() {
+    local name=$1 code=$2 got=$last word
+    shift 2
+    grep '^puck: ' "$work/stderr" >"$work/error"
+    {
+        [ "$got" = "$code" ] || echo "exit code $got, not $code"
+        [ "$(wc -l <"$work/error")" = 1 ] || echo "$(wc -l <"$work/error") error lines"
+        for word in "$@"; do
+            grep -qF -e "$word" "$work/error" || echo "the error does not say: $word"
+        done
+    } >"$work/why"
+    if [ -s "$work/why" ]; then
+        { cat "$work/why" && cat "$work/stderr"; } >"$work/detail"
+        fail "$name" "$work/detail"
+    else
+        pass "$name"
+    fi
+}
+# attempt N COMMAND...: `ranks` with its exit code in $last, for `refused`.
+attempt() {
+    ranks "$@" >"$work/said" 2>&1
+    last=$?
+}
+# attempt_train N FOLDER STEPS ARGUMENTS...
+attempt_train() {
+    rank_train "$@" >"$work/said" 2>&1
+    last=$?
+}
+
+# series FOLDER FIELD: its values in metrics.jsonl, a line each.
+series() {
+    sed -nE "s/.*\"$2\": *([^,}]*).*/\\1/p" "$1/run/metrics.jsonl"
+}
+# close_series NAME FIELD LIMIT FOLDER_A FOLDER_B: as many values, none further apart than LIMIT, relative.
+close_series() {
+    series "$4" "$2" >"$work/a"
+    series "$5" "$2" >"$work/b"
+    if [ -s "$work/a" ] && [ "$(wc -l <"$work/a")" = "$(wc -l <"$work/b")" ] &&
+        paste "$work/a" "$work/b" | awk -v limit="$3" \
+            '{ d = $1 - $2; if (d < 0) d = -d; if (!(d <= limit * $1)) { print NR ": " $0; bad = 1 } }
+             END { exit bad }' >"$work/why"; then
+        pass "$1"
+    else
+        paste "$work/a" "$work/b" | head -5 >>"$work/why"
+        fail "$1" "$work/why"
+    fi
+}
