@@ -31,7 +31,7 @@ done_check() {
 bottom="base.h dtype.h tensor.h rng.h"
 core="$bottom utf8.h arena.h log.h backend.h ops.h options.def config.h plugin.h"
 # A checkpoint is made of a model's parameter table, so model.h, the contract, is known to host/io.
-middle="$core tokenizer.h safetensors.h loader.h dist.h"
+middle="$core tokenizer.h safetensors.h loader.h dist.h scaling.h"
 declare -A allowed=(
     [kernels/cuda]="$bottom backend.h ops.h"
     [kernels/emu]="$bottom"

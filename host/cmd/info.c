@@ -2,6 +2,7 @@
  * or as one JSON object. */
 #include "checkpoint.h"
 #include "cmd.h"
+#include "info.h"
 #include "plugin.h"
 #include "train.h"
 #include <jansson.h>
@@ -103,19 +104,28 @@ static void add_memory(json_t *facts, const Arena *arena) {
     json_object_set_new(facts, "memory_bytes", memory);
 }
 
+/* For the device that is here, or one with *device_bytes. GPUs of a prediction have 80 GB unless
+ * told. */
+static bool open_device(Backend *out, const Options *o, int64_t *device_bytes, Error *e) {
+    const char *memory = o->device_memory[0] ? o->device_memory : o->ranks ? "80G" : "";
+    *device_bytes = 0;
+    if (memory[0] && !options_bytes(memory, "--device-memory", device_bytes, e)) return false;
+    if (o->ranks) return info_ranks_plan(out, o, *device_bytes, e);
+    if (*device_bytes) return plugin_open_plan(out, o->device, o->dtype, *device_bytes, e);
+    if (!plugin_open(out, o->device, o->dtype, o->threads, e)) return false;
+    *device_bytes = out->properties.memory_bytes;
+    return true;
+}
+
 static bool info_model(const Options *o, json_t *facts, Error *e) {
     ModelConfig c;
     Backend backend;
-    int64_t device_bytes = 0;
+    int64_t device_bytes;
     ModelUse use;
-    if (!train_model_config(o, guess_vocab(o), &c, e) || !train_model_use(o, &use, e)) return false;
-    if (o->device_memory[0] &&
-        !options_bytes(o->device_memory, "--device-memory", &device_bytes, e))
+    Options rank;
+    if (!info_ranks_options(o, &rank, e) || !train_model_config(o, guess_vocab(o), &c, e) ||
+        !train_model_use(&rank, &use, e) || !open_device(&backend, o, &device_bytes, e))
         return false;
-    if (!(device_bytes ? plugin_open_plan(&backend, o->device, o->dtype, device_bytes, e)
-                       : plugin_open(&backend, o->device, o->dtype, o->threads, e)))
-        return false;
-    if (!device_bytes) device_bytes = backend.properties.memory_bytes;
 
     if (o->preset[0]) add_text(facts, "preset", o->preset);
     add_model(facts, &c);
@@ -130,7 +140,9 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     add_int(facts, "micro_batch", use.B);
     add_text(facts, "optimizer", o->optimizer);
     add_memory(facts, &m.arena);
+    if (o->ranks) info_ranks_add(facts, o, &m);
     print_facts(facts, o->json);
+    if (o->ranks && !o->json) info_ranks_print(facts);
     if (!o->json) arena_report(&m.arena, device_bytes, stdout);
     model_free(&m);
     backend.close(&backend);
@@ -229,7 +241,8 @@ static bool info_machine(const Options *o, json_t *facts, Error *e) {
 static bool asks_model(const Settings *s) {
     for (int i = 0; i < n_option_rows; i++) {
         const char *group = option_rows[i].group;
-        if (s->source[i] != FROM_DEFAULT && (!strcmp(group, "Model") || !strcmp(group, "Training")))
+        if (s->source[i] != FROM_DEFAULT &&
+            (!strcmp(group, "Model") || !strcmp(group, "Training") || !strcmp(group, "Ranks")))
             return true;
     }
     return s->options.config[0] || s->options.device_memory[0];

@@ -88,6 +88,15 @@ works "info of a device that is not there" "memory plan" "of 80000 MB" -- \
     "$puck" info --preset gpt2 --device cpu --device-memory 80G
 works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_lookups": 123653376' -- \
     "$puck" info --preset gpt2 --device cpu --json
+works "info of 64 GPUs" "ranks                    64" "nodes                    8" "efficiency" "   512" -- \
+    "$puck" info --preset gpt2 --device cpu --ranks 64 --nodes 8
+works "info of GPUs with other inputs" '"compute_ms": 2' '"input_net_gbps": 100.0' '"nodes": 1,' -- \
+    "$puck" info --preset gpt2 --device cpu --ranks 4 --gpu-tflops 4100 --net-gbps 100 --json
+refuses 2 "info of ranks that do not divide the batch" --batch-size "batch of 512" "600 would do" -- \
+    "$puck" info --preset gpt2 --device cpu --ranks 200
+refuses 2 "info of nodes that do not divide the ranks" --nodes "63 or 66 ranks would do" -- \
+    "$puck" info --preset gpt2 --device cpu --ranks 64 --nodes 3
+refuses 2 "info of nodes of no ranks" --nodes --ranks -- "$puck" info --preset gpt2 --nodes 3
 "$puck" info --device auto --verbose >"$work/stdout" 2>"$work/stderr"
 check "--verbose says more" grep -q "^debug: " "$work/stderr"
 "$puck" info --device auto --quiet >"$work/stdout" 2>"$work/stderr"
