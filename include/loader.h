@@ -84,33 +84,47 @@ void data_writer_end(DataWriter *w);
 
 typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
 
-/* What makes batches. ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T inputs; an
- * epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives; the last
- * window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). */
+/* What a sample, a row of a batch, is.
+ *   windows  T tokens and after each the next one as its target
+ *   next     T tokens and one target, the next; a sample for every token but the first; where fewer
+ *            than T come before it, `special` fills the row from the left */
+typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT } BatchForm;
+
+/* What makes batches. Windows in ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T
+ * inputs; an epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives;
+ * the last window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). The
+ * other form likewise, over its samples. */
 typedef struct LoaderConfig {
     const Tokens *tokens;
     int64_t B, T; /* of one micro-batch */
     uint64_t seed;
     DataOrder order;
+    BatchForm form;
+    int32_t special;
 } LoaderConfig;
 
 /* One micro-batch in pinned host memory. From loader_next it is valid until the call after the
  * next, so that its copy to a device may still be under way when the next one is asked for. */
 typedef struct Batch {
     int32_t *tokens;  /* (B,T) */
-    int32_t *targets; /* (B,T), -1 is ignored */
+    int32_t *targets; /* (B,T), -1 is ignored; of form next (B) */
     int32_t *order;   /* (B*T): rows sorted by token, stable */
     int32_t *starts;  /* (B*T+1): starts of equal-token segments in order; unused are B*T */
     int64_t n_valid;  /* targets >= 0 */
     int64_t sample;   /* index of the first sequence */
 } Batch;
 
-/* Start of the window of sample number `sample`, and its inputs that exist (T but for the last). */
+/* Start of the window of sample number `sample`, and its inputs that exist: T but for the last,
+ * and for the first ones of form next. */
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
+/* Targets of sample number `sample` that exist. */
+int64_t loader_targets(const LoaderConfig *c, int64_t sample);
 /* Fails if the data is shorter than one window, or has fewer windows than a batch (both named). */
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
 /* Samples in an epoch; of random order, as many as would cover the data once. */
 int64_t loader_epoch_samples(const LoaderConfig *c);
+/* Form next: one row, whose last input is token number `last`, and its target. */
+void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 

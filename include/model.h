@@ -1,8 +1,15 @@
 /* The model: one parameter table, a memory plan, and explicit forward, backward and decode passes.
- * host/model/gpt.c holds the passes, params.c the table, plan.c the memory. */
+ * host/model/gpt.c, ffn.c and rnn.c hold the passes of a kind, params.c the table, plan.c the
+ * memory. */
 #pragma once
 #include "arena.h"
 #include "ops.h"
+
+/* What the model is.
+ *   gpt  a transformer, host/model/gpt.c
+ *   ffn  the next token from a fixed number of tokens before it (Bengio and others 2003), ffn.c
+ *   rnn  the next token from a state that each token changes (Elman 1990), rnn.c */
+typedef enum ModelKind { MODEL_GPT, MODEL_FFN, MODEL_RNN } ModelKind;
 
 /* What tells a position from another. Rotary is Llama's sign, reversed NanoChat's (see ops.h). */
 typedef enum Positions {
@@ -23,7 +30,9 @@ typedef enum InitRecipe { RECIPE_GPT2, RECIPE_MODERN } InitRecipe;
 /* The architecture. Everything that a checkpoint's config.json says about shapes and functions. */
 typedef struct ModelConfig {
     int64_t vocab;   /* tokens that exist */
-    int64_t context; /* most positions at once */
+    /* Most positions at once; ffn: tokens that it reads; rnn: steps that training goes back. */
+    int64_t context;
+    /* Blocks; ffn, rnn: hidden layers, `hidden` wide each, on an embedding of `channels`. */
     int64_t layers, heads, channels;
     int64_t hidden;  /* width of the MLP: GPT-2's is 4 * channels */
     bool bias;       /* biases in linear layers (not the head) and LayerNorms */
@@ -31,6 +40,7 @@ typedef struct ModelConfig {
     double dropout;  /* embedding, attention, residual branches */
 
     /* What follows is GPT-2 where it is zero. */
+    ModelKind kind;
     int64_t kv_heads;  /* key-value heads; 0: as many as heads */
     int64_t head_size; /* 0: channels / heads */
     Positions positions;
@@ -44,6 +54,16 @@ typedef struct ModelConfig {
     InitRecipe init; /* read by model_init alone: a checkpoint does not know it */
 } ModelConfig;
 
+/* An input that is no token of the text, the row after the vocabulary's last: ffn's <PAD>, what
+ * fills a context that is not full; rnn's <START>, what comes before the first token. Never a
+ * target. */
+static inline int32_t model_special(const ModelConfig *c) { return (int32_t)c->vocab; }
+/* Targets of a row of `context` tokens. */
+static inline int64_t model_row_targets(const ModelConfig *c) {
+    return c->kind == MODEL_FFN ? 1 : c->context;
+}
+/* Whether decoding goes on for ever; a GPT reads its last half context again, see generate.h. */
+static inline bool model_endless(const ModelConfig *c) { return c->kind != MODEL_GPT; }
 static inline int64_t model_kv_heads(const ModelConfig *c) {
     return c->kv_heads ? c->kv_heads : c->heads;
 }
@@ -95,7 +115,9 @@ typedef struct ParamSpec {
     const char *name; /* ours, and on disk in GPT-2's layout; %d is the layer */
     /* On disk in NanoChat's layout: a name for each part, (out, in). NULL: it has no such one. */
     const char *nanochat[PARAM_PARTS_MAX];
+    ModelKind kind; /* of the models that have it */
     bool per_layer;
+    int first_layer; /* per layer: those before have none */
     bool per_token;  /* a row a token: padded in memory, see VOCAB_PADDING */
     bool transposed; /* in GPT-2's layout (in, out); in memory always (out, in) */
     bool is_bias;    /* in GPT-2's layout zero where the model has none: no option there */
@@ -120,7 +142,11 @@ static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *
 }
 /* Whether a model has it. */
 static inline bool param_exists(const ParamSpec *spec, const ModelConfig *c) {
-    return !spec->exists || spec->exists(c);
+    return spec->kind == c->kind && (!spec->exists || spec->exists(c));
+}
+/* One after the last layer that has it; a parameter of no layer counts as that of layer 0. */
+static inline int64_t param_end_layer(const ParamSpec *spec, const ModelConfig *c) {
+    return spec->per_layer ? c->layers : 1;
 }
 /* The rows that exist, cut into the parts; returns how many. */
 int model_param_parts(const ParamSpec *spec, const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]);
@@ -143,7 +169,8 @@ int64_t model_count_params(const ModelConfig *c);
 /* The same without what is only looked up, positions and an untied embedding: the N of FLOPs per
  * token. A tied embedding counts once, as the head. */
 int64_t model_count_matmul_params(const ModelConfig *c);
-/* Training FLOPs per token at context T: 6N + 6*L*H*D*T (attention halved for causality). */
+/* Training FLOPs per target at context T: 6N, a GPT's + 6*L*H*D*T (attention halved for
+ * causality). */
 double model_flops_per_token(const ModelConfig *c, int64_t T);
 
 /* ---- a model in memory ---- */
@@ -188,18 +215,25 @@ typedef struct Model {
     Param *params;
     int n_params;
 
-    /* Batch on the device, filled by the caller before a pass. */
-    Tensor tokens, targets, order, starts; /* i32 (B,T), (B,T), (N), (N+1) */
+    /* Batch on the device, filled by the caller before a pass: i32 (B,T), targets, (N), (N+1);
+     * targets (B,T), ffn's (B); rnn's tokens and targets lie (T,B), see LoaderConfig. */
+    Tensor tokens, targets, order, starts;
     Tensor step_params, step_result;       /* StepParams, StepResult as bytes (u8) */
 
     Tensor embedded, mean_embed, rstd_embed; /* (C), before the embedding's norm; statistics */
     BlockActs *blocks;                       /* layers of them */
     Tensor branch; /* (B,T,C): output of a residual branch, shared by all */
     Tensor res_final, lnf, meanf, rstdf;
-    Tensor logits, losses;                        /* (B*T, Vp) act; (B*T) f32 */
+    Tensor logits, losses;                        /* (targets, Vp) act; (targets) f32 */
     Tensor dres, dbranch, dnorm, datt, dqkv, dfc; /* gradients, shared by all blocks */
     Tensor dgate;                                 /* of SwiGLU's gate and up (2*hidden) */
     Tensor grad_flags;                            /* (n_params) i32 */
+
+    /* ffn and rnn: the embedding, and a gradient as large; of each hidden layer what comes before
+     * and after its activation; gradients of two of those. */
+    Tensor x, dx;
+    Tensor *hidden_pre, *hidden;
+    Tensor dhidden[2];
 
     /* Decoding. */
     Tensor *k_cache, *v_cache;             /* per layer (decode_batch, K, context, D) */
@@ -207,6 +241,7 @@ typedef struct Model {
     BlockActs decode_block;
     Tensor decode_res, decode_branch;
     Tensor decode_last, decode_logits; /* of each sequence's last row: normed (C), logits (Vp) */
+    int32_t *decode_history; /* ffn: the last `context` tokens of each sequence, on the host */
 
     Tensor scratch; /* bytes, for the op that needs most */
     OpContext cx;   /* with the model's own stream */
@@ -261,7 +296,8 @@ StepResult model_result(Model *m);
 const char *model_param_name(const Model *m, int number);
 
 /* Feeds `n_rows` tokens a sequence ((decode_batch, n_rows) from host memory) at position[b], and
- * copies the last row's logits of each sequence ((decode_batch, vocab) float) to the host. */
+ * copies the last row's logits of each sequence ((decode_batch, vocab) float) to the host. What ffn
+ * and rnn remember begins anew at position 0. */
 void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
                   float *logits);
 

@@ -9,6 +9,11 @@
 bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e);
 bool train_model_use(const Options *o, ModelUse *use, Error *e);
 Optimiser train_optimiser(const Options *o);
+/* Fails (misuse) on a given option that the model's kind does not have. */
+bool train_check_kind(const Settings *s, Error *e);
+/* The batches that a kind of model is trained on. */
+LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, int64_t T,
+                        uint64_t seed, DataOrder order);
 
 /* Writes one text made by the model at this step: host/gen's part, handed in by the subcommand,
  * since host/train does not know host/gen. */

@@ -219,12 +219,8 @@ static bool subject_open(Subject *s, const Options *o, Error *e) {
     ModelUse use;
     if (!train_model_config(o, n_vocab, &s->config, e) || !train_model_use(o, &use, e))
         return false;
-    s->feed =
-        (LoaderConfig){.tokens = &s->tokens,
-                       .B = use.B,
-                       .T = o->context,
-                       .seed = (uint64_t)o->seed,
-                       .order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE};
+    s->feed = train_feed(&s->config, &s->tokens, use.B, use.T, (uint64_t)o->seed,
+                         strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE);
     if (!o->data[0]) make_tokens(s, n_vocab);
     return loader_check(&s->feed, o->data, e);
 }
@@ -418,10 +414,10 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
         return error_misuse(e, NULL, "Call `puck bench` with one of them",
                             "bench measures one of ops, step, decode and feed, not \"%s\"",
                             s->n_positional > 1 ? s->positional[1] : what);
-    Subject subject;
+    Subject subject = {0};
     Backend b;
     BenchTable table = {0};
-    bool ok = subject_open(&subject, &s->options, e);
+    bool ok = train_check_kind(s, e) && subject_open(&subject, &s->options, e);
     if (ok && (ok = plugin_open(&b, s->options.device, s->options.dtype, s->options.threads, e))) {
         ok = machine_measure(machine, &b, e);
         if (ok && which == 0) ok = bench_ops(&subject, &b, &table, e);

@@ -66,6 +66,7 @@ static void print_facts(json_t *facts, bool json) {
 }
 
 static void add_model(json_t *facts, const ModelConfig *c) {
+    add_choice(facts, "model", c->kind);
     add_int(facts, "layers", c->layers);
     add_int(facts, "heads", c->heads);
     add_int(facts, "channels", c->channels);
@@ -129,7 +130,7 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
 
     if (o->preset[0]) add_text(facts, "preset", o->preset);
     add_model(facts, &c);
-    const double step_tokens = (double)o->batch_size * (double)o->context;
+    const double step_tokens = (double)o->batch_size * (double)model_row_targets(&c);
     add_int(facts, "steps", o->steps);
     add_real(facts, "tokens_per_step", step_tokens);
     add_real(facts, "training_flops",
@@ -254,7 +255,8 @@ static bool run(const Settings *s, json_t *facts, Error *e) {
         return error_misuse(e, "--from", "Leave one of them out",
                             "a checkpoint's model and a described one exclude each other");
     if (o->from[0]) return info_checkpoint(o, facts, e);
-    return asks_model(s) ? info_model(o, facts, e) : info_machine(o, facts, e);
+    if (!asks_model(s)) return info_machine(o, facts, e);
+    return train_check_kind(s, e) && info_model(o, facts, e);
 }
 
 int cmd_info(int argc, char **argv) {

@@ -28,11 +28,26 @@ static int64_t shuffle_index(int64_t n, int64_t index, uint64_t seed, int64_t ep
 }
 
 int64_t loader_epoch_samples(const LoaderConfig *c) {
-    return i64_div_up(c->tokens->n_tokens - 1, c->T);
+    const int64_t n_targets = c->tokens->n_tokens - 1;
+    return c->form == BATCH_NEXT ? n_targets : i64_div_up(n_targets, c->T);
+}
+
+/* Form next: the token that is the last input of a sample. */
+static int64_t last_input(const LoaderConfig *c, int64_t sample) {
+    const int64_t n = loader_epoch_samples(c);
+    if (c->order == ORDER_RANDOM)
+        return (int64_t)rng_below((uint64_t)n, c->seed, 0, rng_site(RNG_OFFSET, 0),
+                                  (uint64_t)sample);
+    return shuffle_index(n, sample % n, c->seed, sample / n);
 }
 
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) {
     const int64_t n = c->tokens->n_tokens;
+    if (c->form == BATCH_NEXT) {
+        const int64_t end = last_input(c, sample) + 1;
+        *n_inputs = i64_min(c->T, end);
+        return end - *n_inputs;
+    }
     if (c->order == ORDER_RANDOM) {
         *n_inputs = c->T;
         return (int64_t)rng_below((uint64_t)(n - c->T), c->seed, 0, rng_site(RNG_OFFSET, 0),
@@ -45,14 +60,23 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) 
     return start;
 }
 
+int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
+    if (c->form == BATCH_NEXT) return 1;
+    int64_t n_inputs;
+    loader_window(c, sample, &n_inputs);
+    return n_inputs;
+}
+
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
-    if (n <= c->T)
+    if (n <= (c->form == BATCH_NEXT ? 1 : c->T))
         return error_set(e, dir, "Use a smaller --context or more text",
                          "the data has %" PRId64 " tokens, too few for one window of %" PRId64
                          " and its last target",
                          n, c->T);
-    const int64_t windows = c->order == ORDER_RANDOM ? n - c->T : loader_epoch_samples(c);
+    const int64_t windows = c->order == ORDER_RANDOM && c->form == BATCH_WINDOWS
+                                ? n - c->T
+                                : loader_epoch_samples(c);
     if (c->B <= windows) return true;
     return error_set(e, dir, "Use a smaller --batch-size or --context, or more text",
                      "the data has %" PRId64 " windows of %" PRId64
@@ -87,21 +111,40 @@ static void sort_rows(const int32_t *tokens, int64_t n, int32_t *order, int32_t 
     while (segments <= n) starts[segments++] = (int32_t)n;
 }
 
+/* Row b, sample number `sample`. */
+static void fill_window(const LoaderConfig *c, int64_t sample, int64_t b, Batch *batch) {
+    const int64_t T = c->T;
+    int32_t *tokens = batch->tokens + b * T, *targets = batch->targets + b * T;
+    int64_t n;
+    const int64_t start = loader_window(c, sample, &n);
+    tokens_read(c->tokens, start, n, tokens);
+    tokens_read(c->tokens, start + 1, n, targets);
+    for (int64_t t = n; t < T; t++) {
+        tokens[t] = 0;
+        targets[t] = -1;
+    }
+    batch->n_valid += n;
+}
+
+void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target) {
+    const int64_t n = i64_min(c->T, last + 1);
+    for (int64_t t = 0; t < c->T - n; t++) row[t] = c->special;
+    tokens_read(c->tokens, last + 1 - n, n, row + c->T - n);
+    tokens_read(c->tokens, last + 1, 1, target);
+}
+
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
     const int64_t T = c->T;
     batch->n_valid = 0;
     batch->sample = sample;
     for (int64_t b = 0; b < c->B; b++) {
-        int32_t *tokens = batch->tokens + b * T, *targets = batch->targets + b * T;
-        int64_t n;
-        const int64_t start = loader_window(c, sample + b, &n);
-        tokens_read(c->tokens, start, n, tokens);
-        tokens_read(c->tokens, start + 1, n, targets);
-        for (int64_t t = n; t < T; t++) {
-            tokens[t] = 0;
-            targets[t] = -1;
+        if (c->form == BATCH_NEXT) {
+            loader_fill_next(c, last_input(c, sample + b), batch->tokens + b * T,
+                             batch->targets + b);
+            batch->n_valid++;
+        } else {
+            fill_window(c, sample + b, b, batch);
         }
-        batch->n_valid += n;
     }
     sort_rows(batch->tokens, c->B * T, batch->order, batch->starts);
 }

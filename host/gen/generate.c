@@ -43,28 +43,33 @@ static void text_close(Text *t) {
     free(t->top);
 }
 
-static void text_append(Text *t, int64_t context, int32_t id) {
-    const int64_t first = generate_window(t->n + 1, context);
+/* Brings the cache and the logits up to the last token. */
+static void text_read(Text *t, Model *m) {
+    while (t->n_read < t->n - t->first) {
+        const int64_t rows = i64_min(t->n - t->first - t->n_read, m->use.decode_rows);
+        const int64_t before = model_endless(&m->config) ? t->first : 0;
+        const int32_t position = (int32_t)(before + t->n_read);
+        model_decode(m, t->window + t->n_read, rows, &position, t->logits);
+        t->n_read += rows;
+    }
+}
+
+/* Where the window moves on, a model that remembers has read what leaves it, and a GPT reads what
+ * stays again. */
+static void text_append(Text *t, Model *m, int32_t id) {
+    const int64_t first = generate_window(t->n + 1, m->config.context);
     if (first != t->first) {
+        const bool endless = model_endless(&m->config);
+        if (endless) text_read(t, m);
         memmove(t->window, t->window + (first - t->first),
                 (size_t)(t->n - first) * sizeof *t->window);
+        t->n_read = endless ? t->n - first : 0;
         t->first = first;
-        t->n_read = 0;
     }
     t->window[t->n - first] = id;
     t->n++;
     if (!t->is_seen[id]) t->seen[t->n_seen++] = id;
     t->is_seen[id] = true;
-}
-
-/* Brings the cache and the logits up to the last token. */
-static void text_read(Text *t, Model *m) {
-    while (t->n_read < t->n - t->first) {
-        const int64_t rows = i64_min(t->n - t->first - t->n_read, m->use.decode_rows);
-        const int32_t position = (int32_t)t->n_read;
-        model_decode(m, t->window + t->n_read, rows, &position, t->logits);
-        t->n_read += rows;
-    }
 }
 
 int32_t generate_start(const Tokenizer *t) {
@@ -76,16 +81,16 @@ int32_t generate_start(const Tokenizer *t) {
     return 0;
 }
 
-static bool read_prompt(Text *text, int64_t context, const Tokenizer *t, const GenerateRequest *r,
+static bool read_prompt(Text *text, Model *m, const Tokenizer *t, const GenerateRequest *r,
                         Error *e) {
     if (r->prompt_bytes == 0) {
-        text_append(text, context, generate_start(t));
+        text_append(text, m, generate_start(t));
         return true;
     }
     int32_t *ids = malloc((size_t)r->prompt_bytes * sizeof *ids);
     if (!ids) return error_set(e, NULL, NULL, "there is no memory for the prompt");
     const int64_t n = tokenizer_encode(t, "the prompt", r->prompt, r->prompt_bytes, ids, e);
-    for (int64_t i = 0; i < n; i++) text_append(text, context, ids[i]);
+    for (int64_t i = 0; i < n; i++) text_append(text, m, ids[i]);
     free(ids);
     return n >= 0;
 }
@@ -128,7 +133,7 @@ static void write_candidates(FILE *out, const Tokenizer *t, int64_t step, int32_
 /* Generates into `w`, with the candidates' lines on `table`. */
 static bool write_text(Text *text, Model *m, const Tokenizer *t, const GenerateRequest *r,
                        Utf8Writer *w, FILE *table, Error *e) {
-    if (!read_prompt(text, m->config.context, t, r, e)) return false;
+    if (!read_prompt(text, m, t, r, e)) return false;
     if (r->echo_prompt)
         for (int64_t i = 0; i < r->prompt_bytes; i++) show_byte(w, (unsigned char)r->prompt[i]);
     fflush(w->out);
@@ -143,7 +148,7 @@ static bool write_text(Text *text, Model *m, const Tokenizer *t, const GenerateR
         if (id < 0)
             return error_set(e, NULL, "Take an older checkpoint",
                              "the model's logits after %ld tokens are not finite", (long)text->n);
-        text_append(text, m->config.context, id);
+        text_append(text, m, id);
         stopped = write_token(w, t, id, r->stop, &matched);
         if (r->n_probs > 0) write_candidates(table, t, i + 1, id, text->top, r->n_probs);
         if (fflush(table) != 0 || ferror(table)) break;

@@ -64,5 +64,7 @@ enum {
 /* config.json of the other two layouts; `c` comes as the options' defaults. */
 void nanochat_config_write(FILE *out, const ModelConfig *c);
 bool nanochat_config_read(json_t *root, const char *path, ModelConfig *c, Error *e);
+/* puck's own model_type of a kind. layout_read_config reads that of c->kind. */
+const char *layout_model_type(ModelKind kind);
 void layout_write_config(FILE *out, const ModelConfig *c);
 bool layout_read_config(json_t *root, const char *path, ModelConfig *c, Error *e);

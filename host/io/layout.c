@@ -54,12 +54,13 @@ static int needs_of_nanochat(const ModelConfig *c, char *text, size_t size) {
 
 Layout layout_of(const ModelConfig *c) {
     char none[512];
+    if (c->kind != MODEL_GPT) return LAYOUT_PUCK;
     if (!needs_of_gpt2(c, none, sizeof none)) return LAYOUT_GPT2;
     return needs_of_nanochat(c, none, sizeof none) ? LAYOUT_PUCK : LAYOUT_NANOCHAT;
 }
 
 bool checkpoint_check_format(const ModelConfig *c, bool any, Error *e) {
-    if (any || layout_of(c) != LAYOUT_PUCK) return true;
+    if (any || c->kind != MODEL_GPT || layout_of(c) != LAYOUT_PUCK) return true;
     char gpt2[160], nanochat[160];
     const int n_gpt2 = needs_of_gpt2(c, gpt2, sizeof gpt2);
     const int n_nanochat = needs_of_nanochat(c, nanochat, sizeof nanochat);
@@ -72,6 +73,12 @@ bool checkpoint_check_format(const ModelConfig *c, bool any, Error *e) {
 }
 
 /* ---- puck's own config.json ---- */
+
+const char *layout_model_type(ModelKind kind) {
+    static const char *const types[] = {
+        [MODEL_GPT] = "puck", [MODEL_FFN] = "puck-ffn", [MODEL_RNN] = "puck-rnn"};
+    return types[kind];
+}
 
 /* Fields under their options' names. Choices are written as the options have them. */
 typedef struct Field {
@@ -90,15 +97,18 @@ typedef struct Field {
 #define CHOICE(key, field)                                                                         \
     { key, FIELD_CHOICE, offsetof(ModelConfig, field), 0, 0 }
 
+/* The first ones are those of every kind of model, the others a GPT's. */
+enum { SHARED_FIELDS = 6 };
 static const Field fields[] = {
     INT("vocab_size", vocab, CONFIG_VOCAB_MAX),
     INT("context", context, CONFIG_CONTEXT_MAX),
     INT("layers", layers, CONFIG_LAYERS_MAX),
+    INT("channels", channels, CONFIG_CHANNELS_MAX),
+    INT("hidden", hidden, CONFIG_HIDDEN_MAX),
+    CHOICE("activation", mlp),
     INT("heads", heads, CONFIG_HEADS_MAX),
     INT("kv_heads", kv_heads, CONFIG_HEADS_MAX),
     INT("head_size", head_size, CONFIG_CHANNELS_MAX),
-    INT("channels", channels, CONFIG_CHANNELS_MAX),
-    INT("hidden", hidden, CONFIG_HIDDEN_MAX),
     BOOL("bias", bias),
     REAL("norm_eps", norm_eps, 0, 1),
     REAL("dropout", dropout, 0, 0.95),
@@ -107,7 +117,6 @@ static const Field fields[] = {
     BOOL("qk_norm", qk_norm),
     CHOICE("norm", norm),
     BOOL("embed_norm", embed_norm),
-    CHOICE("activation", mlp),
     BOOL("untied", untied),
     REAL("softcap", softcap, 0, 1e6),
 };
@@ -115,12 +124,16 @@ _Static_assert(sizeof(Positions) == sizeof(int) && sizeof(NormLayers) == sizeof(
                    sizeof(MlpKind) == sizeof(int),
                "choices are read and written as int");
 
+static int64_t n_fields(ModelKind kind) {
+    return kind == MODEL_GPT ? COUNT_OF(fields) : SHARED_FIELDS;
+}
+
 void layout_write_config(FILE *out, const ModelConfig *config) {
     ModelConfig c = *config;
     c.kv_heads = model_kv_heads(config);
     c.head_size = model_head_size(config);
-    fputs("{\n  \"model_type\": \"puck\"", out);
-    for (int64_t i = 0; i < COUNT_OF(fields); i++) {
+    fprintf(out, "{\n  \"model_type\": \"%s\"", layout_model_type(c.kind));
+    for (int64_t i = 0; i < n_fields(c.kind); i++) {
         const Field *f = &fields[i];
         const void *at = (const char *)&c + f->offset;
         char text[64];
@@ -142,7 +155,9 @@ void layout_write_config(FILE *out, const ModelConfig *config) {
 }
 
 bool layout_read_config(json_t *root, const char *path, ModelConfig *c, Error *e) {
-    for (int64_t i = 0; i < COUNT_OF(fields); i++) {
+    c->bias = c->kind != MODEL_GPT;
+    c->heads = 1;
+    for (int64_t i = 0; i < n_fields(c->kind); i++) {
         const Field *f = &fields[i];
         void *at = (char *)c + f->offset;
         if (f->type == FIELD_INT) {

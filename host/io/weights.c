@@ -12,7 +12,7 @@
 
 /* What the names of all but the head begin with; a base model's file leaves it out. */
 static const char *prefix_of(const ModelConfig *c) {
-    return layout_of(c) == LAYOUT_NANOCHAT ? "model." : "transformer.";
+    return layout_of(c) == LAYOUT_NANOCHAT ? "model." : c->kind == MODEL_GPT ? "transformer." : "";
 }
 static const char head_name[] = "lm_head.weight";
 
@@ -67,7 +67,7 @@ static DiskTensor *list_tensors(const Model *m, int *n) {
         if (!param_exists(spec, &full)) continue;
         int64_t rows[PARAM_PARTS_MAX] = {param_live_rows(spec, c)};
         const int parts = layout == LAYOUT_NANOCHAT ? model_param_parts(spec, c, rows) : 1;
-        for (int64_t layer = 0; layer < (spec->per_layer ? c->layers : 1); layer++)
+        for (int64_t layer = spec->first_layer; layer < param_end_layer(spec, c); layer++)
             for (int64_t part = 0, first = 0; part < parts; first += rows[part++]) {
                 DiskTensor *t = &list[(*n)++];
                 *t = (DiskTensor){.spec = spec,

@@ -1,4 +1,5 @@
-/* Decoding with a key-value cache: a block of new rows a sequence, logits of the last one. */
+/* A GPT's decoding with a key-value cache: a block of new rows a sequence, logits of the last one;
+ * and what is the same for all models. */
 #include "params.h"
 #include <math.h>
 
@@ -98,11 +99,8 @@ static void read_logits(Model *m, int64_t B, float *logits) {
     for (int64_t i = 0; cap > 0 && i < B * V; i++) logits[i] = cap * tanhf(logits[i] / cap);
 }
 
-void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
-                  float *logits) {
+void decode_gpt(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position) {
     const int64_t B = m->use.decode_batch;
-    CHECK(n_rows >= 1 && n_rows <= m->use.decode_rows, "%ld rows, planned for %ld", (long)n_rows,
-          (long)m->use.decode_rows);
     const Tensor ids = tensor_2d(m->decode_tokens.data, DTYPE_I32, B, n_rows);
     model_write(m, ids, tokens);
     model_write(m, m->decode_position, position);
@@ -110,5 +108,12 @@ void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t
     for (int64_t l = 0; l < m->config.layers; l++)
         decode_block(m, l, B, n_rows, l ? rows(m->decode_branch, B * n_rows) : TENSOR_NONE);
     decode_head(m, B, n_rows);
-    read_logits(m, B, logits);
+}
+
+void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
+                  float *logits) {
+    CHECK(n_rows >= 1 && n_rows <= m->use.decode_rows, "%ld rows, planned for %ld", (long)n_rows,
+          (long)m->use.decode_rows);
+    model_passes(m)->decode(m, tokens, n_rows, position);
+    read_logits(m, m->use.decode_batch, logits);
 }

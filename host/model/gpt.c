@@ -96,7 +96,7 @@ static void embed_forward(Model *m) {
         OPS(m)->dropout_forward(&m->cx, x, x, dropout_at(m, RNG_DROP_EMBED, 0));
 }
 
-void model_forward(Model *m, bool gradient) {
+static void forward(Model *m, bool gradient) {
     const int64_t last = m->config.layers - 1;
     embed_forward(m);
     for (int64_t l = 0; l <= last; l++) block_forward(m, l);
@@ -219,7 +219,7 @@ static void embed_backward(Model *m) {
                            as_3d(m, dx), m->tokens, m->order, m->starts);
 }
 
-void model_backward(Model *m) {
+static void backward(Model *m) {
     const int64_t last = m->config.layers - 1;
     linear_backward(m, m->dnorm, m->logits, m->lnf, param_head(m), TENSOR_NONE, 0);
     m->backend->fill(m->backend, m->dres.data, 0, tensor_bytes(m->dres), m->cx.stream);
@@ -229,3 +229,5 @@ void model_backward(Model *m) {
     for (int64_t l = last; l >= 0; l--) dbranch = block_backward(m, l, dbranch);
     embed_backward(m);
 }
+
+const ModelPasses gpt_passes = {plan_gpt, plan_gpt_decode, forward, backward, decode_gpt};

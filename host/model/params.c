@@ -1,5 +1,5 @@
-/* The parameter table of the GPT, and everything that follows from it alone: counts and initial
- * values. Names and orientations are those of Hugging Face's GPT-2, whose Conv1D layers store (in,
+/* The parameter table, and everything that follows from it alone: counts and initial values. A
+ * GPT's names and orientations are those of Hugging Face's GPT-2, whose Conv1D layers store (in,
  * out), and of its NanoChat. */
 #include "params.h"
 #include "rng.h"
@@ -8,9 +8,12 @@
 #include <string.h>
 
 static int64_t n_vocab(const ModelConfig *c) { return model_vocab_padded(c); }
+static int64_t n_inputs(const ModelConfig *c) { return c->vocab + 1; } /* model_special */
 static int64_t n_context(const ModelConfig *c) { return c->context; }
 static int64_t n_channels(const ModelConfig *c) { return c->channels; }
 static int64_t n_hidden(const ModelConfig *c) { return c->hidden; }
+
+static int64_t n_side_by_side(const ModelConfig *c) { return c->context * c->channels; }
 
 static bool has_positions(const ModelConfig *c) { return c->positions == POSITIONS_LEARNED; }
 static bool has_norm_weight(const ModelConfig *c) { return c->norm != NORMS_RMSNORM_PLAIN; }
@@ -40,6 +43,7 @@ static int parts_fc(const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]) {
 #define HIDDEN_MATRIX LAYER, .transposed = true, .decays = true, .is_hidden = true
 #define NORM_WEIGHT .init = INIT_ONE, .rows = n_channels, .exists = has_norm_weight
 #define NORM_BIAS .is_bias = true, .rows = n_channels, .exists = has_norm_bias
+#define FFN .kind = MODEL_FFN
 #define BIAS LAYER, .is_bias = true, .exists = has_bias
 
 /* A new row goes to the end: its number is part of what its initial values are a function of. */
@@ -104,6 +108,18 @@ const ParamSpec param_specs[] = {
                     .exists = has_head,
                     .rows = n_vocab,
                     .cols = n_channels},
+    [PARAM_FFN_EMBED] = {"embed.weight", FFN, .decays = true, .init = INIT_EMBEDDING,
+                         .is_lookup = always, .rows = n_inputs, .cols = n_channels},
+    [PARAM_FFN_INPUT_W] = {"hidden.0.weight", FFN, .transposed = true, .decays = true,
+                           .is_hidden = true, .init = INIT_LINEAR, .rows = n_hidden,
+                           .cols = n_side_by_side},
+    [PARAM_FFN_INPUT_B] = {"hidden.0.bias", FFN, .rows = n_hidden},
+    [PARAM_FFN_HIDDEN_W] = {"hidden.%d.weight", FFN, HIDDEN_MATRIX, .first_layer = 1,
+                            .init = INIT_LINEAR, .rows = n_hidden, .cols = n_hidden},
+    [PARAM_FFN_HIDDEN_B] = {"hidden.%d.bias", FFN, LAYER, .first_layer = 1, .rows = n_hidden},
+    [PARAM_FFN_OUTPUT_W] = {"output.weight", FFN, .per_token = true, .transposed = true,
+                            .decays = true, .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
+    [PARAM_FFN_OUTPUT_B] = {"output.bias", FFN, .per_token = true, .rows = n_vocab},
 };
 const int n_param_specs = (int)COUNT_OF(param_specs);
 
@@ -135,16 +151,19 @@ static bool check_heads(const ModelConfig *c, Error *e) {
 
 bool model_config_check(const ModelConfig *c, Error *e) {
     if (c->vocab < 1) return error_misuse(e, "--vocab-size", NULL, "the vocabulary is empty");
+    if (c->kind != MODEL_GPT && c->mlp == MLP_SWIGLU)
+        return error_misuse(e, "--activation", "Use gelu or relu2",
+                            "a feed-forward model has no gate beside its layers for SwiGLU");
     if (!isfinite(c->softcap) || c->softcap < 0)
         return error_misuse(e, "--softcap", "15 is usual; 0 turns it off",
                             "the soft-cap must be a number above 0, not %g", c->softcap);
-    return check_heads(c, e);
+    return c->kind != MODEL_GPT || check_heads(c, e);
 }
 
 static int64_t count_of(const ParamSpec *spec, const ModelConfig *c) {
     if (!param_exists(spec, c)) return 0;
     return param_live_rows(spec, c) * (spec->cols ? spec->cols(c) : 1) *
-           (spec->per_layer ? c->layers : 1);
+           (param_end_layer(spec, c) - spec->first_layer);
 }
 
 int64_t model_count_params(const ModelConfig *c) {
@@ -163,7 +182,9 @@ int64_t model_count_matmul_params(const ModelConfig *c) {
 }
 
 double model_flops_per_token(const ModelConfig *c, int64_t T) {
-    return 6.0 * (double)model_count_matmul_params(c) +
+    const double products = 6.0 * (double)model_count_matmul_params(c);
+    if (c->kind != MODEL_GPT) return products;
+    return products +
            6.0 * (double)c->layers * (double)model_attention_width(c) * (double)T;
 }
 
@@ -185,7 +206,7 @@ void params_make(Model *m) {
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
         if (!param_exists(spec, c)) continue;
-        for (int64_t layer = 0; layer < (spec->per_layer ? layers : 1); layer++) {
+        for (int64_t layer = spec->first_layer; layer < param_end_layer(spec, c); layer++) {
             Param *p = &m->params[m->n_params++];
             p->spec = spec;
             p->layer = spec->per_layer ? (int)layer : -1;
@@ -197,8 +218,11 @@ void params_make(Model *m) {
 
 /* GPT-2's (Radford and others 2019): 0.02, and 0.02/sqrt(2L) where a branch enters the residual
  * stream. The modern recipe: matrices 1/sqrt(C), branches and an untied head begin at zero; an
- * embedding of 1, or 1/sqrt(C) where it is the head too. */
+ * embedding of 1, or 1/sqrt(C) where it is the head too. Models that are no GPT: one over the root
+ * of the terms of a sum, and an embedding of 1. */
 static double initial_std(const ParamSpec *spec, const ModelConfig *c) {
+    if (c->kind != MODEL_GPT)
+        return !spec->cols ? 0 : spec->init == INIT_EMBEDDING ? 1 : 1 / sqrt((double)spec->cols(c));
     if (c->init == RECIPE_GPT2)
         return spec->init == INIT_RESIDUAL ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02;
     if (spec->init == INIT_RESIDUAL || spec->init == INIT_HEAD) return 0;

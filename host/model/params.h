@@ -21,7 +21,14 @@ typedef enum ParamId {
     PARAM_LNF_B,
     PARAM_LNE_W,
     PARAM_LNE_B,
-    PARAM_HEAD
+    PARAM_HEAD,
+    PARAM_FFN_EMBED,
+    PARAM_FFN_INPUT_W,
+    PARAM_FFN_INPUT_B,
+    PARAM_FFN_HIDDEN_W,
+    PARAM_FFN_HIDDEN_B,
+    PARAM_FFN_OUTPUT_W,
+    PARAM_FFN_OUTPUT_B
 } ParamId;
 
 /* Makes m->params, m->lookup from the table. */
@@ -30,6 +37,24 @@ void params_make(Model *m);
 static inline const Param *param_find(const Model *m, ParamId id, int64_t layer) {
     return m->lookup[id * m->config.layers + layer];
 }
+
+/* The passes of a kind; model_forward and the others ask for those of the model's. */
+typedef struct ModelPasses {
+    void (*plan)(Model *);        /* buffers of forward and backward, but for the batch */
+    void (*plan_decode)(Model *); /* those of decode */
+    void (*forward)(Model *, bool gradient);
+    void (*backward)(Model *);
+    void (*decode)(Model *, const int32_t *tokens, int64_t n_rows, const int32_t *position);
+} ModelPasses;
+extern const ModelPasses gpt_passes, ffn_passes;
+static inline const ModelPasses *model_passes(const Model *m) {
+    return m->config.kind == MODEL_FFN ? &ffn_passes : &gpt_passes;
+}
+
+/* The GPT's: plan.c, decode.c. */
+void plan_gpt(Model *m);
+void plan_gpt_decode(Model *m);
+void decode_gpt(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position);
 
 /* The weight as products read it, and its gradient; none if the model has no such parameter. */
 static inline Tensor param_weight(const Model *m, ParamId id, int64_t layer) {

@@ -1,6 +1,7 @@
 /* Memory of a model: every buffer named once, then committed in one go. */
 #include "params.h"
 #include <stdlib.h>
+#include <string.h>
 
 static void plan_params(Model *m) {
     const DType act = m->backend->compute, master = m->backend->master;
@@ -85,15 +86,15 @@ static void plan_batch(Model *m) {
     const int64_t B = m->use.B, T = m->use.T;
     Arena *a = &m->arena;
     ARENA_ADD(a, &m->tokens, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B, T);
-    ARENA_ADD(a, &m->targets, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T);
+    ARENA_ADD(a, &m->targets, "batch", ARENA_ACTIVATIONS, DTYPE_I32,
+              m->config.kind == MODEL_FFN ? B : B * T);
     ARENA_ADD(a, &m->order, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T);
     ARENA_ADD(a, &m->starts, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T + 1);
 }
 
-static void plan_passes(Model *m) {
+void plan_gpt(Model *m) {
     const ModelConfig *c = &m->config;
     const int64_t Vp = model_vocab_padded(c);
-    plan_batch(m);
     if (c->embed_norm) {
         plan_act(m, &m->embedded, "embedding", c->channels);
         plan_norm(m, &m->mean_embed, &m->rstd_embed);
@@ -114,7 +115,6 @@ static void plan_passes(Model *m) {
     plan_act(m, &m->dqkv, "gradients of a block", model_qkv_width(c));
     plan_act(m, &m->dfc, "gradients of a block", c->hidden);
     if (c->mlp == MLP_SWIGLU) plan_act(m, &m->dgate, "gradients of a block", model_fc_width(c));
-    ARENA_ADD(&m->arena, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32, m->n_params);
 }
 
 static void plan_cache(Model *m) {
@@ -129,7 +129,7 @@ static void plan_cache(Model *m) {
                       model_kv_heads(c), c->context, model_head_size(c));
 }
 
-static void plan_decode(Model *m) {
+void plan_gpt_decode(Model *m) {
     const ModelConfig *c = &m->config;
     const DType act = m->backend->compute, master = m->backend->master;
     const int64_t B = m->use.decode_batch, n = B * m->use.decode_rows, C = c->channels;
@@ -155,6 +155,20 @@ static void plan_decode(Model *m) {
     ARENA_ADD(a, &m->decode_logits, name, ARENA_ACTIVATIONS, act, B, model_vocab_padded(c));
 }
 
+/* Columns and outputs of the linear layers of every kind of model. */
+enum { LINEAR_SHAPES = 5 };
+static void linear_shapes(const ModelConfig *c, int64_t list[LINEAR_SHAPES][2]) {
+    const int64_t C = c->channels, Vp = model_vocab_padded(c);
+    const int64_t gpt[LINEAR_SHAPES][2] = {{C, model_qkv_width(c)},
+                                           {model_attention_width(c), C},
+                                           {C, model_fc_width(c)},
+                                           {c->hidden, C},
+                                           {C, Vp}};
+    const int64_t ffn[LINEAR_SHAPES][2] = {
+        {c->context * C, c->hidden}, {c->hidden, c->hidden}, {c->hidden, Vp}, {C, C}, {C, C}};
+    memcpy(list, c->kind == MODEL_FFN ? ffn : gpt, sizeof gpt);
+}
+
 /* The largest scratch that any op of a pass over B x T rows asks for. */
 static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
     const ModelConfig *c = &m->config;
@@ -167,15 +181,10 @@ static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
                           .D = model_head_size(c),
                           .V = c->vocab,
                           .Vp = Vp};
-    const int64_t linear[][2] = {/* C, O */
-                                 {C, model_qkv_width(c)},
-                                 {model_attention_width(c), C},
-                                 {C, model_fc_width(c)},
-                                 {c->hidden, C},
-                                 {C, Vp}};
-    int64_t most = 0;
+    int64_t linear[LINEAR_SHAPES][2], most = 0;
+    linear_shapes(c, linear);
     for (int op = 0; op < OP_KINDS; op++)
-        for (int64_t i = 0; i < COUNT_OF(linear); i++) {
+        for (int64_t i = 0; i < LINEAR_SHAPES; i++) {
             if (op == OP_MUON) continue; /* no pass calls it, see scratch_of_muon */
             OpShape shape = base;
             shape.C = linear[i][0];
@@ -191,9 +200,10 @@ static int64_t count_muon(const Model *m, int64_t R, int64_t C) {
     int64_t n = 0, rows[PARAM_PARTS_MAX];
     for (int i = 0; i < n_param_specs; i++) {
         const ParamSpec *spec = &param_specs[i];
-        if (!spec->is_hidden || spec->cols(&m->config) != C) continue;
+        if (!spec->is_hidden || !param_exists(spec, &m->config) || spec->cols(&m->config) != C)
+            continue;
         for (int k = model_param_parts(spec, &m->config, rows) - 1; k >= 0; k--)
-            if (rows[k] == R) n += m->config.layers;
+            if (rows[k] == R) n += param_end_layer(spec, &m->config) - spec->first_layer;
     }
     return n;
 }
@@ -202,7 +212,7 @@ static int64_t count_muon(const Model *m, int64_t R, int64_t C) {
 static int64_t scratch_of_muon(const Model *m) {
     int64_t most = 0, rows[PARAM_PARTS_MAX];
     for (int i = 0; i < n_param_specs; i++) {
-        if (!param_specs[i].is_hidden) continue;
+        if (!param_specs[i].is_hidden || !param_exists(&param_specs[i], &m->config)) continue;
         const int64_t C = param_specs[i].cols(&m->config);
         for (int k = model_param_parts(&param_specs[i], &m->config, rows) - 1; k >= 0; k--) {
             const OpShape shape = {.B = count_muon(m, rows[k], C), .O = rows[k], .C = C};
@@ -248,11 +258,15 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
     ARENA_ADD(&m->arena, &m->step_result, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepResult));
     int64_t scratch = 0;
     if (use->B) {
-        plan_passes(m);
+        plan_batch(m);
+        model_passes(m)->plan(m);
+        if (use->training)
+            ARENA_ADD(&m->arena, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32,
+                      m->n_params);
         scratch = scratch_of_pass(m, use->B, use->T);
     }
     if (use->decode_batch) {
-        plan_decode(m);
+        model_passes(m)->plan_decode(m);
         const int64_t decode = scratch_of_pass(m, use->decode_batch, use->decode_rows);
         scratch = i64_max(scratch, decode);
     }
@@ -264,7 +278,7 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
 
 bool model_commit(Model *m, Error *e) {
     if (!arena_commit(&m->arena, m->backend, e)) return false;
-    if (m->use.B) share_blocks(m);
+    if (m->blocks) share_blocks(m);
     if (!m->datt.data) m->datt = m->dnorm;
     for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
     if (m->use.training && m->use.muon) list_muon(m);
@@ -287,6 +301,9 @@ void model_free(Model *m) {
     free(m->params);
     free(m->lookup);
     free(m->blocks);
+    free(m->hidden);
+    free(m->hidden_pre);
+    free(m->decode_history);
     free(m->k_cache);
     free(m->v_cache);
     free(m->grad_list);

@@ -65,6 +65,10 @@ void model_read_f32(const Model *m, Tensor t, float *host) {
     free(staged);
 }
 
+void model_forward(Model *m, bool gradient) { model_passes(m)->forward(m, gradient); }
+
+void model_backward(Model *m) { model_passes(m)->backward(m); }
+
 void model_set_step(Model *m, const StepParams *p) {
     Backend *b = m->backend;
     b->copy(b, m->step_params.data, p, sizeof *p, COPY_TO_DEVICE, m->cx.stream);

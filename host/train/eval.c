@@ -36,6 +36,39 @@ static void fill_row(const Tokens *tokens, int64_t T, int64_t k, int32_t *inputs
     }
 }
 
+/* Losses of a split's rows in the order of the text; each rank takes a part of the batches. */
+typedef struct Sum {
+    double loss;
+    int64_t n_scored;
+} Sum;
+
+static void run_batch(Model *m, const int32_t *inputs, const int32_t *targets, float *losses,
+                      Sum *sum) {
+    model_write(m, m->tokens, inputs);
+    model_write(m, m->targets, targets);
+    model_forward(m, false);
+    model_read_f32(m, m->losses, losses);
+    for (int64_t i = 0; i < tensor_count(m->targets); i++) {
+        if (targets[i] < 0) continue;
+        sum->loss += losses[i];
+        sum->n_scored++;
+    }
+}
+
+/* Every token but the first, each after a whole context; where the text has less <PAD> fills it. */
+static void evaluate_next(Model *m, const Tokens *tokens, int32_t *inputs, int32_t *targets,
+                          float *losses, Sum *sum) {
+    const int64_t B = m->use.B, T = m->use.T, n = tokens->n_tokens - 1;
+    const LoaderConfig feed = train_feed(&m->config, tokens, B, T, 0, ORDER_SHUFFLE);
+    for (int64_t first = dist_rank() * B; first < n; first += dist_ranks() * B) {
+        for (int64_t b = 0; b < B; b++) {
+            loader_fill_next(&feed, i64_min(first + b, n - 1), inputs + b * T, targets + b);
+            if (first + b >= n) targets[b] = -1;
+        }
+        run_batch(m, inputs, targets, losses, sum);
+    }
+}
+
 EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     const int64_t B = m->use.B, T = m->use.T, N = B * T;
     const StepParams step = {.training = 0, .loss_scale = 1};
@@ -44,30 +77,23 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     CHECK(inputs && losses, "no memory for %ld rows", (long)N);
     int32_t *targets = inputs + N, *window = targets + N;
 
-    /* In the order of the text, whatever the passes were. */
-    double sum = 0;
-    int64_t n_scored = 0;
+    Sum sum = {0};
     model_set_step(m, &step);
-    const int64_t first = dist_rank() * B, stride = dist_ranks() * B; /* each rank a part */
-    for (int64_t k = first; k < evaluate_windows(tokens->n_tokens, T); k += stride) {
-        for (int64_t b = 0; b < B; b++)
-            fill_row(tokens, T, k + b, inputs + b * T, targets + b * T, window);
-        model_write(m, m->tokens, inputs);
-        model_write(m, m->targets, targets);
-        model_forward(m, false);
-        model_read_f32(m, m->losses, losses);
-        for (int64_t i = 0; i < N; i++) {
-            if (targets[i] < 0) continue;
-            sum += losses[i];
-            n_scored++;
+    if (m->config.kind == MODEL_FFN) {
+        evaluate_next(m, tokens, inputs, targets, losses, &sum);
+    } else {
+        const int64_t stride = dist_ranks() * B;
+        for (int64_t k = dist_rank() * B; k < evaluate_windows(tokens->n_tokens, T); k += stride) {
+            for (int64_t b = 0; b < B; b++)
+                fill_row(tokens, T, k + b, inputs + b * T, targets + b * T, window);
+            run_batch(m, inputs, targets, losses, &sum);
         }
     }
     free(inputs);
     free(losses);
 
-    sum = dist_sum(sum);
-    n_scored = (int64_t)dist_sum((double)n_scored);
-    EvalResult result = {.loss = sum / (double)n_scored, .n_scored = n_scored};
+    const double n_scored = dist_sum((double)sum.n_scored);
+    EvalResult result = {.loss = dist_sum(sum.loss) / n_scored, .n_scored = (int64_t)n_scored};
     result.perplexity = exp(result.loss);
     if (text_bytes > 0) /* the first token is not scored: the mean stands in for it */
         result.bits_per_byte = result.loss / log(2) * (double)tokens->n_tokens / (double)text_bytes;

@@ -47,11 +47,8 @@ static void copy_batch(Trainer *t, const Batch *batch) {
 /* Targets of the global batch, known before any of it is read. */
 static int64_t count_valid(const Trainer *t) {
     int64_t n_valid = 0;
-    for (int64_t i = 0; i < t->options->batch_size; i++) {
-        int64_t n_inputs;
-        loader_window(&t->feed, t->state.samples + i, &n_inputs);
-        n_valid += n_inputs;
-    }
+    for (int64_t i = 0; i < t->options->batch_size; i++)
+        n_valid += loader_targets(&t->feed, t->state.samples + i);
     return n_valid;
 }
 

@@ -199,15 +199,25 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
     const Options *o = t->options;
     const Model *m = &t->model;
     const double flops = model_flops_per_token(c, o->context);
-    const double tokens = (double)o->steps * (double)(o->batch_size * o->context);
-    fprintf(out, "model       %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
-            (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context, (long)c->vocab);
+    const int64_t targets = model_row_targets(c);
+    const double tokens = (double)o->steps * (double)(o->batch_size * targets);
+    if (c->kind == MODEL_GPT)
+        fprintf(out,
+                "model       %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
+                (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context,
+                (long)c->vocab);
+    else
+        fprintf(out,
+                "model       %s: %ld hidden layers of %ld on embeddings of %ld, context %ld, "
+                "vocabulary %ld\n",
+                o->model, (long)c->layers, (long)c->hidden, (long)c->channels, (long)c->context,
+                (long)c->vocab);
     fprintf(out, "parameters  %ld, without lookups %ld\n", (long)model_count_params(c),
             (long)model_count_matmul_params(c));
     fprintf(out,
-            "work        %ld steps of %ld x %ld tokens: %.4g tokens, %.4g FLOPs a token "
-            "(6N + 6LHDT)\n",
-            (long)o->steps, (long)o->batch_size, (long)o->context, tokens, flops);
+            "work        %ld steps of %ld x %ld targets: %.4g, %.4g FLOPs each (%s)\n",
+            (long)o->steps, (long)o->batch_size, (long)targets, tokens, flops,
+            c->kind == MODEL_GPT ? "6N + 6LHDT" : "6N");
     arena_report(&m->arena, m->backend->properties.memory_free, out);
 }
 
@@ -262,7 +272,7 @@ static bool dry_run(Trainer *t, Error *e) {
     int64_t side;
     const double speed = 0.5 * measure_peak_flops(&t->backend, &side);
     const double flops = model_flops_per_token(&c, use.T) * (double)t->options->steps *
-                         (double)(t->options->batch_size * use.T);
+                         (double)(t->options->batch_size * model_row_targets(&c));
     printf("time        about %.0f s, at half of this machine's speed of products\n",
            flops / speed);
     return true;
@@ -301,7 +311,7 @@ static bool start_feed(Trainer *t, Error *e) {
     const Options *o = t->options;
     const ModelUse *use = &t->model.use;
     const DataOrder order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE;
-    t->feed = (LoaderConfig){&t->train, use->B, use->T, (uint64_t)o->seed, order};
+    t->feed = train_feed(&t->model.config, &t->train, use->B, use->T, (uint64_t)o->seed, order);
     if (!loader_check(&t->feed, t->data, e)) return false;
     const int64_t windows = loader_epoch_samples(&t->feed);
     if (o->batch_size > windows)
@@ -428,7 +438,9 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     int lock = -1;
     *exit_code = EXIT_DONE;
     if (t->options->dry_run) {
-        ok = dist_agree(dry_run(t, e), e);
+        ok = dist_agree(train_check_kind(s, e) && dry_run(t, e), e);
+    } else if (!dist_agree(train_check_kind(s, e), e)) {
+        ok = false;
     } else if (!t->run[0]) {
         ok = error_misuse(e, "--run", "Give a folder, such as --run runs/first",
                           "a run needs a folder for its checkpoints");

@@ -34,6 +34,33 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     return true;
 }
 
+/* Options of a GPT's blocks; dropout is in them alone. */
+bool train_check_kind(const Settings *s, Error *e) {
+    static const char *const gpt[] = {
+        "heads", "kv_heads",       "head_size", "bias",      "positions", "rope_base", "qk_norm",
+        "norm",  "embed_norm", "tie_embeddings", "softcap", "init", "dropout", "recompute"};
+    if (strcmp(s->options.model, "gpt") == 0) return true;
+    for (int i = 0; i < COUNT_OF(gpt); i++) {
+        char flag[2 + OPTIONS_NAME_MAX] = "--";
+        options_flag(flag + 2, gpt[i]);
+        if (options_source(s, gpt[i]) != FROM_DEFAULT)
+            return error_misuse(e, flag, "Leave it out, or use --model gpt",
+                                "a model of kind %s has no %s", s->options.model, gpt[i]);
+    }
+    return true;
+}
+
+LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, int64_t T,
+                        uint64_t seed, DataOrder order) {
+    return (LoaderConfig){.tokens = tokens,
+                          .B = B,
+                          .T = T,
+                          .seed = seed,
+                          .order = order,
+                          .form = c->kind == MODEL_FFN ? BATCH_NEXT : BATCH_WINDOWS,
+                          .special = model_special(c)};
+}
+
 bool setup_check(const Options *o, Error *e) {
     if (o->min_lr > o->lr && strcmp(o->schedule, "constant") != 0)
         return error_misuse(e, "--min-lr", "Give a --min-lr that is not above --lr",
@@ -53,7 +80,8 @@ bool setup_check(const Options *o, Error *e) {
 /* The model that the options describe, with `n_vocab` from the tokenizer where they leave it
  * open. */
 bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e) {
-    *c = (ModelConfig){.vocab = o->vocab_size ? o->vocab_size : n_vocab,
+    *c = (ModelConfig){.kind = (ModelKind)options_choice("model", o->model),
+                       .vocab = o->vocab_size ? o->vocab_size : n_vocab,
                        .context = o->context,
                        .layers = o->layers,
                        .heads = o->heads,
@@ -73,6 +101,17 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
                        .softcap = o->softcap,
                        .init = (InitRecipe)options_choice("init", o->init)};
     c->norm_eps = c->norm == NORMS_LAYERNORM ? 1e-5 : 1e-6;
+    if (c->kind != MODEL_GPT) /* what only a GPT's blocks read */
+        *c = (ModelConfig){.kind = c->kind,
+                           .vocab = c->vocab,
+                           .context = c->context,
+                           .layers = c->layers,
+                           .heads = 1,
+                           .channels = c->channels,
+                           .hidden = c->hidden,
+                           .bias = true,
+                           .rope_base = c->rope_base,
+                           .mlp = c->mlp};
     if (n_vocab > c->vocab)
         return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
                             "a vocabulary of %ld is smaller than the tokenizer's %ld",
@@ -88,10 +127,11 @@ typedef struct ModelOption {
     const char *name;
     double value;
 } ModelOption;
-enum { N_MODEL_OPTIONS = 17 };
+enum { N_MODEL_OPTIONS = 18 };
 
 static void model_options(const ModelConfig *c, ModelOption list[N_MODEL_OPTIONS]) {
-    const ModelOption all[N_MODEL_OPTIONS] = {{"vocab_size", (double)c->vocab},
+    const ModelOption all[N_MODEL_OPTIONS] = {{"model", c->kind},
+                                              {"vocab_size", (double)c->vocab},
                                               {"context", (double)c->context},
                                               {"layers", (double)c->layers},
                                               {"heads", (double)c->heads},

@@ -8,11 +8,12 @@
 /* Always the same windows, so that estimates of one run compare; each rank takes its part. */
 static double estimate_by_batches(Trainer *t) {
     Model *m = &t->model;
-    const int64_t B = m->use.B, T = m->use.T, n = B * T;
+    const int64_t B = m->use.B, T = m->use.T, n = B * T, rows = tensor_count(m->losses);
     int32_t *memory = t->val_memory;
     Batch batch = {
         .tokens = memory, .targets = memory + n, .order = memory + 2 * n, .starts = memory + 3 * n};
-    const LoaderConfig feed = {&t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM};
+    const LoaderConfig feed =
+        train_feed(&m->config, &t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM);
     float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
     int64_t n_valid = 0;
@@ -22,7 +23,7 @@ static double estimate_by_batches(Trainer *t) {
         model_write(m, m->targets, batch.targets);
         model_forward(m, false);
         model_read_f32(m, m->losses, losses);
-        for (int64_t row = 0; row < n; row++) sum += losses[row];
+        for (int64_t row = 0; row < rows; row++) sum += losses[row];
         n_valid += batch.n_valid;
     }
     return dist_sum(sum) / dist_sum((double)n_valid);
@@ -30,7 +31,8 @@ static double estimate_by_batches(Trainer *t) {
 
 double trainer_estimate(Trainer *t) {
     Model *m = &t->model;
-    const int64_t n_estimate = t->options->eval_batches * dist_ranks() * m->use.B * m->use.T;
+    const int64_t n_estimate =
+        t->options->eval_batches * dist_ranks() * tensor_count(m->losses);
     if (n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T)
         return evaluate_split(m, &t->val, 0).loss;
     t->params[0] = (StepParams){.step = 1, .loss_scale = 0};

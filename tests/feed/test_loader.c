@@ -10,6 +10,11 @@
 
 #include <cmocka.h>
 
+static LoaderConfig windows(const Tokens *tokens, int64_t B, int64_t T, uint64_t seed,
+                            DataOrder order) {
+    return (LoaderConfig){.tokens = tokens, .B = B, .T = T, .seed = seed, .order = order};
+}
+
 /* n tokens in memory, as two shards: token i is i modulo n_vocab. */
 typedef struct Data {
     Tokens tokens;
@@ -47,7 +52,7 @@ static void every_window_once_an_epoch(void **state) {
             const int64_t n = sizes[s], T = contexts[c];
             if (n <= T) continue;
             const Tokens tokens = {.n_tokens = n};
-            const LoaderConfig config = {&tokens, 1, T, 1000 + (uint64_t)n, ORDER_SHUFFLE};
+            const LoaderConfig config = windows(&tokens, 1, T, 1000 + (uint64_t)n, ORDER_SHUFFLE);
             const int64_t windows = loader_epoch_samples(&config);
             assert_int_equal(windows, (n - 1 + T - 1) / T);
             char *seen = malloc((size_t)windows);
@@ -74,7 +79,7 @@ static void every_window_once_an_epoch(void **state) {
 static void orders_are_equally_likely(void **state) {
     (void)state;
     const Tokens tokens = {.n_tokens = 6};
-    const LoaderConfig config = {&tokens, 1, 1, 42, ORDER_SHUFFLE};
+    const LoaderConfig config = windows(&tokens, 1, 1, 42, ORDER_SHUFFLE);
     const int64_t epochs = 60000;
     static int64_t count[3125];
     for (int64_t epoch = 0; epoch < epochs; epoch++) {
@@ -101,8 +106,8 @@ static void order_is_pinned(void **state) {
     const Tokens tokens = {.n_tokens = 1000};
     int64_t n;
     for (int64_t i = 0; i < COUNT_OF(shuffled); i++) {
-        const LoaderConfig a = {&tokens, 1, 100, 1, ORDER_SHUFFLE},
-                           b = {&tokens, 1, 100, 1, ORDER_RANDOM};
+        const LoaderConfig a = windows(&tokens, 1, 100, 1, ORDER_SHUFFLE),
+                           b = windows(&tokens, 1, 100, 1, ORDER_RANDOM);
         assert_int_equal(loader_window(&a, i, &n), shuffled[i]);
         assert_int_equal(loader_window(&b, i, &n), random[i]);
     }
@@ -111,7 +116,7 @@ static void order_is_pinned(void **state) {
 static void random_offsets(void **state) {
     (void)state;
     const Tokens tokens = {.n_tokens = 20};
-    const LoaderConfig config = {&tokens, 1, 8, 3, ORDER_RANDOM};
+    const LoaderConfig config = windows(&tokens, 1, 8, 3, ORDER_RANDOM);
     int64_t count[12] = {0}, n;
     for (int64_t i = 0; i < 12000; i++) {
         const int64_t start = loader_window(&config, i, &n);
@@ -128,8 +133,8 @@ static void seeds_differ(void **state) {
     const Tokens tokens = {.n_tokens = 100001};
     for (int order = ORDER_SHUFFLE; order <= ORDER_RANDOM; order++) {
         int64_t same_seed = 0, same_epoch = 0, n;
-        const LoaderConfig a = {&tokens, 1, 100, 1, (DataOrder)order},
-                           b = {&tokens, 1, 100, 2, (DataOrder)order};
+        const LoaderConfig a = windows(&tokens, 1, 100, 1, (DataOrder)order),
+                           b = windows(&tokens, 1, 100, 2, (DataOrder)order);
         for (int64_t i = 0; i < 1000; i++) {
             same_seed += loader_window(&a, i, &n) == loader_window(&b, i, &n);
             same_epoch += loader_window(&a, i, &n) == loader_window(&a, i + 1000, &n);
@@ -147,7 +152,7 @@ static void fill_shifts_targets(void **state) {
     Batch b;
     data_make(&d, 104, 1000); /* windows of 10: ten whole ones, and one of 3 inputs */
     batch_make(&b, 11 * 10);
-    const LoaderConfig config = {&d.tokens, 11, 10, 5, ORDER_SHUFFLE};
+    const LoaderConfig config = windows(&d.tokens, 11, 10, 5, ORDER_SHUFFLE);
     loader_fill(&config, 0, &b);
     assert_int_equal(b.n_valid, 103);
     assert_int_equal(b.sample, 0);
@@ -167,6 +172,37 @@ static void fill_shifts_targets(void **state) {
     free(d.ids);
 }
 
+/* Every token but the first is a target once an epoch, after the tokens before it. */
+static void next_fills_from_the_left(void **state) {
+    (void)state;
+    enum { N = 60, T = 4, PAD = 1000 };
+    Data d;
+    Batch b;
+    data_make(&d, N, PAD);
+    batch_make(&b, (N - 1) * T);
+    LoaderConfig config = windows(&d.tokens, N - 1, T, 5, ORDER_SHUFFLE);
+    config.form = BATCH_NEXT;
+    config.special = PAD;
+    Error e;
+    assert_true(loader_check(&config, "data", &e));
+    assert_int_equal(loader_epoch_samples(&config), N - 1);
+    for (int epoch = 0; epoch < 2; epoch++) {
+        bool seen[N] = {false};
+        loader_fill(&config, epoch * (N - 1), &b);
+        assert_int_equal(b.n_valid, N - 1);
+        for (int64_t row = 0; row < N - 1; row++) {
+            const int32_t target = b.targets[row];
+            assert_in_range(target, 1, N - 1);
+            assert_false(seen[target]);
+            seen[target] = true;
+            for (int32_t t = 0; t < T; t++)
+                assert_int_equal(b.tokens[row * T + t], target - T + t < 0 ? PAD : target - T + t);
+        }
+    }
+    free(b.tokens);
+    free(d.ids);
+}
+
 /* A sequence depends on its sample index only: not on B, the batch's first sample or the epoch's
  * end. */
 static void fill_is_pure(void **state) {
@@ -179,8 +215,8 @@ static void fill_is_pure(void **state) {
     for (int order = ORDER_SHUFFLE; order <= ORDER_RANDOM; order++)
         for (int64_t B = 1; B <= 9; B++)
             for (int64_t sample = 0; sample < 40; sample += B) {
-                const LoaderConfig wide = {&d.tokens, B, 7, 9, (DataOrder)order};
-                const LoaderConfig narrow = {&d.tokens, 1, 7, 9, (DataOrder)order};
+                const LoaderConfig wide = windows(&d.tokens, B, 7, 9, (DataOrder)order);
+                const LoaderConfig narrow = windows(&d.tokens, 1, 7, 9, (DataOrder)order);
                 loader_fill(&wide, sample, &many);
                 int64_t n_valid = 0;
                 for (int64_t row = 0; row < B; row++) {
@@ -224,7 +260,7 @@ static void rows_sorted_by_token(void **state) {
                                  (uint64_t)scales[s]);
         for (int64_t k = 0; k < DISTINCT; k++) distinct[k] = k * scales[s];
         for (int64_t B = 1; B <= 16; B += 5) {
-            const LoaderConfig config = {&d.tokens, B, 13, 1, ORDER_SHUFFLE};
+            const LoaderConfig config = windows(&d.tokens, B, 13, 1, ORDER_SHUFFLE);
             batch_make(&b, B * 13);
             for (int64_t sample = 0; sample < 200; sample += B) {
                 loader_fill(&config, sample, &b);
@@ -256,7 +292,7 @@ static void check_names_both(void **state) {
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         Error e = {0};
         const Tokens tokens = {.n_tokens = cases[i].n};
-        const LoaderConfig config = {&tokens, cases[i].B, cases[i].T, 1, cases[i].order};
+        const LoaderConfig config = windows(&tokens, cases[i].B, cases[i].T, 1, cases[i].order);
         const bool good = loader_check(&config, "some/data", &e);
         assert_true(good == !cases[i].first);
         if (good) continue;
@@ -287,7 +323,8 @@ static void prefetch_equals_fill(void **state) {
     data_make(&d, 3001, 65);
     for (int64_t i = 0; i < COUNT_OF(cases); i++) {
         const int64_t B = cases[i].B, T = cases[i].T, bytes = loader_bytes(B, T);
-        const LoaderConfig config = {&d.tokens, B, T, 11, i % 2 ? ORDER_RANDOM : ORDER_SHUFFLE};
+        const DataOrder order = i % 2 ? ORDER_RANDOM : ORDER_SHUFFLE;
+        const LoaderConfig config = windows(&d.tokens, B, T, 11, order);
         char *memory = malloc((size_t)bytes + 64);
         memset(memory + bytes, 0x5A, 64);
         Batch direct, previous;
@@ -318,7 +355,7 @@ static void prefetch_stops_at_any_time(void **state) {
     (void)state;
     Data d;
     data_make(&d, 500, 65);
-    const LoaderConfig config = {&d.tokens, 4, 16, 1, ORDER_SHUFFLE};
+    const LoaderConfig config = windows(&d.tokens, 4, 16, 1, ORDER_SHUFFLE);
     char *memory = malloc((size_t)loader_bytes(4, 16));
     for (int taken = 0; taken < 200; taken++) {
         Loader *loader = loader_start(&config, 0, 4, memory);
@@ -337,6 +374,7 @@ int main(void) {
         cmocka_unit_test(random_offsets),
         cmocka_unit_test(seeds_differ),
         cmocka_unit_test(fill_shifts_targets),
+        cmocka_unit_test(next_fills_from_the_left),
         cmocka_unit_test(fill_is_pure),
         cmocka_unit_test(rows_sorted_by_token),
         cmocka_unit_test(check_names_both),

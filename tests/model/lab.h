@@ -134,7 +134,7 @@ static inline void lab_batch(Model *m, const int32_t *tokens, const int32_t *tar
     int32_t *order = malloc(sizeof(int32_t) * (size_t)n);
     int32_t *starts = malloc(sizeof(int32_t) * (size_t)(n + 1));
     int64_t at = 0, segments = 0;
-    for (int32_t v = 0; v < m->config.vocab; v++) {
+    for (int32_t v = 0; v <= m->config.vocab; v++) { /* with model_special */
         const int64_t first = at;
         for (int64_t i = 0; i < n; i++)
             if (tokens[i] == v) order[at++] = (int32_t)i;

@@ -1,6 +1,6 @@
-/* Two tiny GPT-2s and a tiny NanoChat against PyTorch: data/golden holds their weights as
- * transformers saves them, and the logits, gradients, losses and final weights that make_golden.py
- * computed in double. */
+/* Two tiny GPT-2s, a tiny NanoChat and a tiny feed-forward model against PyTorch: data/golden
+ * holds their weights as transformers saves them (the last as puck does), and the logits,
+ * gradients, losses and final weights that the scripts there computed in double. */
 #include "lab.h"
 
 #include "checkpoint.h"
@@ -54,7 +54,8 @@ static double *expected_param(const Golden *g, const char *kind, const Param *p)
     char prefix[64], name[64];
     double *memory = calloc((size_t)tensor_count(p->w), sizeof(double));
     int64_t rows = 0, parts[PARAM_PARTS_MAX];
-    snprintf(prefix, sizeof prefix, "%s.%s", kind, is_nanochat(g) ? "" : "transformer.");
+    const bool gpt2 = g->m.config.kind == MODEL_GPT && !is_nanochat(g);
+    snprintf(prefix, sizeof prefix, "%s.%s", kind, gpt2 ? "transformer." : "");
     const int n = is_nanochat(g) ? model_param_parts(p->spec, &g->m.config, parts) : 1;
     for (int i = 0; i < n; i++) {
         const char *pattern = is_nanochat(g) ? p->spec->nanochat[i] : p->spec->name;
@@ -92,15 +93,16 @@ static void golden_close(Golden *g) {
 
 /* Batch number i to the device; returns its valid targets. */
 static int64_t golden_batch(Golden *g, int64_t i) {
-    const int64_t n = g->m.use.B * g->m.use.T;
-    int32_t *ids = malloc(sizeof(int32_t) * 2 * (size_t)n);
+    const int64_t n[2] = {tensor_count(g->m.tokens), tensor_count(g->m.targets)};
+    int32_t *ids = malloc(sizeof(int32_t) * 2 * (size_t)n[0]);
     const char *name[2] = {"tokens", "targets"};
     for (int k = 0; k < 2; k++) {
         const char *data = entry_of(g, "", name[k])->data;
-        memcpy(ids + k * n, data + (size_t)(i * n) * sizeof(int32_t), (size_t)n * sizeof(int32_t));
+        const size_t bytes = (size_t)n[k] * sizeof(int32_t);
+        memcpy(ids + k * n[0], data + (size_t)i * bytes, bytes);
     }
-    lab_batch(&g->m, ids, ids + n);
-    const int64_t valid = lab_valid(ids + n, n);
+    lab_batch(&g->m, ids, ids + n[0]);
+    const int64_t valid = lab_valid(ids + n[0], n[1]);
     free(ids);
     return valid;
 }
@@ -139,7 +141,7 @@ static StepResult golden_update(Golden *g) {
 
 static void check_logits(Golden *g) {
     const int64_t V = g->m.config.vocab, Vp = model_vocab_padded(&g->m.config);
-    const int64_t n = g->m.use.B * g->m.use.T;
+    const int64_t n = tensor_count(g->m.losses);
     double *out = lab_values(&g->m, g->m.logits), *ref = expected(g, "", "logits");
     const double cap = g->m.config.softcap;
     for (int64_t i = 0; i < n; i++) memmove(out + i * V, out + i * Vp, sizeof(double) * (size_t)V);
@@ -234,6 +236,16 @@ static void test_nanochat_f32(void **state) {
     check_golden("nanochat-tiny", false, false);
 }
 
+static void test_ffn_f64(void **state) {
+    (void)state;
+    check_golden("ffn-tiny", true, true);
+}
+
+static void test_ffn_f32(void **state) {
+    (void)state;
+    check_golden("ffn-tiny", true, false);
+}
+
 /* The same folder with its zero biases as parameters: the same function. */
 static void test_zero_biases(void **state) {
     (void)state;
@@ -252,6 +264,7 @@ int main(void) {
         cmocka_unit_test(test_f64),          cmocka_unit_test(test_f32),
         cmocka_unit_test(test_no_bias_f64),  cmocka_unit_test(test_no_bias_f32),
         cmocka_unit_test(test_nanochat_f64), cmocka_unit_test(test_nanochat_f32),
+        cmocka_unit_test(test_ffn_f64),      cmocka_unit_test(test_ffn_f32),
         cmocka_unit_test(test_zero_biases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
