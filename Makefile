@@ -135,7 +135,7 @@ EMU_FLAGS     := -std=c++17 -O2 -g -march=$(ARCH) -fPIC -DPUCK_EMU -DBACKEND_NAM
                  -Ikernels/emu/include -Iinclude -Ikernels/cuda -isystem $(CUDA_INCLUDE) \
                  -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-attributes \
                  -Wno-maybe-uninitialized
-EMU_SOURCES   := $(filter-out %/lt.cu,$(wildcard kernels/cuda/*.cu)) $(wildcard kernels/emu/*.cc)
+EMU_SOURCES   := $(filter-out %/lt.cu %/nccl.cu,$(wildcard kernels/cuda/*.cu)) $(wildcard kernels/emu/*.cc)
 EMU_OBJECTS   := $(patsubst %,$(BUILD)/emu/%.o,$(EMU_SOURCES))
 
 # Beside puck, which looks for it there.

@@ -110,6 +110,7 @@ static void stream_wait(Backend *b, Stream *s, Event *e) {
 static void stream_finish(Backend *b, Stream *s) {
     enter(b);
     CUDA_CHECK(cudaStreamSynchronize(stream_or_own(b, s)));
+    comm_check(b);
 }
 
 static Event *event_create(Backend *b) {
@@ -132,6 +133,7 @@ static void event_record(Backend *b, Event *e, Stream *s) {
 static void event_finish(Backend *b, Event *e) {
     enter(b);
     CUDA_CHECK(cudaEventSynchronize((cudaEvent_t)e));
+    comm_check(b);
 }
 
 /* ---- graphs ---- */
@@ -160,29 +162,6 @@ static void graph_replay(Backend *b, Graph *g, Stream *s) {
 static void graph_destroy(Backend *b, Graph *g) {
     enter(b);
     CUDA_CHECK(cudaGraphExecDestroy((cudaGraphExec_t)g));
-}
-
-/* ---- collectives: with one rank the sum of all is one's own ---- */
-
-static void all_reduce(Backend *b, Tensor data, Stream *s) { (void)b, (void)data, (void)s; }
-
-static void move_all(Backend *b, Tensor to, Tensor from, Stream *s) {
-    CHECK(to.dtype == from.dtype && tensor_count(to) == tensor_count(from), "%ld of %ld",
-          (long)tensor_count(to), (long)tensor_count(from));
-    if (to.data != from.data)
-        memory_copy(b, to.data, from.data, tensor_bytes(to), COPY_ON_DEVICE, s);
-}
-
-static void reduce_scatter(Backend *b, Tensor recv, Tensor send, Stream *s) {
-    move_all(b, recv, send, s);
-}
-
-static void all_gather(Backend *b, Tensor recv, Tensor send, Stream *s) {
-    move_all(b, recv, send, s);
-}
-
-static void broadcast(Backend *b, Tensor data, int root, Stream *s) {
-    (void)b, (void)data, (void)root, (void)s;
 }
 
 /* ---- open and close ---- */
@@ -250,6 +229,7 @@ static void close_backend(Backend *b) {
         return;
     }
     enter(b);
+    comm_close(b);
     product_close(b);
     CUDA_CHECK(cudaStreamDestroy(state_of(b)->stream));
     free(state_of(b));
@@ -281,10 +261,10 @@ static void fill_table(Backend *b, CudaState *state, DType compute) {
     b->capture_end = capture_end;
     b->graph_replay = graph_replay;
     b->graph_destroy = graph_destroy;
-    b->all_reduce = all_reduce;
-    b->reduce_scatter = reduce_scatter;
-    b->all_gather = all_gather;
-    b->broadcast = broadcast;
+    b->all_reduce = comm_all_reduce;
+    b->reduce_scatter = comm_reduce_scatter;
+    b->all_gather = comm_all_gather;
+    b->broadcast = comm_broadcast;
     b->choices = product_choices;
     b->choose = product_choose;
     b->close = close_backend;
@@ -294,10 +274,6 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
     services = *host;
     int n_cards = 0;
     DeviceProperties properties;
-    if (host->n_ranks != 1)
-        return fail(e, EXIT_MISUSE, "--device", "Start one process, or give --device cpu",
-                    "the " BACKEND_NAME " back end works with one rank, not with %d",
-                    host->n_ranks);
     if (compute != DTYPE_COUNT && compute != DTYPE_BF16 && compute != DTYPE_F32)
         return fail(e, EXIT_MISUSE, "--dtype", "Give bf16 or f32",
                     "the " BACKEND_NAME " back end does not compute in %s", dtype_name(compute));
@@ -322,7 +298,10 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
     *out = Backend{};
     out->properties = properties;
     fill_table(out, state, compute == DTYPE_COUNT ? DTYPE_BF16 : compute);
-    if (product_open(out, e)) return true;
+    if (product_open(out, e)) {
+        if (comm_open(out, host, e)) return true;
+        product_close(out);
+    }
     CUDA_CHECK(cudaStreamDestroy(state->stream));
     free(state);
     *out = Backend{};

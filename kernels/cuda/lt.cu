@@ -1,4 +1,4 @@
-/* Opens cuBLASLt. The only file here that the emulator has another one for. */
+/* Opens cuBLASLt. This file and nccl.cu are the only ones that the emulator has others for. */
 #include "lt.cuh"
 #include <dlfcn.h>
 #include <stdio.h>

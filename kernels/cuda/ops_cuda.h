@@ -3,12 +3,14 @@
 #include "ops.h"
 
 struct Products; /* product.cu: cuBLASLt, and what was chosen for each shape */
+struct Comm;     /* comm.cu: NCCL, and the ranks it connects */
 
 /* Backend.state. */
 typedef struct CudaState {
     cudaStream_t stream; /* stands for Stream NULL */
     int device;
     struct Products *products;
+    struct Comm *comm; /* NULL: this rank is the only one */
 } CudaState;
 
 static inline CudaState *state_of(const Backend *b) { return (CudaState *)b->state; }
@@ -80,6 +82,18 @@ void reduce_columns_activation(const OpContext *, float *to, void *x, const void
 enum { REDUCE_MOST_SUMS = 3 };
 void reduce_partials(const OpContext *, float *const to[], int n_sums, const float *partial,
                      int64_t n_chunks, int64_t C);
+
+/* ---- comm.cu: collectives, see Backend ---- */
+
+/* False with the reason where there are ranks and no NCCL. Does not wait for other ranks. */
+bool comm_open(Backend *, const HostServices *, Error *);
+void comm_close(Backend *);
+/* Stops where a collective has failed since it was submitted. */
+void comm_check(Backend *);
+void comm_all_reduce(Backend *, Tensor data, Stream *);
+void comm_reduce_scatter(Backend *, Tensor recv, Tensor send, Stream *);
+void comm_all_gather(Backend *, Tensor recv, Tensor send, Stream *);
+void comm_broadcast(Backend *, Tensor data, int root, Stream *);
 
 /* ---- product.cu: matrix products by cuBLASLt ---- */
 

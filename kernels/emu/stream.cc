@@ -74,6 +74,7 @@ cudaError_t stream_submit(cudaStream_t stream, std::shared_ptr<Operation> operat
         stream->capture->operations.push_back(operation);
     } else if (stream) {
         stream->queue->work.push_back(operation);
+        if (operation->meets()) stream->queue->run_until(stream->queue->end());
     } else {
         if (capturing()) return error_keep(cudaErrorStreamCaptureImplicit);
         run_all(true);
@@ -92,6 +93,11 @@ struct Replay : Operation {
     std::vector<std::shared_ptr<Operation>> operations;
     void run() override {
         for (const auto &o : operations) o->run();
+    }
+    bool meets() const override {
+        for (const auto &o : operations)
+            if (o->meets()) return true;
+        return false;
     }
 };
 

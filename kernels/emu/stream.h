@@ -1,7 +1,7 @@
 /* Streams, events and graphs of the pretended device.
  *
  * A stream's work runs as late as CUDA allows: when the host or another stream waits for it. So a
- * wait that is missing gives wrong numbers. */
+ * wait that is missing gives wrong numbers. Only what meets other ranks runs at once. */
 #pragma once
 #include "memory.h"
 #include <deque>

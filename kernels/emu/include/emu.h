@@ -40,6 +40,9 @@ extern dim3 block_dim, grid_dim;
 /* A piece of a stream's work: run at once, later, or by every replay of a graph. */
 struct Operation {
     virtual void run() = 0;
+    /* Waits for other ranks. It runs when it is submitted: ranks that each run their streams as
+     * late as they may could wait for each other for ever. */
+    virtual bool meets() const { return false; }
     virtual ~Operation() {}
 };
 
