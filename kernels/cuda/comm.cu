@@ -100,10 +100,14 @@ static ncclDataType_t type_of(Tensor t) {
     }
 }
 
+int comm_ranks(const Backend *b) {
+    const struct Comm *const c = state_of(b)->comm;
+    return c ? c->host.n_ranks : 1;
+}
+
 /* `large` has a part for every rank, each of `small`'s size. */
 static void check_parts(const Backend *b, Tensor small, Tensor large) {
-    const struct Comm *const c = state_of(b)->comm;
-    const int64_t n_ranks = c ? c->host.n_ranks : 1;
+    const int64_t n_ranks = comm_ranks(b);
     CHECK(small.dtype == large.dtype && tensor_count(large) == n_ranks * tensor_count(small),
           "%ld %s for %ld ranks, and %ld %s", (long)tensor_count(large), dtype_name(large.dtype),
           (long)n_ranks, (long)tensor_count(small), dtype_name(small.dtype));

@@ -88,6 +88,7 @@ void reduce_partials(const OpContext *, float *const to[], int n_sums, const flo
 /* False with the reason where there are ranks and no NCCL. Does not wait for other ranks. */
 bool comm_open(Backend *, const HostServices *, Error *);
 void comm_close(Backend *);
+int comm_ranks(const Backend *);
 /* Stops where a collective has failed since it was submitted. */
 void comm_check(Backend *);
 void comm_all_reduce(Backend *, Tensor data, Stream *);

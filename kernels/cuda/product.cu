@@ -386,12 +386,15 @@ static float plan_time(const OpContext *cx, const Plan *plan, int algorithm,
 }
 
 /* Times the algorithms. A product that adds to its own output is timed on other memory, of which a
- * step needs none later; where there is none left, the library's first algorithm is kept. */
+ * step needs none later; where there is none left, the library's first algorithm is kept. So it is
+ * where there are other ranks: each would time for itself, and weights that all update alike (by
+ * Muon) would part. What a run of one process has timed, in its algorithms.txt, is good for all. */
 static void plan_choose(const OpContext *cx, Plan *plan, const ProductData *data) {
     void *d = data->d, *other = NULL;
     const int64_t bytes = plan->product.batch * stride_d(&plan->product) *
                           dtype_bytes(plan->product.out);
     plan->chosen = 0;
+    if (comm_ranks(cx->backend) > 1) return;
     if (data->c == data->d) {
         if (cudaMalloc(&other, (size_t)bytes) != cudaSuccess) {
             cudaGetLastError(); /* clears it */
