@@ -287,6 +287,12 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
         return true;
     }
     if (!count_cards(&n_cards, e)) return false;
+    /* A rank that sees one card was given its own, or shares it, which NCCL refuses. */
+    if (host->n_ranks > 1 && n_cards > 1) device += host->local_rank;
+    if (host->n_ranks > 1 && device >= n_cards)
+        return fail(e, EXIT_MISUSE, "--device", "Start one process per card",
+                    "there is no card for process %d of this host, which has %d",
+                    host->local_rank + 1, n_cards);
     if (device < 0 || device >= n_cards)
         return fail(e, EXIT_MISUSE, "--device", "Numbers begin at cuda:0",
                     "there is no card %d; this machine has %d", device, n_cards);

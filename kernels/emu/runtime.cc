@@ -110,11 +110,18 @@ extern "C" {
 
 /* ---- the device ---- */
 
+/* One card, or PUCK_EMU_CARDS, of which a process uses one. */
+static int card_count() {
+    const char *cards = getenv("PUCK_EMU_CARDS");
+    return cards ? atoi(cards) : 1;
+}
+static bool is_card(int device) { return device >= 0 && device < card_count(); }
+
 /* A card of compute capability 8.0, or PUCK_EMU_CAPABILITY (such as 75). It has few
  * multiprocessors, so that kernels which fill the device run several blocks and several rounds on
  * small inputs. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
-    if (device != 0) return error_keep(cudaErrorInvalidDevice);
+    if (!is_card(device)) return error_keep(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     strcpy(p->name, "puck's emulator");
     p->totalGlobalMem = emu::DEVICE_BYTES;
@@ -149,11 +156,11 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int *n) {
-    *n = 1;
+    *n = card_count();
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : error_keep(cudaErrorInvalidDevice);
+    return is_card(device) ? cudaSuccess : error_keep(cudaErrorInvalidDevice);
 }
 cudaError_t cudaGetDevice(int *device) {
     *device = 0;

@@ -2,7 +2,7 @@
  * results, what each dtype rounds, graphs, missing waits, and ranks that disagree or are gone.
  *
  *   test_comm             emu
- *   test_comm DEVICE      the path of a plugin: what one process alone can show of its NCCL */
+ *   test_comm DEVICE      another one: what one process alone can show of its NCCL */
 #include "backend.h"
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -20,6 +20,7 @@
 enum { MOST_RANKS = 3, FATAL = 9, WRONG = 10, SECONDS = 120 };
 
 static char library[4096];
+static int card;
 
 /* ---- ranks: processes of this test, joined by pipes from rank 0 ---- */
 
@@ -56,7 +57,7 @@ static bool open_rank(Backend *b, Error *e) {
     void *const handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!handle) service_fatal(dlerror());
     const Plugin *const plugin = dlsym(handle, "puck_plugin");
-    return plugin->open(b, &host, 0, DTYPE_F32, e);
+    return plugin->open(b, &host, card, DTYPE_F32, e);
 }
 
 typedef void Work(Backend *);
@@ -438,18 +439,36 @@ static void test_no_library(void **state) {
     unsetenv("PUCK_EMU_NO_NCCL");
 }
 
-int main(int argc, char **argv) {
+static void test_cards(void **state) {
+    (void)state;
+    char said[4096];
+    setenv("PUCK_EMU_CARDS", "2", 1);
+    expect_success(2, waits_right);
+    assert_int_equal(run_ranks(3, nothing, said), 1);
+    assert_non_null(strstr(said, "there is no card for process 3 of this host, which has 2"));
+    unsetenv("PUCK_EMU_CARDS");
+}
+
+/* emu, cuda, cuda:N, or the path of a plugin; those with a name lie beside puck. */
+static void find_device(const char *device) {
     const char *const puck = getenv("PUCK"), *const slash = puck ? strrchr(puck, '/') : NULL;
+    const char *const colon = strchr(device, ':');
+    if (strchr(device, '/')) {
+        snprintf(library, sizeof library, "%s", device);
+        return;
+    }
+    card = colon ? atoi(colon + 1) : 0;
+    snprintf(library, sizeof library, "%.*s/libpuck_%.*s.so", slash ? (int)(slash - puck) : 1,
+             slash ? puck : ".", colon ? (int)(colon - device) : (int)strlen(device), device);
+}
+
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_rank), cmocka_unit_test(test_one_rank_graph),
         cmocka_unit_test(test_collectives), cmocka_unit_test(test_waits),
         cmocka_unit_test(test_graph), cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_no_library)};
-    snprintf(library, sizeof library, "%.*s/libpuck_emu.so", slash ? (int)(slash - puck) : 1,
-             slash ? puck : ".");
-    if (argc > 1) {
-        snprintf(library, sizeof library, "%s", argv[1]);
-        cmocka_set_test_filter("test_one_rank*");
-    }
+        cmocka_unit_test(test_no_library), cmocka_unit_test(test_cards)};
+    find_device(argc > 1 ? argv[1] : "emu");
+    if (argc > 1) cmocka_set_test_filter("test_one_rank*");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
