@@ -4,6 +4,7 @@
   step124m      training steps of GPT-2 124M at B 4, T 64, clipped
   shakespeare   nanoGPT's CPU recipe on both sides; `puck eval` scores both models
   modern-step   training steps of --preset shakespeare-cpu: NanoChat's blocks, Muon and AdamW
+  ffn-step      training steps of a feed-forward model: context 16, embedding 32, 2 x 512, B 512
   time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon --preset shakespeare-cpu is there
   generate      greedy text from random weights of 124M, one stream; the peer is transformers
 
@@ -138,6 +139,19 @@ def modern_step(b, i):
     return ours, {v: pick(f, "step_sec", "peak_bytes") for v, f in theirs.items()}
 
 
+def net_step(b, model, **sizes):
+    """Of --preset shakespeare-ffn or -rnn with these sizes and AdamW."""
+    flags = [f"--{'batch-size' if name == 'batch' else name}={n}" for name, n in sizes.items()]
+    ours = b.puck_step("--preset", f"shakespeare-{model}", "--optimizer", "adamw", *flags)
+    theirs = b.peers("nets_step.py", "--model", model, "--steps", b.o.steps,
+                     *(f"--{name}={n}" for name, n in sizes.items()))
+    return ours, {v: pick(f, "step_sec", "peak_bytes") for v, f in theirs.items()}
+
+
+def ffn_step(b, i):
+    return net_step(b, "ffn", context=16, channels=32, layers=2, hidden=512, batch=512)
+
+
 def time_to_loss(b, i):
     """From the start of training to a model on disk, and one evaluation of it by `puck eval`: for
     puck the whole process, for the peer without import and compilation. Estimates on the way count
@@ -201,6 +215,7 @@ def watch_text(descriptor, n_tokens):
 # By name: function, --steps, what decides which variant is best.
 WORKS = {"step124m": (step124m, 5, "step_sec"), "shakespeare": (shakespeare, 500, "step_sec"),
          "modern-step": (modern_step, 100, "step_sec"),
+         "ffn-step": (ffn_step, 100, "step_sec"),
          "time-to-loss": (time_to_loss, 2000, "total_sec"),
          "generate": (generate, 128, "tokens_per_sec")}
 

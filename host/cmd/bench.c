@@ -270,7 +270,7 @@ static void step_time(Model *m, const Subject *s, BenchTable *table) {
     model_begin_step(m);
     model_micro_step(m);
     model_update_step(m, &optimiser);
-    const double sec = finished(m) - start, tokens = (double)(s->feed.B * s->feed.T);
+    const double sec = finished(m) - start, tokens = (double)tensor_count(m->targets);
     if (!table) return;
     BenchRow row = {.op = "step", .tokens = tokens};
     row.flops = tokens * model_flops_per_token(&s->config, s->feed.T);
@@ -292,7 +292,7 @@ static void phases_time(Model *m, const Subject *s, BenchTable *table) {
     model_update(m, &optimiser);
     const double t3 = finished(m);
     if (!table) return;
-    const double tokens = (double)(s->feed.B * s->feed.T);
+    const double tokens = (double)tensor_count(m->targets);
     const double flops = tokens * model_flops_per_token(&s->config, s->feed.T);
     BenchRow row = {.op = "forward", .tokens = tokens, .flops = flops / 3};
     snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
@@ -348,7 +348,7 @@ static double decode_bytes(const Model *m) {
         if (p->spec->is_lookup && p->spec->is_lookup(&m->config)) continue;
         bytes += (double)tensor_bytes(tensor_present(p->w_act) ? p->w_act : p->w);
     }
-    for (int64_t l = 0; l < m->config.layers; l++)
+    for (int64_t l = 0; m->k_cache && l < m->config.layers; l++)
         bytes += (double)(tensor_bytes(m->k_cache[l]) + tensor_bytes(m->v_cache[l]));
     return bytes;
 }
@@ -432,14 +432,17 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
     return ok;
 }
 
-/* Without a preset, shakespeare-cpu-gpt2's goes ahead of the caller's options. */
+/* Without a preset, a small one of the model goes ahead of the caller's options. */
 static bool parse(Settings *s, int argc, char **argv, int *code) {
     if (!cmd_parse(s, CMD_BENCH, argc, argv, code)) return false;
     if (s->options.preset[0]) return true;
     char **with_preset = calloc((size_t)argc + 2, sizeof *with_preset);
     CHECK(with_preset, "no memory for %d arguments", argc);
     with_preset[0] = argv[0];
-    with_preset[1] = "--preset=shakespeare-cpu-gpt2";
+    const bool gpt = strcmp(s->options.model, "gpt") == 0;
+    char preset[sizeof s->options.model + 32];
+    snprintf(preset, sizeof preset, "--preset=shakespeare-%s", gpt ? "cpu-gpt2" : s->options.model);
+    with_preset[1] = preset;
     memcpy(with_preset + 2, argv + 1, (size_t)(argc - 1) * sizeof *argv);
     const bool ok = cmd_parse(s, CMD_BENCH, argc + 1, with_preset, code);
     free(with_preset);

@@ -22,6 +22,13 @@ has_ops() {
     done
 }
 
+# The other models, in the small preset of each; a step of ffn's has as many targets as rows.
+net_lines() {
+    local -a small=(--layers 1 --channels 4 --hidden 16 --context 8 --batch-size 2 --repeats 2
+        --threads 1 --device cpu)
+    json_lines "$1" --model "$2"
+}
+
 has_table() {
     $puck bench step "${small[@]}" >"$work/out" && grep -q '^step .* 2 x 8, ' "$work/out"
 }
@@ -42,6 +49,8 @@ check "bench ops has every op that the model calls" has_ops embed_forward embed_
     residual_norm_forward residual_norm_backward linear_forward linear_backward_input \
     linear_backward_weight attention_forward attention_backward attention_decode \
     activation_forward dropout_forward dropout_backward classifier loss_sum grad_norm adamw
+check "bench step of a feed-forward model" net_lines step ffn
+check "bench decode of a feed-forward model" net_lines decode ffn
 check "bench step prints a table" has_table
 check "bench alone is refused" refused
 check "bench of an unknown thing is refused" refused speed
