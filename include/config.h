@@ -15,7 +15,8 @@ enum {
     CMD_INFO = 16,
     CMD_BENCH = 32,
     CMD_PLOT = 64,
-    CMD_ALL = 127
+    CMD_EMBED = 128,
+    CMD_ALL = 255
 };
 
 /* What a change of the option on resume means. */

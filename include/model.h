@@ -292,6 +292,8 @@ void model_begin_step(Model *m);
 void model_update(Model *m, const Optimiser *constants);
 /* Reads the step result to the host (waits for the stream). */
 StepResult model_result(Model *m);
+/* The table with a row for each token, first thing that the model looks up; NULL: it has none. */
+const Param *model_embedding(const Model *m);
 /* Name of the parameter that first_bad numbers. */
 const char *model_param_name(const Model *m, int number);
 

@@ -23,7 +23,7 @@ int cmd_fail(const Error *e) {
 
 const char *const *cmd_names(void) {
     static const char *const names[] = {"train", "generate", "eval", "tokenize", "info",
-                                        "bench", "plot",     "help", NULL};
+                                        "bench", "plot",     "embed", "help", NULL};
     return names;
 }
 
@@ -44,6 +44,7 @@ void cmd_overview(void) {
            "  info       show a checkpoint, a preset or this machine\n"
            "  bench      measure operations and training steps\n"
            "  plot       draw the losses of runs, or what a model attends to\n"
+           "  embed      ask a model's embedding which words are alike\n"
            "  help       `puck help COMMAND`, or `puck COMMAND --help`: every option\n\n"
            "`puck help` shows common calls.\n");
 }
@@ -62,6 +63,7 @@ static void write_examples(void) {
            "  puck bench step --preset shakespeare-cpu-gpt2\n"
            "  puck plot runs/first runs/mine --output losses.svg\n"
            "  puck plot --from runs/first --attention \"to be or not\" --output attention.html\n"
+           "  puck embed nearest king --from runs/words\n"
            "\nPresets\n");
     preset_list(stdout);
     printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME is off.\n"

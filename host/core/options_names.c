@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const char *const command_names[] = {"train", "generate", "eval", "tokenize",
-                                            "info",  "bench",    "plot"};
+                                            "info",  "bench",    "plot", "embed"};
 
 const char *options_command_name(int command) {
     for (int i = 0; i < COUNT_OF(command_names); i++)

@@ -100,7 +100,7 @@ static bool flag_value(int command, Flag *f, int argc, char **argv, int *i, Erro
 static bool add_positional(Settings *s, int command, const char *argument, Error *e) {
     char quoted[OPTIONS_QUOTE_MAX];
     options_quote(quoted, argument);
-    if (!(command & (CMD_TOKENIZE | CMD_BENCH | CMD_PLOT)))
+    if (!(command & (CMD_TOKENIZE | CMD_BENCH | CMD_PLOT | CMD_EMBED)))
         return error_misuse(e, quoted,
                             "Options begin with --, and values with spaces stand in quotes",
                             "`puck %s` takes no such argument", options_command_name(command));

@@ -265,6 +265,12 @@ void model_init(Model *m, uint64_t seed) {
             m->backend->fill(m->backend, m->arena.base[c], 0, m->arena.bytes[c], m->cx.stream);
 }
 
+const Param *model_embedding(const Model *m) {
+    for (int i = 0; i < m->n_params; i++)
+        if (m->params[i].spec->init == INIT_EMBEDDING) return &m->params[i];
+    return NULL;
+}
+
 const char *model_param_name(const Model *m, int number) {
     return number >= 0 && number < m->n_params ? m->params[number].name : "the loss";
 }

@@ -1,0 +1,179 @@
+/* puck embed */
+#include "embed.h"
+#include "cmd.h"
+#include "load.h"
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORDS_MAX = 255 };
+
+/* A question: its name, how many words it takes, and what answers it. */
+typedef struct Question {
+    const char *name, *words;
+    int least, most;
+    bool (*answer)(const Embedding *m, const int32_t *ids, int n, const Options *o, Error *e);
+} Question;
+
+/* The text of a token, which the caller frees. */
+static char *word_of(const Embedding *m, int32_t id) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+    CHECK(out, "no memory for a word");
+    embed_write_word(m, id, out);
+    fclose(out);
+    return text;
+}
+
+/* A line of the result: a word and its number, as text or as JSON. */
+static void print_word(const Embedding *m, int32_t id, double value, const Options *o) {
+    char *word = word_of(m, id);
+    if (o->json) {
+        json_t *line = json_pack("{s:s, s:f}", "word", word, "cosine", value);
+        if (!line) /* half a UTF-8 character is no word in JSON */
+            line = json_pack("{s:i, s:f}", "id", (int)id, "cosine", value);
+        CHECK(line, "no memory for a line of JSON");
+        json_dumpf(line, stdout, JSON_REAL_PRECISION(6));
+        putchar('\n');
+        json_decref(line);
+    } else {
+        printf("%6.3f  %s\n", value, word);
+    }
+    free(word);
+}
+
+static bool print_nearest(const Embedding *m, const double *direction, const int32_t *without,
+                          int n_without, const Options *o, Error *e) {
+    const int64_t most = i64_min(o->count, m->n);
+    EmbedHit *hits = malloc((size_t)most * sizeof *hits);
+    if (!hits) return error_set(e, NULL, NULL, "there is no memory for %ld words", (long)most);
+    const int64_t n = embed_nearest(m, direction, without, n_without, most, hits);
+    for (int64_t i = 0; i < n; i++) print_word(m, hits[i].id, hits[i].cosine, o);
+    free(hits);
+    return true;
+}
+
+static bool answer_nearest(const Embedding *m, const int32_t *ids, int n, const Options *o,
+                           Error *e) {
+    double *direction = calloc((size_t)m->width, sizeof *direction);
+    CHECK(direction, "no memory for a vector");
+    for (int64_t c = 0; c < m->width; c++) direction[c] = m->unit[ids[0] * m->width + c];
+    const bool ok = print_nearest(m, direction, ids, n, o, e);
+    free(direction);
+    return ok;
+}
+
+static bool answer_similar(const Embedding *m, const int32_t *ids, int n, const Options *o,
+                           Error *e) {
+    (void)n, (void)e;
+    const double cosine = embed_cosine(m, ids[0], ids[1]);
+    printf(o->json ? "{\"cosine\": %.6f}\n" : "%.3f\n", cosine);
+    return true;
+}
+
+static bool answer_analogy(const Embedding *m, const int32_t *ids, int n, const Options *o,
+                           Error *e) {
+    double *direction = calloc((size_t)m->width, sizeof *direction);
+    CHECK(direction, "no memory for a vector");
+    embed_analogy(m, ids[0], ids[1], ids[2], direction);
+    const bool ok = print_nearest(m, direction, ids, n, o, e);
+    free(direction);
+    return ok;
+}
+
+static bool answer_odd(const Embedding *m, const int32_t *ids, int n, const Options *o, Error *e) {
+    (void)e;
+    double mean[WORDS_MAX];
+    const int odd = embed_odd(m, ids, n, mean);
+    for (int i = 0; i < n; i++) {
+        if (i != odd && o->json) continue;
+        if (!o->json) printf(i == odd ? "* " : "  ");
+        print_word(m, ids[i], mean[i], o);
+    }
+    return true;
+}
+
+/* One of the projector's two files, in the folder of --output. */
+static bool write_file(const Embedding *m, void (*write)(const Embedding *, FILE *),
+                       const char *folder, const char *name, Error *e) {
+    char path[OPTION_STRING_MAX + 32], *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out) return error_set(e, NULL, NULL, "there is no memory for %s", name);
+    write(m, out);
+    fclose(out);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    const bool ok = file_write_atomic(path, text, (int64_t)bytes, e);
+    free(text);
+    return ok;
+}
+
+static bool answer_export(const Embedding *m, const int32_t *ids, int n, const Options *o,
+                          Error *e) {
+    (void)ids, (void)n;
+    if (!o->output[0])
+        return error_misuse(e, "--output", "Give a folder for vectors.tsv and metadata.tsv",
+                            "no folder is named");
+    if (!path_make_folder(o->output, e) ||
+        !write_file(m, embed_write_vectors, o->output, "vectors.tsv", e) ||
+        !write_file(m, embed_write_names, o->output, "metadata.tsv", e))
+        return false;
+    if (o->json)
+        printf("{\"words\": %ld, \"width\": %ld}\n", (long)m->n, (long)m->width);
+    else
+        printf("%s: vectors.tsv and metadata.tsv, %ld words of %ld numbers\n", o->output,
+               (long)m->n, (long)m->width);
+    return true;
+}
+
+static const Question questions[] = {{"nearest", "WORD", 1, 1, answer_nearest},
+                                     {"similar", "WORD WORD", 2, 2, answer_similar},
+                                     {"analogy", "MAN KING WOMAN", 3, 3, answer_analogy},
+                                     {"odd", "WORD WORD WORD...", 3, WORDS_MAX, answer_odd},
+                                     {"export", "--output FOLDER", 0, 0, answer_export}};
+
+static const Question *find_question(const Settings *s, Error *e) {
+    const char *name = s->n_positional ? s->positional[0] : "";
+    const int n = s->n_positional - 1;
+    for (int i = 0; i < COUNT_OF(questions); i++) {
+        const Question *q = &questions[i];
+        if (strcmp(q->name, name) != 0) continue;
+        if (n >= q->least && n <= q->most) return q;
+        char hint[128];
+        snprintf(hint, sizeof hint, "puck embed %s %s --from RUN", name, q->words);
+        error_misuse(e, name, hint, "%d words are too %s for this question", n,
+                     n < q->least ? "few" : "many");
+        return NULL;
+    }
+    error_misuse(e, s->n_positional ? name : "puck embed",
+                 "nearest WORD, similar A B, analogy A B C, odd A B C D or export",
+                 s->n_positional ? "there is no such question" : "no question is asked");
+    return NULL;
+}
+
+static bool run(Settings *s, Error *e) {
+    const Question *q = find_question(s, e);
+    if (!q) return false;
+    int32_t ids[WORDS_MAX];
+    const int n = s->n_positional - 1;
+    Loaded l;
+    Embedding m = {0};
+    const ModelUse use = {0};
+    strcpy(s->options.device, "cpu"); /* a table is only read */
+    bool ok = load_open(&l, &s->options, e) && load_weights(&l, &use, e) &&
+              embed_open(&m, &l.model, &l.tokenizer, e);
+    for (int i = 0; ok && i < n; i++) ok = embed_find(&m, s->positional[i + 1], &ids[i], e);
+    ok = ok && q->answer(&m, ids, n, &s->options, e);
+    embed_close(&m);
+    load_close(&l);
+    return ok;
+}
+
+int cmd_embed(int argc, char **argv) {
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_EMBED, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
+}
