@@ -3,6 +3,7 @@
 #include "log.h"
 #include "plugin.h"
 #include "transport.h"
+#include "watch.h"
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -91,7 +92,7 @@ bool dist_start(Error *e) {
     const Transport *found = open_library(e);
     if (!found) return dist_refuse(e);
     if (!found->start(&self, e)) return false;
-    transport = found;
+    transport = watch_start(found, &self);
     const HostServices services = {.rank = self.rank,
                                    .n_ranks = self.n_ranks,
                                    .local_rank = self.local_rank,
@@ -110,6 +111,7 @@ bool dist_start(Error *e) {
 int dist_finish(int code) {
     if (!transport) return code;
     if (code != EXIT_DONE && code != EXIT_PREEMPTED && !agreed_failure) transport->abort(code);
+    watch_stop();
     transport->finish();
     transport = NULL;
     return code;

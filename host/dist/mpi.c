@@ -16,12 +16,68 @@ static int rank, n_ranks = 1;
 static MPI_Request *requests; /* 2 * n_ranks */
 static char *pieces;          /* n_ranks * PIECE_BYTES */
 
+/* Beats, of the watching thread: whom this rank hears, and what is on the way from and to them. */
+static struct {
+    MPI_Comm comm;
+    int n_peers;
+    MPI_Request *heard, *sent; /* n_peers each, like the Beats */
+    Beat *in, *out;
+} beats;
+
+/* Collective, so that the beats are no messages of the main thread's. */
+static void beats_start(void) {
+    MPI_Comm_dup(MPI_COMM_WORLD, &beats.comm);
+    const int n = beats.n_peers = rank == 0 ? n_ranks - 1 : 1;
+    beats.heard = calloc((size_t)(2 * n), sizeof(MPI_Request));
+    beats.in = calloc((size_t)(2 * n), sizeof(Beat));
+    CHECK(beats.heard && beats.in, "no memory to hear %d ranks", n);
+    beats.sent = beats.heard + n;
+    beats.out = beats.in + n;
+    for (int i = 0; i < 2 * n; i++) beats.heard[i] = MPI_REQUEST_NULL;
+}
+
+static void beats_stop(void) {
+    for (int i = 0; i < beats.n_peers; i++) {
+        if (beats.heard[i] == MPI_REQUEST_NULL) continue;
+        MPI_Cancel(&beats.heard[i]);
+        MPI_Wait(&beats.heard[i], MPI_STATUS_IGNORE);
+    }
+    MPI_Waitall(beats.n_peers, beats.sent, MPI_STATUSES_IGNORE);
+    free(beats.heard);
+    free(beats.in);
+    MPI_Comm_free(&beats.comm);
+}
+
+static void beat(const Beat *own, Beat *all, bool *came) {
+    for (int i = 0; i < beats.n_peers; i++) {
+        const int peer = rank == 0 ? i + 1 : 0;
+        int done = 1;
+        came[peer] = false;
+        /* All that has come since the last time, of which the last counts. */
+        while (done) {
+            if (beats.heard[i] == MPI_REQUEST_NULL)
+                MPI_Irecv(&beats.in[i], sizeof(Beat), MPI_BYTE, peer, 0, beats.comm,
+                          &beats.heard[i]);
+            MPI_Test(&beats.heard[i], &done, MPI_STATUS_IGNORE);
+            if (done) all[peer] = beats.in[i];
+            came[peer] |= done;
+        }
+        MPI_Test(&beats.sent[i], &done, MPI_STATUS_IGNORE);
+        if (!done) continue; /* it hears nothing: no use to say more */
+        beats.out[i] = *own;
+        MPI_Isend(&beats.out[i], sizeof(Beat), MPI_BYTE, peer, 0, beats.comm, &beats.sent[i]);
+    }
+}
+
 static bool start(TransportRank *out, Error *e) {
     int given, length;
     char name[MPI_MAX_PROCESSOR_NAME];
     MPI_Comm local;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &given) != MPI_SUCCESS)
         return error_set(e, "MPI_Init_thread", NULL, "MPI does not start");
+    if (given != MPI_THREAD_MULTIPLE)
+        return error_set(e, "MPI_Init_thread", "Use an MPI that was built for threads",
+                         "this MPI serves one thread only");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &n_ranks);
     MPI_Get_processor_name(name, &length);
@@ -34,10 +90,12 @@ static bool start(TransportRank *out, Error *e) {
     requests = calloc((size_t)(2 * n_ranks), sizeof(MPI_Request));
     pieces = malloc((size_t)n_ranks * PIECE_BYTES);
     CHECK(requests && pieces, "no memory to exchange pieces with %d ranks", n_ranks);
+    beats_start();
     return true;
 }
 
 static void finish(void) {
+    beats_stop();
     free(requests);
     free(pieces);
     MPI_Finalize();
@@ -157,4 +215,5 @@ const Transport puck_transport = {.abi = TRANSPORT_ABI,
                                   .broadcast = broadcast,
                                   .all_gather = all_gather,
                                   .all_reduce = all_reduce,
-                                  .reduce_scatter = reduce_scatter};
+                                  .reduce_scatter = reduce_scatter,
+                                  .beat = beat};

@@ -1,0 +1,275 @@
+/* The watching thread of a rank: see watch.h. How it learns of each fault:
+ *
+ *   killed    the kernel says at once that a process of this host has ended (pidfd)
+ *   stopped, unreachable  no beat has come for SILENT_SEC; beats are sent by the watching threads,
+ *             so a rank that computes, saves or waits goes on beating
+ *   stuck     it beats, but others wait for it in a collective, longer than `limit_sec`
+ *
+ * Rank 0 hears all ranks, the others hear rank 0. Who finds a fault tells it and ends the job. */
+#include "watch.h"
+#include "log.h"
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BEAT_MS = 250,
+    SILENT_SEC = 10,
+    PATIENCE = 20,     /* of a sum of gradients: seconds, and as many times the slowest step */
+    LONG_SEC = 600,    /* of all else: a rank may save, or tokenize, while others wait */
+    STEP_BYTES = 4096, /* a larger sum is one of gradients */
+    ABORT_SEC = 5      /* that MPI has to end the job, before this process ends alone */
+};
+
+/* Who a rank is, for messages, and for the kernel. */
+typedef struct Peer {
+    char host[TRANSPORT_HOST_MAX];
+    int32_t pid;
+} Peer;
+
+/* Of the process, as its main thread is. What is said to be locked is so by `lock`. */
+static struct {
+    const Transport *inner;
+    const TransportRank *self;
+    Peer *peers; /* n_ranks, like what follows */
+    Beat *beats;
+    double *heard; /* when */
+    bool *came;
+    struct pollfd *ends; /* of the other processes of this host, and their ranks */
+    int *end_ranks, n_ends;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    bool leaves;         /* locked: the thread has to end */
+    Beat own;            /* locked */
+    double since;        /* locked: when the main thread began to wait */
+    double last_step;    /* locked: when the last sum of gradients ended; 0: there was none */
+    double slowest_step; /* locked: longest time between two */
+} watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static double now_sec(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- the main thread's collectives ---- */
+
+static void enter(const char *what, int64_t bytes) {
+    pthread_mutex_lock(&watch.lock);
+    watch.own.calls++;
+    watch.own.bytes = bytes;
+    snprintf(watch.own.what, sizeof watch.own.what, "%s", what);
+    watch.own.waits = true;
+    watch.since = now_sec();
+    pthread_mutex_unlock(&watch.lock);
+}
+
+static bool is_step(const Beat *b) { return b->bytes > STEP_BYTES && strstr(b->what, "reduce"); }
+
+static void leave(void) {
+    pthread_mutex_lock(&watch.lock);
+    watch.own.waits = false;
+    if (is_step(&watch.own)) {
+        const double now = now_sec(), sec = now - watch.last_step;
+        if (watch.last_step > 0 && sec > watch.slowest_step) watch.slowest_step = sec;
+        watch.last_step = now;
+    }
+    pthread_mutex_unlock(&watch.lock);
+}
+
+static void watched_broadcast(void *data, int64_t bytes, int root) {
+    enter("broadcast", bytes);
+    watch.inner->broadcast(data, bytes, root);
+    leave();
+}
+
+static void watched_all_gather(void *recv, const void *send, int64_t bytes) {
+    enter("all_gather", bytes);
+    watch.inner->all_gather(recv, send, bytes);
+    leave();
+}
+
+static void watched_all_reduce(void *data, int64_t count, DType dtype) {
+    enter("all_reduce", count * dtype_bytes(dtype));
+    watch.inner->all_reduce(data, count, dtype);
+    leave();
+}
+
+static void watched_reduce_scatter(void *recv, const void *send, int64_t count, DType dtype) {
+    enter("reduce_scatter", count * dtype_bytes(dtype));
+    watch.inner->reduce_scatter(recv, send, count, dtype);
+    leave();
+}
+
+/* ---- the end ---- */
+
+static void place_of(int rank, char text[TRANSPORT_HOST_MAX + 32]) {
+    snprintf(text, TRANSPORT_HOST_MAX + 32, "rank %d on %s", rank, watch.peers[rank].host);
+}
+
+/* Tells once what is wrong with `rank`, and ends all ranks. `own` says where this one is. */
+static NORETURN void give_up(int rank, const Beat *own, const char *what) {
+    Error e;
+    char culprit[TRANSPORT_HOST_MAX + 32], teller[TRANSPORT_HOST_MAX + 32];
+    place_of(rank, culprit);
+    place_of(watch.self->rank, teller);
+    log_progress_end();
+    error_set(&e, NULL, "Start the job again, and it goes on from the last save",
+              "%s %s; %s %s %s of %ld bytes, its collective %ld", culprit, what, teller,
+              own->waits ? "waits in" : "was last in", own->calls ? own->what : "no collective",
+              (long)own->bytes, (long)own->calls);
+    error_print(&e);
+    fflush(NULL);
+    signal(SIGALRM, SIG_DFL);
+    alarm(ABORT_SEC);
+    watch.inner->abort(EXIT_FAILED);
+    _exit(EXIT_FAILED);
+}
+
+/* ---- the watching thread ---- */
+
+/* The first rank of this host that is left speaks: another may have ended for the same reason. */
+static void check_ended(const Beat *own) {
+    int dead = -1;
+    for (int i = 0; i < watch.n_ends; i++)
+        if (watch.ends[i].revents & POLLIN && dead < 0) dead = watch.end_ranks[i];
+    if (dead < 0) return;
+    for (int i = 0; i < watch.n_ends; i++)
+        if (watch.end_ranks[i] < watch.self->rank && !(watch.ends[i].revents & POLLIN))
+            sleep(ABORT_SEC);
+    give_up(dead, own, "has ended");
+}
+
+/* Others than rank 0 leave it to rank 0 to speak, unless it is rank 0 that is silent; then to the
+ * first of them. */
+static void check_silent(const Beat *own, double now) {
+    const int rank = watch.self->rank, last = rank == 0 ? watch.self->n_ranks : 1;
+    char text[96];
+    for (int r = rank == 0; r < last; r++) {
+        const double silent = now - watch.heard[r];
+        if (silent < SILENT_SEC + 0.25 * (double)i64_min(rank, 20)) continue;
+        snprintf(text, sizeof text, "is stopped or out of reach: no sign of it for %.0f s", silent);
+        give_up(r, own, text);
+    }
+}
+
+/* Seconds that the main thread may wait where it is. */
+static double limit_sec(const Beat *own, double slowest) {
+    return is_step(own) && slowest > 0 ? PATIENCE + PATIENCE * slowest : LONG_SEC;
+}
+
+/* The rank that has begun the fewest collectives is the one that is waited for. Rank 0 knows;
+ * the others give it time to say so. */
+static void check_stuck(const Beat *own, double waited, double limit) {
+    int behind = 0;
+    char text[96];
+    if (!own->waits || waited < limit + (watch.self->rank ? SILENT_SEC : 0)) return;
+    for (int r = 1; watch.self->rank == 0 && r < watch.self->n_ranks; r++)
+        if (behind == 0 || watch.beats[r].calls < watch.beats[behind].calls) behind = r;
+    snprintf(text, sizeof text, "is stuck: others wait for it since %.0f s", waited);
+    give_up(behind, own, text);
+}
+
+static void forget(double now) {
+    for (int r = 0; r < watch.self->n_ranks; r++) watch.heard[r] = now;
+}
+
+static void *watch_thread(void *unused) {
+    double before = now_sec(), quiet_until = 0;
+    forget(before);
+    for (;;) {
+        poll(watch.ends, (nfds_t)watch.n_ends, BEAT_MS);
+        const double now = now_sec();
+        pthread_mutex_lock(&watch.lock);
+        const bool leaves = watch.leaves, slept = now - before > SILENT_SEC / 2;
+        if (slept) watch.since = now; /* this process was stopped, so what it heard is old */
+        const Beat own = watch.own;
+        const double waited = now - watch.since, limit = limit_sec(&own, watch.slowest_step);
+        pthread_mutex_unlock(&watch.lock);
+        if (leaves) return unused;
+        if (slept) {
+            forget(now);
+            quiet_until = now + ABORT_SEC; /* is this the end, which another has told? */
+        }
+        before = now;
+        if (now >= quiet_until) check_ended(&own);
+        watch.inner->beat(&own, watch.beats, watch.came);
+        for (int r = 0; r < watch.self->n_ranks; r++)
+            if (watch.came[r]) watch.heard[r] = now;
+        check_silent(&own, now);
+        check_stuck(&own, waited, limit);
+    }
+}
+
+/* ---- start and stop ---- */
+
+/* A kernel or a container that tells nothing of other processes leaves the beats. */
+static void watch_processes(void) {
+    for (int r = 0; r < watch.self->n_ranks; r++) {
+        if (r == watch.self->rank || strcmp(watch.peers[r].host, watch.self->host) != 0) continue;
+        const int fd = (int)syscall(SYS_pidfd_open, watch.peers[r].pid, 0);
+        if (fd < 0) continue;
+        watch.end_ranks[watch.n_ends] = r;
+        watch.ends[watch.n_ends++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    }
+}
+
+static void *zeros(size_t size) {
+    void *list = calloc((size_t)watch.self->n_ranks, size);
+    CHECK(list, "no memory to watch %d ranks", watch.self->n_ranks);
+    return list;
+}
+
+const Transport *watch_start(const Transport *transport, const TransportRank *self) {
+    static Transport watched;
+    watched = *transport;
+    watched.broadcast = watched_broadcast;
+    watched.all_gather = watched_all_gather;
+    watched.all_reduce = watched_all_reduce;
+    watched.reduce_scatter = watched_reduce_scatter;
+    watch.inner = transport;
+    watch.self = self;
+    watch.peers = zeros(sizeof *watch.peers);
+    watch.beats = zeros(sizeof *watch.beats);
+    watch.heard = zeros(sizeof *watch.heard);
+    watch.came = zeros(sizeof *watch.came);
+    watch.ends = zeros(sizeof *watch.ends);
+    watch.end_ranks = zeros(sizeof *watch.end_ranks);
+    Peer own = {.pid = getpid()};
+    memcpy(own.host, self->host, sizeof own.host);
+    transport->all_gather(watch.peers, &own, sizeof own);
+    watch_processes();
+    /* Signals are the main thread's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const int failed = pthread_create(&watch.thread, NULL, watch_thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    CHECK(!failed, "no thread to watch the ranks: error %d", failed);
+    return &watched;
+}
+
+void watch_stop(void) {
+    /* When all have come here none is needed any more; until then it is. */
+    char *here = zeros(1);
+    const char own = 1;
+    watched_all_gather(here, &own, 1);
+    free(here);
+    pthread_mutex_lock(&watch.lock);
+    watch.leaves = true;
+    pthread_mutex_unlock(&watch.lock);
+    pthread_join(watch.thread, NULL);
+    for (int i = 0; i < watch.n_ends; i++) close(watch.ends[i].fd);
+    free(watch.peers);
+    free(watch.beats);
+    free(watch.heard);
+    free(watch.came);
+    free(watch.ends);
+    free(watch.end_ranks);
+}

@@ -1,0 +1,9 @@
+/* A thread in every rank that ends the job when another rank is dead, stopped, out of reach or
+ * stuck, and says which one and in which collective. */
+#pragma once
+#include "transport.h"
+
+/* Collective. Returns the transport to use from now on: the same, seen by the watching thread. */
+const Transport *watch_start(const Transport *transport, const TransportRank *self);
+/* Collective: nobody is watched when it returns. */
+void watch_stop(void);

@@ -1,0 +1,71 @@
+# Sourced after lib.sh: a run of two ranks that is disturbed, and what must follow.
+
+recipe=(--batch-size 4 --lr 0.001 --clip 1 --device cpu --log-every 1 --eval-every 0 --save-every 1)
+host=$(hostname)
+
+# children PID: the ranks that mpirun has started, in their order.
+children() { pgrep -P "$1" -x puck | sort -n; }
+# gone PID...: none of them is there any more; what has ended and nobody has asked for counts as gone.
+gone() {
+    local pid
+    for pid in "$@"; do
+        [ ! -e "/proc/$pid" ] || grep -q '^State:.*Z' "/proc/$pid/status" || return 1
+    done
+}
+# wait_for SECONDS COMMAND...: until it succeeds.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.05
+    done
+}
+saved() { [[ $(readlink "$1/run/ckpt/latest") > step-00000002 ]]; }
+
+# disturbed NAME SIGNAL RANK WORD...: sends the signal to a rank of a run of 100 million steps.
+disturbed() {
+    local name=$1 signal=$2 rank=$3 launcher pids code word
+    shift 3
+    mkdir -p "$name"
+    make_text >"$name/text.txt"
+    (cd "$name" && exec timeout -k 1 100 mpirun --allow-run-as-root --oversubscribe -np 2 "$puck" train \
+        --data text.txt --run run --steps 100000000 --threads 1 "${model[@]}" "${recipe[@]}") \
+        >"$name/out" 2>&1 </dev/null &
+    launcher=$!
+    wait_for 60 saved "$name" || fail "$name: the run saves" "$name/out"
+    mapfile -t pids < <(children "$(pgrep -P $launcher)")
+    check "$name: two ranks run" test ${#pids[@]} = 2
+    SECONDS=0
+    kill -"$signal" "${pids[rank]}"
+    wait $launcher
+    code=$?
+    {
+        [ $code != 0 ] && [ $code != 124 ] || echo "exit code $code"
+        [ $SECONDS -le 30 ] || echo "it took $SECONDS s"
+        [ "$(grep -c '^puck: ' "$name/out")" = 1 ] || echo "not one error line"
+        for word in "$@"; do
+            grep '^puck: ' "$name/out" | grep -qF -e "$word" || echo "the error does not say: $word"
+        done
+        gone "${pids[@]}" || echo "a process is left"
+    } >"$work/why"
+    if [ -s "$work/why" ]; then
+        grep -vE '^(  |step|memory|model|work)' "$name/out" >>"$work/why"
+        fail "$name: ends the job, named" "$work/why"
+    else
+        pass "$name: ends the job, named"
+    fi
+    kill -KILL "${pids[@]}" 2>/dev/null
+}
+
+# resumes NAME: some steps more are those of a run that was never disturbed.
+resumes() {
+    local last=$1/run/ckpt/latest step
+    step=$((10#$(basename "$(readlink "$last")" | tr -dc 0-9) + 5))
+    rank_train 2 "$1" 100000000 --stop-after 5 >"$1/out" 2>&1
+    rank_train 2 "$1-whole" 100000000 --stop-after $step >"$1-whole.out" 2>&1
+    check "$1: resumed to the same bits" cmp \
+        "$1/run/ckpt/latest/model.safetensors" "$1-whole/run/ckpt/latest/model.safetensors"
+    check "$1: and the same optimiser" cmp \
+        "$1/run/ckpt/latest/optim.safetensors" "$1-whole/run/ckpt/latest/optim.safetensors"
+}

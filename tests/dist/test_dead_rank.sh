@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# A rank that is killed or stopped ends the job within 30 s: the other one names it, its host and the
+# collective it waits in, no process is left, and the run goes on from its last save to the same bits as
+# one that was not disturbed. What needs a second host: tests/cluster.
+. tests/dist/lib.sh
+. tests/dist/dead.sh
+
+cd "$work" || exit 1
+disturbed killed KILL 1 "rank 1 on $host" "has ended" "rank 0 on $host"
+resumes killed
+disturbed stopped STOP 1 "rank 1 on $host" "stopped" "rank 0 on $host"
+finish
