@@ -58,6 +58,9 @@ static bool run_losses(const Settings *s, FILE *out, Error *e) {
 
 /* The text's tokens into ids, which has room for its bytes; fails on too many. */
 static bool read_text(const Loaded *l, const char *text, int32_t *ids, int64_t *n, Error *e) {
+    if (l->config.kind != MODEL_GPT)
+        return error_misuse(e, "--attention", "Use a run of --model gpt",
+                            "only a transformer has attention");
     const int64_t most = i64_min(l->config.context, PLOT_TOKENS_MAX);
     *n = tokenizer_encode(&l->tokenizer, "--attention", text, (int64_t)strlen(text), ids, e);
     if (*n < 0) return false;

@@ -107,6 +107,10 @@ refuses 1 "a page that is there already" "$work/a.html" --replace -- \
 refuses 2 "attention of no model" --from -- "${plot[@]}" --attention "the" --output "$work/b.html"
 refuses '[12]' "attention of a model that is not there" "$work/none" -- \
     "${plot[@]}" --attention "the" --from "$work/none" --output "$work/b.html"
+works "a model of another kind" -- "$puck" train --data "$work/text.txt" --run "$work/ffn" --steps 1 --model ffn \
+    --layers 1 --channels 8 --hidden 8 --context 4 --device cpu --eval-every 0
+refuses 2 "attention of a model that has none" --attention "--model gpt" -- \
+    "${plot[@]}" --from "$work/ffn" --attention "the" --output "$work/b.html" --device cpu
 refuses 2 "attention and losses" --attention -- \
     "${attention[@]}" "$work/run" --attention "the" --output "$work/b.html"
 refuses 2 "losses of a model" --from -- "${attention[@]}" --output "$work/b.svg"
