@@ -47,6 +47,14 @@ static const ModelConfig nanochat = {.vocab = 65,
                                      .softcap = 15,
                                      .init = RECIPE_MODERN};
 
+static const ModelConfig ffn = {.kind = MODEL_FFN,
+                                .vocab = 65,
+                                .context = 6,
+                                .layers = 2,
+                                .heads = 1,
+                                .channels = 12,
+                                .hidden = 40};
+
 typedef struct Run {
     Backend backend;
     Model m;
@@ -76,14 +84,14 @@ static void run_open(Run *r, const ModelConfig *c, const ModelUse *use, const ch
 /* Steps of two micro-batches each. */
 static void run_train(Run *r) {
     Model *m = &r->m;
-    const int64_t n = m->use.B * m->use.T;
+    const int64_t n = m->use.B * m->use.T, rows = tensor_count(m->targets);
     int32_t *ids = malloc(sizeof(int32_t) * 4 * (size_t)n), *targets = ids + 2 * n;
     for (uint32_t step = 1; step <= STEPS; step++) {
         lab_tokens(&m->config, 2 * n, 100 + step, ids, targets);
         model_begin_step(m);
         for (int64_t part = 0; part < 2; part++) {
-            const StepParams p = lab_params(m, step, part * m->use.B, lab_valid(targets, 2 * n));
-            lab_batch(m, ids + part * n, targets + part * n);
+            const StepParams p = lab_params(m, step, part * m->use.B, lab_valid(targets, 2 * rows));
+            lab_batch(m, ids + part * n, targets + part * rows);
             model_set_step(m, &p);
             model_micro_step(m);
             m->backend->stream_finish(m->backend, m->cx.stream); /* p is read by then */
@@ -126,6 +134,7 @@ static void assert_same_state(const ModelConfig *c, const ModelUse *a, const Mod
 
 static const ModelUse plain = {.B = 2, .T = 24, .training = true};
 static const ModelUse muon = {.B = 2, .T = 24, .training = true, .muon = true};
+static const ModelUse contexts = {.B = 24, .T = 6, .training = true, .muon = true};
 
 /* GPT-2 by AdamW and NanoChat by Muon, in every dtype: with one thing changed the same bits. */
 static void assert_no_change(void (*change)(ModelUse *)) {
@@ -172,6 +181,11 @@ static void test_losses_nanochat(void **state) {
     check_losses(&nanochat, &muon);
 }
 
+static void test_losses_ffn(void **state) {
+    (void)state;
+    check_losses(&ffn, &contexts);
+}
+
 static void with_graph(ModelUse *use) { use->graph = true; }
 static void with_mlp_again(ModelUse *use) { use->recompute = RECOMPUTE_MLP; }
 static void with_block_again(ModelUse *use) { use->recompute = RECOMPUTE_BLOCK; }
@@ -180,6 +194,9 @@ static void with_nothing(ModelUse *use) { (void)use; }
 static void test_graph_is_eager(void **state) {
     (void)state;
     assert_no_change(with_graph);
+    ModelUse replayed = contexts;
+    with_graph(&replayed);
+    assert_same_state(&ffn, &contexts, &replayed, "bf16");
 }
 
 static void test_recompute(void **state) {
@@ -237,6 +254,7 @@ static void test_decode(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_losses_gpt2),    cmocka_unit_test(test_losses_nanochat),
+        cmocka_unit_test(test_losses_ffn),
         cmocka_unit_test(test_graph_is_eager), cmocka_unit_test(test_two_runs),
         cmocka_unit_test(test_recompute),      cmocka_unit_test(test_decode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
