@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 4 };
+enum { PUCK_ABI = 5 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -77,7 +77,8 @@ typedef struct Backend {
     void (*graph_replay)(struct Backend *, Graph *, Stream *);
     void (*graph_destroy)(struct Backend *, Graph *);
 
-    /* Over all ranks, on device tensors, summed in an order that does not depend on timing. */
+    /* Over all ranks, on device tensors, summed in an order that does not depend on timing. The
+     * rank's own part of the larger tensor may be the smaller one. */
     void (*all_reduce)(struct Backend *, Tensor data, Stream *);
     void (*reduce_scatter)(struct Backend *, Tensor recv, Tensor send, Stream *);
     void (*all_gather)(struct Backend *, Tensor recv, Tensor send, Stream *);

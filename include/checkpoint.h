@@ -29,7 +29,8 @@ typedef struct TrainState {
     double elapsed_sec; /* time field: training time so far */
 } TrainState;
 
-/* Saves RUN/ckpt/step-N and rotates: keeps the newest `keep` and best's. `options` may be NULL (a
+/* Called by all ranks: each writes its part of the optimiser's state, rank 0 everything else.
+ * Saves RUN/ckpt/step-N and rotates: keeps the newest `keep` and best's. `options` may be NULL (a
  * model without a run). On failure nothing that was there is touched and no .tmp stays. If the
  * folder of that step exists already (resumed and saved again), it is replaced only when the new
  * one is whole. */
@@ -56,7 +57,8 @@ bool checkpoint_read_config(const char *folder, ModelConfig *config, Error *e);
  * without "transformer." ("model." in a NanoChat), (in, out) matrices transposed, separate q, k, v
  * packed. Missing or unknown tensors are named. */
 bool checkpoint_read_weights(const char *folder, Model *m, Error *e);
-/* Moments and momenta from optim.safetensors. */
+/* Moments and momenta from optim.safetensors, or from the parts that several ranks have written: as
+ * many or as few as there are now. A missing part is named. */
 bool checkpoint_read_optim(const char *folder, Model *m, Error *e);
 bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 /* config.toml of the folder: recorded options, over what *s holds. */

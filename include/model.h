@@ -4,6 +4,7 @@
 #pragma once
 #include "arena.h"
 #include "ops.h"
+#include "partition.h"
 
 /* What the model is.
  *   gpt  a transformer, host/model/gpt.c
@@ -158,11 +159,21 @@ typedef struct Param {
     const ParamSpec *spec;
     int layer; /* -1 if not per layer */
     char name[64];
+    int64_t offset; /* in Model.flat_w and its like, elements */
     Tensor w;     /* master weights, f32 */
     Tensor w_act; /* the copy that products read, where act is not f32; else none */
     Tensor grad;  /* f32; training only */
-    Tensor m, v;  /* AdamW's moments, or Muon's momentum in m alone; f32; training only */
+    Tensor m, v;  /* AdamW's moments, or Muon's momentum in m alone; f32; training only; none where
+                     other ranks have a part of them, see ParamSlice */
 } Param;
+
+/* What one rank updates of a parameter: elements [first, first + count), or all of it in its shape.
+ * m, v as above; none where another rank alone keeps them. */
+typedef struct ParamSlice {
+    const Param *param;
+    int64_t first, count;
+    Tensor w, w_act, grad, m, v;
+} ParamSlice;
 
 /* Parameters: the vocabulary without its padding. */
 int64_t model_count_params(const ModelConfig *c);
@@ -185,7 +196,9 @@ typedef struct ModelUse {
     bool keep_blocks;     /* not training: each block has activations of its own, to be looked at */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
-    int64_t ranks;        /* training: that share the batch; 0 is one */
+    int64_t ranks, rank;  /* training: that share the batch; 0 ranks are one */
+    bool zero;            /* training: each rank keeps moments of its own slices alone (ZeRO-1) */
+    int64_t bucket_bytes; /* of gradients that the ranks sum at a time */
     bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */
 } ModelUse;
 
@@ -227,7 +240,6 @@ typedef struct Model {
     Tensor logits, losses;                        /* (targets, Vp) act; (targets) f32 */
     Tensor dres, dbranch, dnorm, datt, dqkv, dfc; /* gradients, shared by all blocks */
     Tensor dgate;                                 /* of SwiGLU's gate and up (2*hidden) */
-    Tensor grad_flags;                            /* (n_params) i32 */
 
     /* ffn and rnn: the embedding, and a gradient as large; of each hidden layer what comes before
      * and after its activation; gradients of two of those. */
@@ -246,8 +258,19 @@ typedef struct Model {
     Tensor scratch; /* bytes, for the op that needs most */
     OpContext cx;   /* with the model's own stream */
     Replay micro_step, micro_last, update_step;
+    /* All weights, their compute copy and all gradients, each as one array, see partition.h; the
+     * parameters above lie in them. */
+    Tensor flat_w, flat_act, flat_grad;
+    Partition partition;
+    ParamSlice *slices;  /* those of the partition, in its order */
+    Tensor grad_flags;   /* (slices of this rank) i32 */
+    Tensor rank_results; /* (ranks) StepResult as bytes */
+    Stream *reduce_stream; /* of the ranks' collectives */
+    Event *final, *reduced; /* gradients of a bucket are; all have been summed */
+    int reduced_stage; /* buckets up to this stage have been summed; REDUCE_OFF: not this time */
+
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
-    Tensor *grad_list; /* every grad, for grad_norm */
+    Tensor *grad_list; /* gradients of this rank's slices, for grad_norm */
     MuonMatrix *muon_list; /* what Muon updates; those of one shape lie side by side */
     int64_t n_muon;
 } Model;
@@ -281,20 +304,25 @@ typedef struct Optimiser {
  * the graph is replayed: the same work and the same bits without the cost of a launch per op. What
  * changes from step to step is read from step_params, so `constants` must stay the same. */
 void model_micro_step(Model *m);
-/* The same for a step's last micro-batch: with ranks, gradients and loss are then those of all. */
+/* The same for a step's last micro-batch: with ranks, model_reduce begins as soon as the backward
+ * pass has finished a bucket. */
 void model_micro_last(Model *m);
 void model_update_step(Model *m, const Optimiser *constants);
-/* Sums gradients and loss over the ranks; nothing to do for one. */
+/* The parts of these two that need other ranks, and do nothing without. Sums the gradients, each
+ * rank those of its slices, which others then have too unless use.zero. */
 void model_reduce(Model *m);
+/* Brings the slices that were updated here to all ranks, if use.zero. */
+void model_gather(Model *m);
 /* Zeroes gradients and the step result, ahead of the first micro-batch. */
 void model_begin_step(Model *m);
-/* Gradient norm, finite check, clip factor, then every parameter by its optimiser. */
+/* Gradient norm, finite check, clip factor, then every parameter by its optimiser. With ranks the
+ * first three are those of all, and so is the loss. */
 void model_update(Model *m, const Optimiser *constants);
 /* Reads the step result to the host (waits for the stream). */
 StepResult model_result(Model *m);
 /* The table with a row for each token, first thing that the model looks up; NULL: it has none. */
 const Param *model_embedding(const Model *m);
-/* Name of the parameter that first_bad numbers. */
+/* Name of the parameter that first_bad numbers: rank r's slice i is r * most slices + i. */
 const char *model_param_name(const Model *m, int number);
 
 /* Feeds `n_rows` tokens a sequence ((decode_batch, n_rows) from host memory) at position[b], and

@@ -221,6 +221,12 @@ typedef struct Ops {
      *   tensor holds a value that is not finite */
     void (*grad_norm)(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
 
+    /* With ranks, after grad_norm of what each rank has: *result of all of them, in rank order.
+     *   loss = sum loss_r;   grad_norm = sqrt(sum grad_norm_r^2);   clip_factor, bad as above
+     *   first_bad = r * stride + first_bad_r of the first rank that has one
+     *   results (n * sizeof(StepResult)) u8: each rank's */
+    void (*join_results)(const OpContext *, Tensor results, int64_t stride);
+
     /* AdamW (Loshchilov and Hutter 2019), one pass:  g = grad * clip_factor
      *   m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2
      *   w = w - lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m/(1-beta1^t), vhat too

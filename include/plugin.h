@@ -18,5 +18,7 @@ int plugin_threads(int64_t requested);
 /* Makes back ends opened from now on work as this rank of `n_local` on this host, with the numbers
  * and collectives of `ranks`. */
 void plugin_use_ranks(const HostServices *ranks, int n_local);
+/* What a back end is opened with. */
+HostServices plugin_services(int64_t n_threads);
 /* What a user can do when the device itself fails, for the message of that fault; "" for none. */
 void plugin_set_remedy(const char *remedy);

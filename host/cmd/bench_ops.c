@@ -270,5 +270,6 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
 void timed_backend_make(TimedBackend *t, const Backend *real) {
     *t = (TimedBackend){.backend = *real, .ops = timed_ops, .real = real->ops};
     t->ops.scratch = real->ops->scratch;
+    t->ops.join_results = real->ops->join_results; /* of ranks: no op of one process */
     t->backend.ops = &t->ops;
 }

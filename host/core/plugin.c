@@ -4,80 +4,10 @@
 #include "options.h"
 #include <dlfcn.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ---- the host's services to a back end ---- */
-
-static void service_log(int level, const char *text) { log_write((LogLevel)level, "%s", text); }
-
-/* A fault of the device comes up in the middle of an op, far from anything that could say it. */
-static char fatal_remedy[512];
-
-void plugin_set_remedy(const char *remedy) {
-    snprintf(fatal_remedy, sizeof fatal_remedy, "%s", remedy);
-}
-
-static void service_fatal(const char *text) {
-    log_write(LOG_ERROR, "%s%s%s", text, fatal_remedy[0] ? ". " : "", fatal_remedy);
-    abort();
-}
-
-static void service_all_reduce(void *data, int64_t count, DType dtype) {
-    (void)data, (void)count, (void)dtype;
-}
-
-static void service_reduce_scatter(void *recv, const void *send, int64_t count, DType dtype) {
-    memmove(recv, send, (size_t)(count * dtype_bytes(dtype)));
-}
-
-static void service_all_gather(void *recv, const void *send, int64_t count, DType dtype) {
-    memmove(recv, send, (size_t)(count * dtype_bytes(dtype)));
-}
-
-static void service_broadcast(void *data, int64_t bytes, int root) {
-    (void)data, (void)bytes, (void)root;
-}
-
-/* Of the process, as its rank is. */
-static HostServices rank_services = {.n_ranks = 1,
-                                     .log = service_log,
-                                     .fatal = service_fatal,
-                                     .all_reduce = service_all_reduce,
-                                     .reduce_scatter = service_reduce_scatter,
-                                     .all_gather = service_all_gather,
-                                     .broadcast = service_broadcast};
-static int ranks_here = 1;
-
-void plugin_use_ranks(const HostServices *ranks, int n_local) {
-    rank_services = *ranks;
-    rank_services.log = service_log;
-    rank_services.fatal = service_fatal;
-    ranks_here = n_local;
-}
-
-/* Ranks of one host share its cores, unless the launcher has bound each to some of its own. */
-static HostServices services_make(int64_t n_threads) {
-    HostServices services = rank_services;
-    services.n_threads = plugin_threads(n_threads);
-    if (n_threads <= 0 && ranks_here > 1) {
-        const long online = sysconf(_SC_NPROCESSORS_ONLN);
-        if (services.n_threads >= online) services.n_threads /= ranks_here;
-        if (services.n_threads < 1) services.n_threads = 1;
-    }
-    return services;
-}
-
-int plugin_threads(int64_t requested) {
-    if (requested > 0) return (int)i64_min(requested, INT_MAX);
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-    const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than a cpu_set_t has bits */
-    return online > 0 ? (int)online : 1;
-}
 
 /* ---- shared objects ---- */
 
@@ -169,7 +99,7 @@ static bool find_plugin(const char *device, char path[PATH_MAX], int *number, Er
 }
 
 bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_threads, Error *e) {
-    const HostServices host = services_make(n_threads);
+    const HostServices host = plugin_services(n_threads);
     const DType compute = dtype_of(dtype);
     char path[PATH_MAX];
     int number;
@@ -185,7 +115,7 @@ bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_
 
 bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64_t memory,
                       Error *e) {
-    const HostServices host = services_make(1);
+    const HostServices host = plugin_services(1);
     const DType compute = dtype_of(dtype);
     const bool is_auto = !strcmp(device, "auto");
     char path[PATH_MAX];

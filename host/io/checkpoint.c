@@ -1,4 +1,5 @@
 /* Saving, rotating and finding checkpoints. checkpoint.h has the order that makes a save safe. */
+#include "dist.h"
 #include "io.h"
 #include "log.h"
 #include <dirent.h>
@@ -96,14 +97,16 @@ bool checkpoint_read_choices(const char *folder, Backend *b, Error *e) {
     return text != NULL;
 }
 
+/* Each rank its part, all at once. */
 static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer,
                         const Options *options, const TrainState *state, Error *e) {
     char path[IO_PATH_MAX];
-    return path_make_folder(folder, e) && weights_write(folder, m, e) &&
-           config_write(folder, &m->config, e) && path_join(path, folder, "tokenizer.json", e) &&
-           tokenizer_save(tokenizer, path, e) && (!m->use.training || optim_write(folder, m, e)) &&
-           state_write(folder, state, e) && checkpoint_write_choices(folder, m->backend, e) &&
-           (!options || checkpoint_write_options(folder, options, e)) && manifest_write(folder, e);
+    if (dist_rank() != 0) return !m->use.training || optim_write(folder, m, e);
+    return weights_write(folder, m, e) && config_write(folder, &m->config, e) &&
+           path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
+           (!m->use.training || optim_write(folder, m, e)) && state_write(folder, state, e) &&
+           checkpoint_write_choices(folder, m->backend, e) &&
+           (!options || checkpoint_write_options(folder, options, e));
 }
 
 /* Puts the new folder in place. One that is there already is exchanged with it in one move, and
@@ -152,21 +155,25 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
                      const TrainState *state, int64_t keep, Error *e) {
     CHECK(m->backend->master == DTYPE_F32, "only f32 weights are saved");
     char ckpt[IO_PATH_MAX], folder[IO_PATH_MAX], temporary[IO_PATH_MAX + 4], name[32];
+    const bool first = dist_rank() == 0; /* the others write their parts alone */
     step_name(name, state->step);
-    if (!path_join(ckpt, run, "ckpt", e) || !path_make_folder(ckpt, e) ||
-        !checkpoint_remove_leftovers(run, e) || !path_join(folder, ckpt, name, e))
+    if (!dist_agree(path_join(ckpt, run, "ckpt", e) && path_join(folder, ckpt, name, e), e))
         return false;
     snprintf(temporary, sizeof temporary, "%s.tmp", folder);
-    if (!write_files(temporary, m, tokenizer, options, state, e) ||
-        !put_in_place(temporary, folder, e) || !path_sync_folder(ckpt, e) ||
-        !point_link(ckpt, "latest", name, e)) {
+    if (!dist_agree(!first || (path_make_folder(ckpt, e) && checkpoint_remove_leftovers(run, e) &&
+                               path_make_folder(temporary, e)),
+                    e) ||
+        !dist_agree(write_files(temporary, m, tokenizer, options, state, e), e) ||
+        !dist_agree(!first || (manifest_write(temporary, e) && put_in_place(temporary, folder, e) &&
+                               path_sync_folder(ckpt, e) && point_link(ckpt, "latest", name, e)),
+                    e)) {
         Error ignored; /* the first one is the cause */
-        path_remove(temporary, &ignored);
+        if (first) path_remove(temporary, &ignored);
         return false;
     }
     log_debug("saved %s", folder);
     Error old;
-    if (!rotate(run, state->step, keep, &old))
+    if (first && !rotate(run, state->step, keep, &old))
         log_warning("an old checkpoint stays: %s (%s)", old.text, old.place);
     return true;
 }

@@ -1,4 +1,4 @@
-/* Weights and moments of a model, to and from safetensors.
+/* Weights of a model, to and from safetensors.
  *
  * On disk a linear layer's matrix is (in, out) in GPT-2's layout, its Conv1D; in memory and in
  * NanoChat's layout it is (out, in), and q, k, v are one matrix in memory, three there. Tensors
@@ -172,33 +172,6 @@ bool weights_write(const char *folder, Model *m, Error *e) {
     for (int i = 0; good && i < n; i++) good = write_tensor(w, m, &list[i], &stage, e);
     stage_free(&stage);
     free(list);
-    return finish_file(w, good, e);
-}
-
-/* AdamW's two moments of a parameter, or Muon's momentum and none; with the name in the file. */
-static Tensor moment_of(const Param *p, int number, char *name, size_t size) {
-    snprintf(name, size, "%s.%s", p->name, number ? "v" : p->v.data ? "m" : "momentum");
-    return number ? p->v : p->m;
-}
-
-bool optim_write(const char *folder, Model *m, Error *e) {
-    char path[IO_PATH_MAX], name[80];
-    SafetensorsWriter *w = NULL;
-    if (!path_join(path, folder, "optim.safetensors", e) || !(w = safetensors_create(path, e)))
-        return false;
-    Stage stage = stage_make(m);
-    for (int i = 0; i < m->n_params; i++)
-        for (int k = 0; k < 2; k++) {
-            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
-            if (t.data) safetensors_declare(w, name, DTYPE_F32, t.rank, t.dim);
-        }
-    bool good = safetensors_begin(w, e);
-    for (int i = 0; i < m->n_params; i++)
-        for (int k = 0; good && k < 2; k++) {
-            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
-            if (t.data) good = write_plain(w, m, t, tensor_count(t), &stage, e);
-        }
-    stage_free(&stage);
     return finish_file(w, good, e);
 }
 
@@ -398,34 +371,5 @@ bool checkpoint_read_weights(const char *folder, Model *m, Error *e) {
     stage_free(&stage);
     free(list);
     shards_close(&shards);
-    return good;
-}
-
-static bool read_moment(Model *m, const SafetensorsFile *f, const char *name, Tensor t, Error *e) {
-    const SafetensorsEntry *entry = safetensors_find(f, name);
-    if (!entry) return error_set(e, f->path, NULL, "tensor %s is missing", name);
-    bool same = entry->dtype == DTYPE_F32 && entry->rank == t.rank;
-    for (int i = 0; same && i < t.rank; i++) same = entry->dim[i] == t.dim[i];
-    if (!same) return error_set(e, f->path, NULL, "tensor %s has another dtype or shape", name);
-    model_write(m, t, entry->data);
-    return true;
-}
-
-bool checkpoint_read_optim(const char *folder, Model *m, Error *e) {
-    char path[IO_PATH_MAX], name[80];
-    SafetensorsFile f;
-    if (!path_join(path, folder, "optim.safetensors", e) || !safetensors_open(&f, path, e))
-        return false;
-    int n_moments = 0;
-    for (int i = 0; i < m->n_params; i++) n_moments += m->params[i].v.data ? 2 : 1;
-    bool good = f.n_entries == n_moments ||
-                error_set(e, path, "The optimizer of a run cannot change",
-                          "%d tensors, where the model has %d moments", f.n_entries, n_moments);
-    for (int i = 0; i < m->n_params; i++)
-        for (int k = 0; good && k < 2; k++) {
-            const Tensor t = moment_of(&m->params[i], k, name, sizeof name);
-            if (t.data) good = read_moment(m, &f, name, t, e);
-        }
-    safetensors_close(&f);
     return good;
 }

@@ -226,7 +226,11 @@ static void backward(Model *m) {
     Tensor dbranch = norm_backward(m, m->res_final, m->meanf, m->rstdf, PARAM_LNF_W, 0,
                                    param_grad(m, PARAM_FCPROJ_B, last),
                                    dropout_at(m, RNG_DROP_RESIDUAL_MLP, last));
-    for (int64_t l = last; l >= 0; l--) dbranch = block_backward(m, l, dbranch);
+    shard_reduce_stage(m, 0);
+    for (int64_t l = last; l >= 0; l--) {
+        dbranch = block_backward(m, l, dbranch);
+        shard_reduce_stage(m, shard_stage_of_layer(m, l));
+    }
     embed_backward(m);
 }
 

@@ -272,5 +272,9 @@ const Param *model_embedding(const Model *m) {
 }
 
 const char *model_param_name(const Model *m, int number) {
-    return number >= 0 && number < m->n_params ? m->params[number].name : "the loss";
+    const Partition *p = &m->partition;
+    if (number < 0) return "the loss";
+    const int most = partition_most_slices(p), rank = number / most;
+    CHECK(rank < p->ranks, "slice %d", number);
+    return m->params[p->slices[p->first_slice[rank] + number % most].item].name;
 }

@@ -34,6 +34,21 @@ typedef enum ParamId {
 /* Makes m->params, m->lookup from the table. */
 void params_make(Model *m);
 
+/* shard.c: parameters, gradients and moments in memory, and what each rank has of them. Plans them;
+ * fills in what points into them after the commit; frees the lists. */
+void shard_plan(Model *m);
+void shard_commit(Model *m);
+void shard_free(Model *m);
+/* The backward pass has finished the gradients of this stage and those before: sums the buckets
+ * that it has completed, if that was asked for. */
+void shard_reduce_stage(Model *m, int stage);
+/* Stage of the parameters of layer l of L: 1 is the last layer's. 0 is what comes after the blocks,
+ * L + 1 what comes before. */
+static inline int shard_stage_of_layer(const Model *m, int64_t l) {
+    return (int)(m->config.layers - l);
+}
+enum { REDUCE_OFF = INT32_MAX };
+
 static inline const Param *param_find(const Model *m, ParamId id, int64_t layer) {
     return m->lookup[id * m->config.layers + layer];
 }

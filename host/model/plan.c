@@ -3,25 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void plan_params(Model *m) {
-    const DType act = m->backend->compute, master = m->backend->master;
-    for (int i = 0; i < m->n_params; i++) {
-        Param *p = &m->params[i];
-        const int64_t dim[2] = {p->spec->rows(&m->config),
-                                p->spec->cols ? p->spec->cols(&m->config) : 1};
-        const int rank = p->spec->cols ? 2 : 1;
-        Arena *a = &m->arena;
-        arena_add(a, &p->w, "weights", ARENA_PARAMETERS, master, rank, dim);
-        if (act != master)
-            arena_add(a, &p->w_act, "compute weights", ARENA_PARAMETERS, act, rank, dim);
-        if (!m->use.training) continue;
-        arena_add(a, &p->grad, "gradients", ARENA_GRADIENTS, master, rank, dim);
-        const bool muon = param_by_muon(m, p);
-        arena_add(a, &p->m, muon ? "Muon momentum" : "AdamW m", ARENA_OPTIMISER, master, rank, dim);
-        if (!muon) arena_add(a, &p->v, "AdamW v", ARENA_OPTIMISER, master, rank, dim);
-    }
-}
-
 static void plan_act(Model *m, Tensor *slot, const char *name, int64_t cols) {
     ARENA_ADD(&m->arena, slot, name, ARENA_ACTIVATIONS, m->backend->compute, m->use.B * m->use.T,
               cols);
@@ -223,46 +204,16 @@ static int64_t scratch_of_muon(const Model *m) {
     return most;
 }
 
-/* By shape; then as they lie in memory, so that the order is always the same. */
-static int muon_order(const void *a, const void *b) {
-    const Tensor *x = &((const MuonMatrix *)a)->w, *y = &((const MuonMatrix *)b)->w;
-    for (int i = 0; i < 2; i++)
-        if (x->dim[i] != y->dim[i]) return x->dim[i] < y->dim[i] ? -1 : 1;
-    return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
-}
-
-/* After the commit. */
-static void list_muon(Model *m) {
-    m->muon_list = calloc((size_t)m->n_params * PARAM_PARTS_MAX, sizeof *m->muon_list);
-    CHECK(m->muon_list, "no memory for a list of matrices");
-    for (int i = 0; i < m->n_params; i++) {
-        const Param *p = &m->params[i];
-        if (!param_by_muon(m, p)) continue;
-        int64_t rows[PARAM_PARTS_MAX], first = 0;
-        const int n = model_param_parts(p->spec, &m->config, rows);
-        for (int k = 0; k < n; first += rows[k++])
-            m->muon_list[m->n_muon++] = (MuonMatrix){
-                .w = tensor_rows(p->w, first, rows[k]),
-                .w_act = p->w_act.data ? tensor_rows(p->w_act, first, rows[k]) : TENSOR_NONE,
-                .mom = tensor_rows(p->m, first, rows[k]),
-                .grad = tensor_rows(p->grad, first, rows[k])};
-    }
-    qsort(m->muon_list, (size_t)m->n_muon, sizeof *m->muon_list, muon_order);
-}
-
 void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backend *backend) {
     *m = (Model){.config = *config, .use = *use, .backend = backend};
     params_make(m);
-    plan_params(m);
+    shard_plan(m);
     ARENA_ADD(&m->arena, &m->step_params, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepParams));
     ARENA_ADD(&m->arena, &m->step_result, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepResult));
     int64_t scratch = 0;
     if (use->B) {
         plan_batch(m);
         model_passes(m)->plan(m);
-        if (use->training)
-            ARENA_ADD(&m->arena, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32,
-                      m->n_params);
         scratch = scratch_of_pass(m, use->B, use->T);
     }
     if (use->decode_batch) {
@@ -272,22 +223,19 @@ void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backen
     }
     if (use->training && use->muon) scratch = i64_max(scratch, scratch_of_muon(m));
     if (scratch) ARENA_ADD(&m->arena, &m->scratch, "scratch", ARENA_SCRATCH, DTYPE_U8, scratch);
-    m->grad_list = calloc((size_t)m->n_params, sizeof *m->grad_list);
-    CHECK(m->grad_list, "no memory for a list of gradients");
 }
 
 bool model_commit(Model *m, Error *e) {
     if (!arena_commit(&m->arena, m->backend, e)) return false;
     if (m->blocks) share_blocks(m);
     if (!m->datt.data) m->datt = m->dnorm;
-    for (int i = 0; i < m->n_params; i++) m->grad_list[i] = m->params[i].grad;
-    if (m->use.training && m->use.muon) list_muon(m);
     m->cx = (OpContext){.backend = m->backend,
                         .stream = m->backend->stream_create(m->backend),
                         .params = m->step_params.data,
                         .result = m->step_result.data,
                         .scratch = m->scratch.data,
                         .scratch_bytes = m->scratch.data ? m->scratch.dim[0] : 0};
+    shard_commit(m);
     return true;
 }
 
@@ -297,6 +245,7 @@ void model_free(Model *m) {
     if (m->micro_last.graph) b->graph_destroy(b, m->micro_last.graph);
     if (m->update_step.graph) b->graph_destroy(b, m->update_step.graph);
     if (m->cx.stream) b->stream_destroy(b, m->cx.stream);
+    shard_free(m);
     arena_free(&m->arena);
     free(m->params);
     free(m->lookup);
@@ -306,7 +255,5 @@ void model_free(Model *m) {
     free(m->decode_history);
     free(m->k_cache);
     free(m->v_cache);
-    free(m->grad_list);
-    free(m->muon_list);
     *m = (Model){0};
 }

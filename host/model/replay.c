@@ -1,5 +1,5 @@
 /* Passes as graphs: captured once, then replayed. See model.h, model_micro_step. */
-#include "model.h"
+#include "params.h"
 
 typedef void Work(Model *m, const Optimiser *constants);
 
@@ -24,8 +24,14 @@ static void micro_step(Model *m, const Optimiser *constants) {
 }
 
 static void micro_last(Model *m, const Optimiser *constants) {
+    m->reduced_stage = -1;
     micro_step(m, constants);
     model_reduce(m);
+}
+
+static void update_step(Model *m, const Optimiser *constants) {
+    model_update(m, constants);
+    model_gather(m);
 }
 
 void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
@@ -38,5 +44,5 @@ void model_micro_last(Model *m) {
 }
 
 void model_update_step(Model *m, const Optimiser *constants) {
-    replay(m, &m->update_step, model_update, constants);
+    replay(m, &m->update_step, update_step, constants);
 }

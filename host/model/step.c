@@ -1,6 +1,5 @@
 /* One optimiser step around the passes, and copies between host and device. */
 #include "params.h"
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,16 +81,6 @@ void model_begin_step(Model *m) {
                 m->cx.stream);
 }
 
-void model_reduce(Model *m) {
-    Backend *b = m->backend;
-    const DType master = b->master;
-    const int64_t n = m->arena.bytes[ARENA_GRADIENTS] / dtype_bytes(master);
-    if (m->use.ranks <= 1) return;
-    b->all_reduce(b, tensor_1d(m->arena.base[ARENA_GRADIENTS], master, n), m->cx.stream);
-    char *const loss = (char *)m->step_result.data + offsetof(StepResult, loss);
-    b->all_reduce(b, tensor_1d(loss, DTYPE_F64, 1), m->cx.stream);
-}
-
 /* One call for all matrices of a shape. */
 static void update_by_muon(const Model *m, Muon constants) {
     const MuonMatrix *const list = m->muon_list;
@@ -103,15 +92,26 @@ static void update_by_muon(const Model *m, Muon constants) {
     }
 }
 
+/* Of this rank's slices, then of all ranks. */
+static void update_norm(Model *m) {
+    Backend *b = m->backend;
+    const Partition *p = &m->partition;
+    const int64_t n = p->first_slice[m->use.rank + 1] - p->first_slice[m->use.rank];
+    if (n > 0)
+        b->ops->grad_norm(&m->cx, tensor_1d(m->grad_flags.data, DTYPE_I32, n), m->grad_list, n);
+    if (p->ranks == 1) return;
+    b->all_gather(b, m->rank_results, m->step_result, m->cx.stream);
+    b->ops->join_results(&m->cx, m->rank_results, partition_most_slices(p));
+}
+
 void model_update(Model *m, const Optimiser *constants) {
-    const Ops *ops = m->backend->ops;
-    ops->grad_norm(&m->cx, m->grad_flags, m->grad_list, m->n_params);
-    for (int i = 0; i < m->n_params; i++) {
-        const Param *p = &m->params[i];
+    update_norm(m);
+    for (int i = 0; i < m->partition.n_slices; i++) {
+        const ParamSlice *s = &m->slices[i];
         AdamW group = constants->adamw;
-        if (!p->spec->decays) group.weight_decay = 0;
-        if (!param_by_muon(m, p))
-            ops->adamw(&m->cx, p->w, p->w_act, p->m, p->v, p->grad, group);
+        if (!s->m.data || param_by_muon(m, s->param)) continue;
+        if (!s->param->spec->decays) group.weight_decay = 0;
+        m->backend->ops->adamw(&m->cx, s->w, s->w_act, s->m, s->v, s->grad, group);
     }
     update_by_muon(m, constants->muon);
 }

@@ -152,10 +152,9 @@ bool trainer_save(Trainer *t, bool eval_due, Error *e) {
     t->state.eval_due = eval_due;
     t->state.elapsed_sec = metrics_elapsed(&t->metrics);
     metrics_sync(&t->metrics);
-    const bool saved =
-        dist_rank() != 0 || checkpoint_save(t->run, &t->model, &t->tokenizer, t->options, &t->state,
-                                            t->options->keep, e);
-    if (!dist_agree(saved, e)) return false;
+    if (!checkpoint_save(t->run, &t->model, &t->tokenizer, t->options, &t->state, t->options->keep,
+                         e))
+        return false;
     t->last_saved = t->state.step;
     tell_remedy(t);
     return true;

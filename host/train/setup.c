@@ -243,6 +243,9 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),
                       .ranks = ranks,
+                      .rank = dist_rank(),
+                      .zero = o->zero && ranks > 1,
+                      .bucket_bytes = o->bucket_mb * 1000000,
                       .graph = strcmp(o->graph, "on") == 0};
     if (o->sample_every > 0) {
         use->decode_batch = 1;

@@ -65,6 +65,7 @@ static const Ops table = {.scratch = scratch,
                           .classifier = OP(cpu_classifier),
                           .loss_sum = OP(cpu_loss_sum),
                           .grad_norm = OP(cpu_grad_norm),
+                          .join_results = OP(cpu_join_results),
                           .adamw = OP(cpu_adamw),
                           .muon = OP(cpu_muon)};
 

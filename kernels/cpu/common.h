@@ -139,6 +139,7 @@ void OP(cpu_classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor
                         Tensor targets, int64_t n_vocab, double softcap);
 void OP(cpu_loss_sum)(const OpContext *, Tensor losses);
 void OP(cpu_grad_norm)(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
+void OP(cpu_join_results)(const OpContext *, Tensor results, int64_t stride);
 void OP(cpu_rotate_forward)(const OpContext *, Tensor qkv, Tensor rstd, Tensor position,
                             int64_t n_heads, int64_t n_kv_heads, Rotation);
 void OP(cpu_rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,

@@ -23,6 +23,15 @@ static double sum_squares(const real *x, int64_t n) {
     return total;
 }
 
+/* From the sum of all squares and the loss. */
+static void finish_norm(const OpContext *cx, double squares) {
+    StepResult *result = cx->result;
+    const double most = cx->params->max_grad_norm;
+    result->grad_norm = sqrt(squares);
+    result->clip_factor = most > 0 && result->grad_norm > most ? most / result->grad_norm : 1;
+    result->bad = !isfinite(squares) || !isfinite(result->loss);
+}
+
 void OP(cpu_grad_norm)(const OpContext *cx, Tensor flags, const Tensor *grads, int64_t n) {
     CHECK_TENSOR(flags, DTYPE_I32, n);
     StepResult *result = cx->result;
@@ -36,10 +45,23 @@ void OP(cpu_grad_norm)(const OpContext *cx, Tensor flags, const Tensor *grads, i
         if (bad && result->first_bad < 0) result->first_bad = (int32_t)i;
         total += squares;
     }
-    const double most = cx->params->max_grad_norm;
-    result->grad_norm = sqrt(total);
-    result->clip_factor = most > 0 && result->grad_norm > most ? most / result->grad_norm : 1;
-    result->bad = !isfinite(total) || !isfinite(result->loss);
+    finish_norm(cx, total);
+}
+
+void OP(cpu_join_results)(const OpContext *cx, Tensor results, int64_t stride) {
+    const StepResult *rank = results.data;
+    const int64_t n = tensor_count(results) / (int64_t)sizeof *rank;
+    StepResult joined = {.first_bad = -1};
+    double total = 0;
+    CHECK(n * (int64_t)sizeof *rank == tensor_bytes(results), "%ld ranks", (long)n);
+    for (int64_t r = 0; r < n; r++) {
+        joined.loss += rank[r].loss;
+        total += rank[r].grad_norm * rank[r].grad_norm;
+        if (joined.first_bad < 0 && rank[r].bad && rank[r].first_bad >= 0)
+            joined.first_bad = (int32_t)(r * stride) + rank[r].first_bad;
+    }
+    *cx->result = joined;
+    finish_norm(cx, total);
 }
 
 /* Constants of one call, bias corrections folded in. */

@@ -52,6 +52,7 @@ void cuda_classifier(const OpContext *, Tensor losses, Tensor dlogits, Tensor lo
                      Tensor targets, int64_t n_vocab, double softcap);
 void cuda_loss_sum(const OpContext *, Tensor losses);
 void cuda_grad_norm(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
+void cuda_join_results(const OpContext *, Tensor results, int64_t stride);
 void cuda_adamw(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                 AdamW constants);
 void cuda_muon(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);

@@ -67,6 +67,15 @@ __global__ void grad_pieces(double *piece, GradGroup group) {
     if (threadIdx.x == 0) piece[blockIdx.x] = sum;
 }
 
+/* From the sum of all squares and the loss. */
+__device__ static inline void finish_norm(StepResult *result, double squares,
+                                          const StepParams *params) {
+    const double norm = sqrt(squares), most = params->max_grad_norm;
+    result->grad_norm = norm;
+    result->clip_factor = most > 0 && norm > most ? most / norm : 1;
+    result->bad = !isfinite(squares) || !isfinite(result->loss);
+}
+
 /* One block. A thread adds the pieces of the tensors threadIdx.x, + THREADS, ...; thread 0 adds the
  * tensors. Between groups result->grad_norm holds the sum of squares so far. */
 __global__ void grad_finish(StepResult *result, int32_t *flags, const double *piece,
@@ -90,10 +99,7 @@ __global__ void grad_finish(StepResult *result, int32_t *flags, const double *pi
     result->first_bad = first_bad;
     result->grad_norm = total;
     if (!is_last) return;
-    const double norm = sqrt(total), most = params->max_grad_norm;
-    result->grad_norm = norm;
-    result->clip_factor = most > 0 && norm > most ? most / norm : 1;
-    result->bad = !isfinite(total) || !isfinite(result->loss);
+    finish_norm(result, total, params);
 }
 
 void cuda_grad_norm(const OpContext *cx, Tensor flags, const Tensor *grads, int64_t n) {
@@ -119,6 +125,29 @@ void cuda_grad_norm(const OpContext *cx, Tensor flags, const Tensor *grads, int6
         LAUNCH(grad_finish, 1, THREADS, 0, stream_of(cx), cx->result, (int32_t *)flags.data, piece,
                group, (int32_t)base, is_last, cx->params);
     }
+}
+
+/* One thread: there are few ranks, and their order is part of the sums. */
+__global__ void results_join(StepResult *result, const StepResult *rank, int32_t n, int32_t stride,
+                             const StepParams *params) {
+    double loss = 0, total = 0;
+    int32_t first_bad = -1;
+    for (int32_t r = 0; r < n; r++) {
+        loss += rank[r].loss;
+        total += rank[r].grad_norm * rank[r].grad_norm;
+        if (first_bad < 0 && rank[r].bad && rank[r].first_bad >= 0)
+            first_bad = r * stride + rank[r].first_bad;
+    }
+    result->loss = loss;
+    result->first_bad = first_bad;
+    finish_norm(result, total, params);
+}
+
+void cuda_join_results(const OpContext *cx, Tensor results, int64_t stride) {
+    const int64_t n = tensor_count(results) / (int64_t)sizeof(StepResult);
+    CHECK(n * (int64_t)sizeof(StepResult) == tensor_bytes(results), "%ld ranks", (long)n);
+    LAUNCH(results_join, 1, 1, 0, stream_of(cx), cx->result, (const StepResult *)results.data,
+           (int32_t)n, (int32_t)stride, cx->params);
 }
 
 /* ---- AdamW: 30 bytes a parameter with a bf16 copy, 28 without ---- */

@@ -41,5 +41,6 @@ const Ops cuda_ops = {.scratch = scratch,
                       .classifier = cuda_classifier,
                       .loss_sum = cuda_loss_sum,
                       .grad_norm = cuda_grad_norm,
+                      .join_results = cuda_join_results,
                       .adamw = cuda_adamw,
                       .muon = cuda_muon};

@@ -158,6 +158,41 @@ static void test_clipping(void **state) {
     b.close(&b);
 }
 
+/* Norms 3, 4 and 12 make 13; the losses are added; of two ranks with a bad tensor the first is
+ * named. */
+static void test_join(void **state) {
+    Backend b;
+    open_target(&b, state);
+    StepResult ranks[3] = {{.loss = 0.5, .grad_norm = 3, .first_bad = -1},
+                           {.loss = 0.25, .grad_norm = 4, .first_bad = -1},
+                           {.loss = 1, .grad_norm = 12, .first_bad = -1}};
+    const StepParams params = {.max_grad_norm = 6.5};
+    for (int bad = 0; bad < 2; bad++) {
+        StepResult got;
+        for (int r = 1; bad && r < 3; r++) {
+            ranks[r].bad = 1;
+            ranks[r].first_bad = 4 + r;
+            ranks[r].grad_norm = INFINITY;
+        }
+        char *const on_device = b.alloc(&b, sizeof ranks + sizeof params + sizeof got);
+        assert_non_null(on_device);
+        char *const at_params = on_device + sizeof ranks, *const at = at_params + sizeof params;
+        b.copy(&b, on_device, ranks, sizeof ranks, COPY_TO_DEVICE, NULL);
+        b.copy(&b, at_params, &params, sizeof params, COPY_TO_DEVICE, NULL);
+        const OpContext cx = {
+            .backend = &b, .params = (const void *)at_params, .result = (void *)at};
+        b.ops->join_results(&cx, tensor_1d(on_device, DTYPE_U8, sizeof ranks), 10);
+        b.copy(&b, &got, at, sizeof got, COPY_TO_HOST, NULL);
+        b.stream_finish(&b, NULL);
+        assert_true(got.loss == 1.75);
+        assert_int_equal(got.first_bad, bad ? 15 : -1);
+        assert_int_equal(got.bad, bad);
+        if (!bad) assert_true(got.grad_norm == 13 && got.clip_factor == 0.5);
+        b.free(&b, on_device);
+    }
+    b.close(&b);
+}
+
 /* With training = 0 a rate changes nothing, to the bit. */
 static void test_dropout_off(void **state) {
     Backend b;
@@ -276,7 +311,7 @@ static void test_far_values(void **state) {
     b.close(&b);
 }
 
-enum { MOST_TESTS = 8, N_TARGETS = (int)(sizeof targets / sizeof *targets) };
+enum { MOST_TESTS = 9, N_TARGETS = (int)(sizeof targets / sizeof *targets) };
 
 /* The promises about single values are those of the builds that users get. */
 static int add_tests(struct CMUnitTest to[MOST_TESTS], Target *target) {
@@ -285,6 +320,7 @@ static int add_tests(struct CMUnitTest to[MOST_TESTS], Target *target) {
         cmocka_unit_test_prestate(test_bad_gradient, target),
         cmocka_unit_test_prestate(test_bad_loss, target),
         cmocka_unit_test_prestate(test_clipping, target),
+        cmocka_unit_test_prestate(test_join, target),
         cmocka_unit_test_prestate(test_dropout_off, target),
         cmocka_unit_test_prestate(test_signs, target),
         cmocka_unit_test_prestate(test_positions, target),
