@@ -245,7 +245,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                       .ranks = ranks,
                       .rank = dist_rank(),
                       .zero = o->zero && ranks > 1,
-                      .bucket_bytes = o->bucket_mb * 1000000,
+                      .bucket_bytes = (int64_t)(o->bucket_mb * 1e6),
                       .graph = strcmp(o->graph, "on") == 0};
     if (o->sample_every > 0) {
         use->decode_batch = 1;
