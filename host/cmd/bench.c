@@ -458,7 +458,7 @@ int cmd_bench(int argc, char **argv) {
         const size_t n = strlen(machine.command);
         snprintf(machine.command + n, sizeof machine.command - n, " %s", argv[i]);
     }
-    if (!dist_start(&e)) return cmd_fail(&e);
+    if (!dist_start(&e)) return dist_finish(cmd_fail(&e));
     if (parse(&s, argc, argv, &code) && !dist_agree(run(&s, &machine, &e), &e)) code = cmd_fail(&e);
     return dist_finish(code);
 }

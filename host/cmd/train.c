@@ -21,7 +21,7 @@ int cmd_train(int argc, char **argv) {
     Settings s;
     Error e;
     int code;
-    if (!dist_start(&e)) return cmd_fail(&e);
+    if (!dist_start(&e)) return dist_finish(cmd_fail(&e));
     if (cmd_parse(&s, CMD_TRAIN, argc, argv, &code) && !train_run(&s, sample_text, &code, &e))
         code = cmd_fail(&e);
     return dist_finish(code);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* Of the process, as its rank is. */
 static TransportRank self = {.n_ranks = 1, .n_local = 1};
@@ -81,6 +82,21 @@ static void service_all_gather(void *recv, const void *send, int64_t count, DTyp
     transport->all_gather(recv, send, count * dtype_bytes(dtype));
 }
 
+/* Of the program's file; 0 if that cannot be read. */
+static uint64_t hash_program(void) {
+    FILE *f = fopen("/proc/self/exe", "rb");
+    XXH3_state_t *hash = XXH3_createState();
+    CHECK(hash, "no memory to hash the program");
+    XXH3_64bits_reset(hash);
+    char block[1 << 14];
+    for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;)
+        XXH3_64bits_update(hash, block, n);
+    const uint64_t value = f ? XXH3_64bits_digest(hash) : 0;
+    XXH3_freeState(hash);
+    if (f) fclose(f);
+    return value;
+}
+
 bool dist_start(Error *e) {
     if (!dist_launched() || transport) return true;
     const bool by_srun = !getenv("OMPI_COMM_WORLD_SIZE");
@@ -105,7 +121,7 @@ bool dist_start(Error *e) {
         log_raise_level(LOG_ERROR);
         CHECK(freopen("/dev/null", "w", stdout), "/dev/null does not open");
     }
-    return true;
+    return dist_same(hash_program(), "the builds of puck", "Copy one build to all hosts", e);
 }
 
 int dist_finish(int code) {
@@ -199,6 +215,6 @@ bool dist_same(uint64_t value, const char *what, const char *hint, Error *e) {
     }
     free(all);
     if (!n) return true;
-    error_misuse(e, odd, hint, "%s differ%s from rank 0's", what, n > 1 ? "" : "s");
+    error_misuse(e, odd, hint, "%s differ from rank 0's", what);
     return fail_together(e);
 }

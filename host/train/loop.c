@@ -232,7 +232,7 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
                   checkpoint_write_choices(t->run, &t->backend, e);
         ok = ok && (!before.step || collect_step(t, &before, e));
         caught = stop_signal;
-        if (!agree_on_step(ok, &caught, e)) return false;
+        if (!agree_on_step(ok, &caught, e) || !together_weights(t, e)) return false;
         steps_here++;
         stopping = caught || steps_here == t->options->stop_after;
         if (!stopping && !at_boundary(t)) continue;

@@ -437,7 +437,9 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     bool ok;
     int lock = -1;
     *exit_code = EXIT_DONE;
-    if (t->options->dry_run) {
+    if (!together_options(t, e)) {
+        ok = false;
+    } else if (t->options->dry_run) {
         ok = dist_agree(train_check_kind(s, e) && dry_run(t, e), e);
     } else if (!dist_agree(train_check_kind(s, e), e)) {
         ok = false;
@@ -447,7 +449,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
         ok = dist_agree(ok, e);
     } else {
         ok = dist_agree(dist_rank() != 0 || take_folder_of_run(t, &lock, e), e) &&
-             run_locked(t, exit_code, e);
+             together_folder(t, e) && run_locked(t, exit_code, e);
     }
     trainer_close(t);
     if (lock >= 0) run_unlock(lock);

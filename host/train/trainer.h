@@ -3,6 +3,7 @@
  *   run.c       settings, data, resume: everything before the first step
  *   setup.c     settings -> model and recipe; what a resumed run may change
  *   loop.c      the steps
+ *   together.c  what ranks must agree on
  *   validate.c  the estimate of the validation loss, and samples
  *   metrics.c   metrics.jsonl, TensorBoard events, the progress line */
 #pragma once
@@ -77,6 +78,12 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
 /* Fails, with what differs named, if `folder`'s model b is another than a. */
 bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e);
 void setup_schedule(Trainer *t);
+
+/* together.c: nothing to do for one rank. Fails on all ranks, with the odd one named: */
+bool together_options(const Trainer *t, Error *e); /* that was started with other options */
+bool together_folder(const Trainer *t, Error *e);  /* that does not see or cannot write the run's */
+/* ... whose weights are not rank 0's: every --compare-every steps. */
+bool together_weights(Trainer *t, Error *e);
 
 /* loop.c: runs until the last step, an early stop or a signal. */
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);
