@@ -43,7 +43,7 @@ MPICC := $(shell echo "int MPI_Init(int *, char ***); int main(void) { return !M
 MPI   := $(if $(MPICC),$(if $(findstring /,$(PUCK)),$(dir $(PUCK)))libpuck_mpi.so)
 
 .PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo ladder test test-asan \
-        test-peers test-kill racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
+        test-peers test-kill test-cluster deps-cluster racecheck mutants lint format fuzz bench-peers install clean test-sanitized tests-build test-deps
 all: $(PUCK) $(MPI) ## build ./puck
 
 ifneq ($(MPI),)
@@ -279,6 +279,13 @@ racecheck: test-deps tests-build ## every kernel on the emulator that checks eac
 
 mutants: test-deps tests-build ## each barrier of the kernels left out in turn
 	@BUILD=$(BUILD) PUCK=$(PUCK) TEST_TIMEOUT=3600 bash tests/run.sh tests/emu/mutants.sh
+
+# Real hosts and schedulers, as root: network namespaces, and a Slurm that the test starts itself.
+deps-cluster: deps
+	@command -v ip slurmctld munged >/dev/null && exit 0; \
+	    apt-get install -y --no-install-recommends iproute2 procps slurm-wlm munge
+test-cluster: deps-cluster $(PUCK) $(MPI) ## ranks on two hosts and under Slurm, faults included
+	@PUCK=$(PUCK) TEST_TIMEOUT=900 bash tests/run.sh tests/cluster/hosts.sh tests/cluster/slurm.sh
 
 test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
 	@PUCK=$(PUCK) KILLS=200 TEST_TIMEOUT=3600 bash tests/run.sh tests/kill/kill.sh

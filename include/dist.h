@@ -30,6 +30,8 @@ int dist_local_ranks(void);
 bool dist_agree(bool ok, Error *e);
 /* Fails on all ranks, naming those whose value is not rank 0's: "WHAT differs on rank 2 (HOST)". */
 bool dist_same(uint64_t value, const char *what, const char *hint, Error *e);
+/* For a signal's handler, see host/dist/watch.h. */
+void dist_hurry(void);
 /* Largest value of all ranks. */
 int dist_max(int value);
 double dist_sum(double value);

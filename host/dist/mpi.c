@@ -8,6 +8,7 @@
 enum {
     SMALL_BYTES = 16 << 10, /* an all-reduce of less gathers everything and adds */
     PIECE_BYTES = 1 << 20,  /* of a sum: what each rank sends each other one at a time */
+    UNANSWERED = 4,         /* beats that a rank sends to one that is silent */
     MOST_BYTES = 1 << 30    /* of one message: MPI counts in int */
 };
 
@@ -22,6 +23,7 @@ static struct {
     int n_peers;
     MPI_Request *heard, *sent; /* n_peers each, like the Beats */
     Beat *in, *out;
+    int *unanswered; /* beats sent since the last that came */
 } beats;
 
 /* Collective, so that the beats are no messages of the main thread's. */
@@ -33,6 +35,8 @@ static void beats_start(void) {
     CHECK(beats.heard && beats.in, "no memory to hear %d ranks", n);
     beats.sent = beats.heard + n;
     beats.out = beats.in + n;
+    beats.unanswered = calloc((size_t)n, sizeof(int));
+    CHECK(beats.unanswered, "no memory to hear %d ranks", n);
     for (int i = 0; i < 2 * n; i++) beats.heard[i] = MPI_REQUEST_NULL;
 }
 
@@ -45,6 +49,7 @@ static void beats_stop(void) {
     MPI_Waitall(beats.n_peers, beats.sent, MPI_STATUSES_IGNORE);
     free(beats.heard);
     free(beats.in);
+    free(beats.unanswered);
     MPI_Comm_free(&beats.comm);
 }
 
@@ -63,7 +68,11 @@ static void beat(const Beat *own, Beat *all, bool *came) {
             came[peer] |= done;
         }
         MPI_Test(&beats.sent[i], &done, MPI_STATUS_IGNORE);
-        if (!done) continue; /* it hears nothing: no use to say more */
+        if (came[peer]) beats.unanswered[i] = 0;
+        /* OpenMPI ends the process at once, without a word, if it sends to one that is dead. So rank
+         * 0 only answers, and the others soon stop to ask. */
+        if (!done || beats.unanswered[i] >= (rank == 0 ? 1 : UNANSWERED)) continue;
+        beats.unanswered[i]++;
         beats.out[i] = *own;
         MPI_Isend(&beats.out[i], sizeof(Beat), MPI_BYTE, peer, 0, beats.comm, &beats.sent[i]);
     }

@@ -21,6 +21,7 @@
 enum {
     BEAT_MS = 250,
     SILENT_SEC = 10,
+    HURRY_SEC = 2,     /* the same, once a signal has come: the launcher may be about to kill */
     PATIENCE = 20,     /* of a sum of gradients: seconds, and as many times the slowest step */
     LONG_SEC = 600,    /* of all else: a rank may save, or tokenize, while others wait */
     STEP_BYTES = 4096, /* a larger sum is one of gradients */
@@ -51,6 +52,10 @@ static struct {
     double last_step;    /* locked: when the last sum of gradients ended; 0: there was none */
     double slowest_step; /* locked: longest time between two */
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static volatile sig_atomic_t hurry;
+
+void watch_hurry(void) { hurry = 1; }
 
 static double now_sec(void) {
     struct timespec t;
@@ -148,13 +153,15 @@ static void check_ended(const Beat *own) {
 
 /* Others than rank 0 leave it to rank 0 to speak, unless it is rank 0 that is silent; then to the
  * first of them. */
-static void check_silent(const Beat *own, double now) {
+static void check_silent(const Beat *own, double waited, double now) {
     const int rank = watch.self->rank, last = rank == 0 ? watch.self->n_ranks : 1;
+    const int limit = hurry && own->waits && waited > HURRY_SEC ? HURRY_SEC : SILENT_SEC;
     char text[96];
     for (int r = rank == 0; r < last; r++) {
         const double silent = now - watch.heard[r];
-        if (silent < SILENT_SEC + 0.25 * (double)i64_min(rank, 20)) continue;
-        snprintf(text, sizeof text, "is stopped or out of reach: no sign of it for %.0f s", silent);
+        if (silent < limit + 0.25 * (double)i64_min(rank, 20)) continue;
+        snprintf(text, sizeof text, "is dead, stopped or out of reach: no sign of it for %.0f s",
+                 silent);
         give_up(r, own, text);
     }
 }
@@ -195,14 +202,14 @@ static void *watch_thread(void *unused) {
         if (leaves) return unused;
         if (slept) {
             forget(now);
-            quiet_until = now + ABORT_SEC; /* is this the end, which another has told? */
+            quiet_until = now + SILENT_SEC; /* is this the end, which another has told? */
         }
         before = now;
         if (now >= quiet_until) check_ended(&own);
         watch.inner->beat(&own, watch.beats, watch.came);
         for (int r = 0; r < watch.self->n_ranks; r++)
             if (watch.came[r]) watch.heard[r] = now;
-        check_silent(&own, now);
+        if (now >= quiet_until) check_silent(&own, waited, now);
         check_stuck(&own, waited, limit);
     }
 }

@@ -15,6 +15,7 @@ static volatile sig_atomic_t stop_signal;
 static void on_signal(int signal_number) {
     if (stop_signal == SIGINT && signal_number == SIGINT) _exit(128 + SIGINT);
     stop_signal = signal_number;
+    if (signal_number == SIGTERM) dist_hurry();
 }
 
 static void catch_signals(void) {

@@ -3,8 +3,9 @@
 recipe=(--batch-size 4 --lr 0.001 --clip 1 --device cpu --log-every 1 --eval-every 0 --save-every 1)
 host=$(hostname)
 
-# children PID: the ranks that mpirun has started, in their order.
-children() { pgrep -P "$1" -x puck | sort -n; }
+launch=(mpirun --allow-run-as-root --oversubscribe)
+# ranks_of LAUNCHER: their process numbers, in their order; mpirun is the launcher's child.
+ranks_of() { pgrep -P "$(pgrep -P "$1")" -x puck | sort -n; }
 # gone PID...: none of them is there any more; what has ended and nobody has asked for counts as gone.
 gone() {
     local pid
@@ -23,21 +24,22 @@ wait_for() {
 }
 saved() { [[ $(readlink "$1/run/ckpt/latest") > step-00000002 ]]; }
 
-# disturbed NAME SIGNAL RANK WORD...: sends the signal to a rank of a run of 100 million steps.
+# disturbed NAME BLOW WORD...: a run of 100 million steps ends by the command BLOW, which knows the ranks'
+# process numbers as ${pids[0]} and ${pids[1]}, and says every WORD.
 disturbed() {
-    local name=$1 signal=$2 rank=$3 launcher pids code word
-    shift 3
+    local name=$1 blow=$2 launcher pids code word
+    shift 2
     mkdir -p "$name"
     make_text >"$name/text.txt"
-    (cd "$name" && exec timeout -k 1 100 mpirun --allow-run-as-root --oversubscribe -np 2 "$puck" train \
-        --data text.txt --run run --steps 100000000 --threads 1 "${model[@]}" "${recipe[@]}") \
+    (cd "$name" && exec timeout -k 1 100 "${launch[@]}" -np 2 "$puck" train --data text.txt \
+        --run run --steps 100000000 --threads 1 "${model[@]}" "${recipe[@]}") \
         >"$name/out" 2>&1 </dev/null &
     launcher=$!
     wait_for 60 saved "$name" || fail "$name: the run saves" "$name/out"
-    mapfile -t pids < <(children "$(pgrep -P $launcher)")
+    mapfile -t pids < <(ranks_of $launcher)
     check "$name: two ranks run" test ${#pids[@]} = 2
     SECONDS=0
-    kill -"$signal" "${pids[rank]}"
+    eval "$blow"
     wait $launcher
     code=$?
     {

@@ -6,7 +6,7 @@
 . tests/dist/dead.sh
 
 cd "$work" || exit 1
-disturbed killed KILL 1 "rank 1 on $host" "has ended" "rank 0 on $host"
+disturbed killed 'kill -KILL ${pids[1]}' "rank 1 on $host" "has ended" "rank 0 on $host"
 resumes killed
-disturbed stopped STOP 1 "rank 1 on $host" "stopped" "rank 0 on $host"
+disturbed stopped 'kill -STOP ${pids[1]}' "rank 1 on $host" "stopped" "rank 0 on $host"
 finish

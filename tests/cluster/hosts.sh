@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Two hosts with one rank each: the losses of one process, and faults that one host cannot have.
+. tests/cluster/lib.sh
+
+hosts_start || fail "two hosts are set up"
+cd "$work" || exit 1
+
+mkdir one two
+make_text | tee one/text.txt >two/text.txt
+rank_train 1 one 20 2>/dev/null || fail "one rank trains"
+(cd two && "${launch[@]}" "$puck" train --data text.txt --run run --steps 20 --threads 1 "${model[@]}" \
+    "${recipe[@]}") >two/out 2>&1 </dev/null
+check "two hosts train" test $? = 0
+close_series "losses are those of one rank" train_loss 1e-6 one two
+
+cut="ip -n $space-hostB link set cable down"
+disturbed cut "$cut" "rank 1 on hostB" "out of reach" "rank 0 on hostA"
+ip -n "$space-hostB" link set cable up
+resumes cut
+disturbed killed 'kill -KILL ${pids[1]}' "rank 1 on hostB" "rank 0 on hostA"
+disturbed stopped 'kill -STOP ${pids[1]}' "rank 1 on hostB" "out of reach" "rank 0 on hostA"
+disturbed first 'kill -STOP ${pids[0]}' "rank 0 on hostA" "out of reach" "rank 1 on hostB"
+disturbed head 'kill -KILL ${pids[0]}' "rank 0 on hostA"
+finish
