@@ -1,4 +1,4 @@
-/* `puck bench ops|step|decode|feed`: times of single ops, of whole training steps, of decoded
+/* `puck bench ops|step|decode|feed|comm`: times of single ops, of whole training steps, of decoded
  * tokens, of the batches' feed. Every figure stands beside what this machine reaches: a large
  * matrix product, a large copy. */
 #include "bench.h"
@@ -406,14 +406,15 @@ static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
 }
 
 static bool run(const Settings *s, Machine *machine, Error *e) {
-    static const char *const known[] = {"ops", "step", "decode", "feed", NULL};
+    static const char *const known[] = {"ops", "step", "decode", "feed", "comm", NULL};
     const char *what = s->n_positional ? s->positional[0] : "";
     int which = 0;
     while (known[which] && strcmp(what, known[which])) which++;
     if (!known[which] || s->n_positional > 1)
         return error_misuse(e, NULL, "Call `puck bench` with one of them",
-                            "bench measures one of ops, step, decode and feed, not \"%s\"",
+                            "bench measures one of ops, step, decode, feed and comm, not \"%s\"",
                             s->n_positional > 1 ? s->positional[1] : what);
+    if (which == 4) return bench_comm(&s->options, machine->command, e);
     Subject subject = {0};
     Backend b;
     BenchTable table = {0};

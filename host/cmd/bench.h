@@ -1,5 +1,6 @@
 /* Timings of `puck bench`: one row for each thing measured, private to bench.c and bench_ops.c. */
 #pragma once
+#include "config.h"
 #include "ops.h"
 
 typedef struct BenchRow {
@@ -27,3 +28,6 @@ typedef struct TimedBackend {
 } TimedBackend;
 
 void timed_backend_make(TimedBackend *t, const Backend *real);
+
+/* Of all ranks: prints a line a collective and size. Misuse: there is one rank alone. */
+bool bench_comm(const Options *o, const char *command, Error *e);

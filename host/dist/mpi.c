@@ -69,8 +69,8 @@ static void beat(const Beat *own, Beat *all, bool *came) {
         }
         MPI_Test(&beats.sent[i], &done, MPI_STATUS_IGNORE);
         if (came[peer]) beats.unanswered[i] = 0;
-        /* OpenMPI ends the process at once, without a word, if it sends to one that is dead. So rank
-         * 0 only answers, and the others soon stop to ask. */
+        /* OpenMPI ends a process at once, without a word, that sends to a dead one. So rank 0 only
+         * answers, and the others soon stop to ask. */
         if (!done || beats.unanswered[i] >= (rank == 0 ? 1 : UNANSWERED)) continue;
         beats.unanswered[i]++;
         beats.out[i] = *own;
