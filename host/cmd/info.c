@@ -136,6 +136,10 @@ static bool info_model(const Options *o, json_t *facts, Error *e) {
     add_real(facts, "training_flops",
              model_flops_per_token(&c, c.context) * step_tokens * (double)o->steps);
 
+    if (o->ranks > 1) {
+        use.ranks = o->ranks;
+        use.zero = o->zero;
+    }
     Model m;
     model_plan(&m, &c, &use, &backend);
     add_int(facts, "micro_batch", use.B);

@@ -69,8 +69,9 @@ static double early_part(const Model *m) {
 }
 
 static ScalingWork work_of(const Options *o, const Model *m, int64_t ranks, int64_t nodes) {
-    const double params = (double)m->arena.bytes[ARENA_GRADIENTS] / 4;
-    const double act = (double)dtype_bytes(m->backend->compute);
+    const double params = (double)model_count_params(&m->config);
+    /* Master weights, and the copies that products read. */
+    const double weight = m->backend->compute == DTYPE_F32 ? 4 : 4 + 2;
     const int64_t part = o->batch_size / ranks;
     return (ScalingWork){.ranks = ranks,
                          .nodes = nodes,
@@ -78,15 +79,9 @@ static ScalingWork work_of(const Options *o, const Model *m, int64_t ranks, int6
                          .flops = model_flops_per_token(&m->config, m->use.T) *
                                   (double)(part * m->use.T),
                          .gradient_bytes = 4 * params,
-                         .weight_bytes = act * params,
+                         .weight_bytes = weight * params,
                          .bucket_bytes = o->bucket_mb * 1e6,
                          .early_part = early_part(m)};
-}
-
-/* Of one rank, the optimiser's part divided: what ZeRO-1 leaves. */
-static double memory_of(const Model *m, int64_t ranks) {
-    const double optimiser = (double)m->arena.bytes[ARENA_OPTIMISER];
-    return (double)arena_total(&m->arena) - optimiser + optimiser / (double)ranks;
 }
 
 static void set_real(json_t *object, const char *name, double value) {
@@ -109,7 +104,6 @@ static void add_step(json_t *to, const Options *o, const ScalingStep *s, const S
     set_real(to, "reduce_scatter_ms", s->reduce_sec * 1e3);
     set_real(to, "reduce_scatter_waited_ms", s->reduce_exposed * 1e3);
     set_real(to, "all_gather_ms", s->gather_sec * 1e3);
-    set_real(to, "all_gather_waited_ms", s->gather_exposed * 1e3);
     set_real(to, "norm_ms", s->norm_sec * 1e3);
     set_real(to, "tokens_per_sec", tokens / s->step_sec);
     set_real(to, "tokens_per_sec_per_gpu", tokens / s->step_sec / n);
@@ -127,7 +121,7 @@ void info_ranks_add(json_t *facts, const Options *o, const Model *m) {
     set_int(facts, "sequences_per_rank", o->batch_size / o->ranks);
     set_int(facts, "micro_batches", work.n_micro);
     add_step(facts, o, &step, &work, one_sec);
-    set_real(facts, "memory_mb_per_gpu", memory_of(m, o->ranks) * 1e-6);
+    set_real(facts, "memory_mb_per_gpu", (double)arena_total(&m->arena) * 1e-6);
     set_real(facts, "input_gpu_tflops", o->gpu_tflops);
     set_real(facts, "input_link_gbps", o->link_gbps);
     set_real(facts, "input_link_latency_us", o->link_latency);
@@ -143,7 +137,6 @@ void info_ranks_add(json_t *facts, const Options *o, const Model *m) {
         step = scaling_step(&machine, &work);
         json_t *row = json_object();
         add_step(row, o, &step, &work, one_sec);
-        set_real(row, "memory_mb_per_gpu", memory_of(m, n) * 1e-6);
         json_array_append_new(rows, row);
     }
     json_object_set_new(facts, "scaling", rows);
