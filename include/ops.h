@@ -87,6 +87,7 @@ typedef enum OpKind {
     OP_ATTENTION_FORWARD, OP_ATTENTION_BACKWARD, OP_ATTENTION_DECODE,
     OP_ACTIVATION_FORWARD, OP_ACTIVATION_BACKWARD,
     OP_SWIGLU_FORWARD, OP_SWIGLU_BACKWARD,
+    OP_RECURRENCE_FORWARD, OP_RECURRENCE_BACKWARD,
     OP_ROTATE_FORWARD, OP_ROTATE_BACKWARD,
     OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD,
     OP_CLASSIFIER, OP_LOSS_SUM, OP_GRAD_NORM, OP_ADAMW, OP_MUON,
@@ -192,6 +193,14 @@ typedef struct Ops {
     void (*swiglu_forward)(const OpContext *, Tensor y, Tensor u);
     /* dgate = dy * up * silu'(gate);  dup = dy * silu(gate).   du, u (N,2F); dy (N,F) act */
     void (*swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
+
+    /* Recurrence (Elman 1990).   h_t = tanh(u_t + h_{t-1} w^T),   h_{-1} = h0
+     *   h, u (T,B,C) act, h may be u; h0 (B,C), w (C,C) act */
+    void (*recurrence_forward)(const OpContext *, Tensor h, Tensor u, Tensor h0, Tensor w);
+    /* du_t = (dh_t + du_{t+1} w) * (1 - h_t^2),   du_T = 0
+     *   du, dh, h (T,B,C) act, du may be dh. The gradient of w is linear_backward_weight's, of du
+     *   and of h one step earlier; none goes to h0. */
+    void (*recurrence_backward)(const OpContext *, Tensor du, Tensor dh, Tensor h, Tensor w);
 
     /* y = activation(x), any shape, act. ReLU^2 is max(u, 0)^2. GELU, in the tanh form of Hendrycks
      * and Gimpel 2016:

@@ -166,6 +166,25 @@ static void timed_swiglu_forward(const OpContext *cx, Tensor y, Tensor u) {
     end(cx, start, "swiglu_forward", 0, BYTES(y, u), "%ld x %ld", (long)y.dim[0], (long)y.dim[1]);
 }
 
+static double recurrence_flops(Tensor h, Tensor w) {
+    return 2 * (double)tensor_count(h) * (double)w.dim[0];
+}
+
+static void timed_recurrence_forward(const OpContext *cx, Tensor h, Tensor u, Tensor h0, Tensor w) {
+    const double start = begin(cx);
+    real_ops(cx)->recurrence_forward(cx, h, u, h0, w);
+    end(cx, start, "recurrence_forward", recurrence_flops(h, w), BYTES(h, u, h0, w),
+        "%ld x %ld x %ld", (long)h.dim[0], (long)h.dim[1], (long)h.dim[2]);
+}
+
+static void timed_recurrence_backward(const OpContext *cx, Tensor du, Tensor dh, Tensor h,
+                                      Tensor w) {
+    const double start = begin(cx);
+    real_ops(cx)->recurrence_backward(cx, du, dh, h, w);
+    end(cx, start, "recurrence_backward", recurrence_flops(h, w), BYTES(du, dh, h, w),
+        "%ld x %ld x %ld", (long)h.dim[0], (long)h.dim[1], (long)h.dim[2]);
+}
+
 static void timed_swiglu_backward(const OpContext *cx, Tensor du, Tensor dy, Tensor u) {
     const double start = begin(cx);
     real_ops(cx)->swiglu_backward(cx, du, dy, u);
@@ -255,6 +274,8 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
                               .attention_decode = timed_attention_decode,
                               .rotate_forward = timed_rotate_forward,
                               .rotate_backward = timed_rotate_backward,
+                              .recurrence_forward = timed_recurrence_forward,
+                              .recurrence_backward = timed_recurrence_backward,
                               .swiglu_forward = timed_swiglu_forward,
                               .swiglu_backward = timed_swiglu_backward,
                               .activation_forward = timed_activation_forward,

@@ -35,6 +35,8 @@ static int64_t scratch(OpKind op, const OpShape *shape, const DeviceProperties *
     case OP_ATTENTION_FORWARD:
     case OP_ATTENTION_BACKWARD:
     case OP_ATTENTION_DECODE: return OP(cpu_attention_scratch)(op, shape, device);
+    case OP_RECURRENCE_FORWARD:
+    case OP_RECURRENCE_BACKWARD: return OP(cpu_recurrence_scratch)(op, shape);
     case OP_MUON: return OP(cpu_muon_scratch)(shape, device);
     case OP_RESIDUAL_NORM_BACKWARD: return OP(cpu_norm_scratch)(shape);
     case OP_ROTATE_FORWARD:
@@ -58,6 +60,8 @@ static const Ops table = {.scratch = scratch,
                           .rotate_backward = OP(cpu_rotate_backward),
                           .swiglu_forward = OP(cpu_swiglu_forward),
                           .swiglu_backward = OP(cpu_swiglu_backward),
+                          .recurrence_forward = OP(cpu_recurrence_forward),
+                          .recurrence_backward = OP(cpu_recurrence_backward),
                           .activation_forward = OP(cpu_activation_forward),
                           .activation_backward = OP(cpu_activation_backward),
                           .dropout_forward = OP(cpu_dropout_forward),

@@ -146,6 +146,8 @@ void OP(cpu_rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tenso
                              int64_t n_heads, int64_t n_kv_heads, Rotation);
 void OP(cpu_swiglu_forward)(const OpContext *, Tensor y, Tensor u);
 void OP(cpu_swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
+void OP(cpu_recurrence_forward)(const OpContext *, Tensor h, Tensor u, Tensor h0, Tensor w);
+void OP(cpu_recurrence_backward)(const OpContext *, Tensor du, Tensor dh, Tensor h, Tensor w);
 void OP(cpu_muon)(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                    AdamW constants);
@@ -154,6 +156,7 @@ void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_muon_scratch)(const OpShape *, const DeviceProperties *);
+int64_t OP(cpu_recurrence_scratch)(OpKind, const OpShape *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 

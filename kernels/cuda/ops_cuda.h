@@ -42,6 +42,8 @@ void cuda_rotate_forward(const OpContext *, Tensor qkv, Tensor rstd, Tensor posi
                          int64_t n_heads, int64_t n_kv_heads, Rotation);
 void cuda_rotate_backward(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,
                           int64_t n_heads, int64_t n_kv_heads, Rotation);
+void cuda_recurrence_forward(const OpContext *, Tensor h, Tensor u, Tensor h0, Tensor w);
+void cuda_recurrence_backward(const OpContext *, Tensor du, Tensor dh, Tensor h, Tensor w);
 void cuda_swiglu_forward(const OpContext *, Tensor y, Tensor u);
 void cuda_swiglu_backward(const OpContext *, Tensor du, Tensor dy, Tensor u);
 void cuda_activation_forward(const OpContext *, Tensor y, Tensor x, Activation);

@@ -36,6 +36,8 @@ static const char *const op_names[OP_KINDS] = {
     [OP_ROTATE_BACKWARD] = "rotate_backward",
     [OP_SWIGLU_FORWARD] = "swiglu_forward",
     [OP_SWIGLU_BACKWARD] = "swiglu_backward",
+    [OP_RECURRENCE_FORWARD] = "recurrence_forward",
+    [OP_RECURRENCE_BACKWARD] = "recurrence_backward",
     [OP_ACTIVATION_FORWARD] = "activation_forward",
     [OP_ACTIVATION_BACKWARD] = "activation_backward",
     [OP_DROPOUT_FORWARD] = "dropout_forward",
@@ -191,6 +193,17 @@ static const OpCase op_cases[] = {
     {OP_SWIGLU_BACKWARD, ROWS(12, 64, 344)},
     {OP_SWIGLU_BACKWARD, ROWS(1, 1, 1)},
     {OP_SWIGLU_BACKWARD, ROWS(3, 37, 37)},
+
+    {OP_RECURRENCE_FORWARD, ROWS(64, 64, 512), .hot = true},
+    {OP_RECURRENCE_FORWARD, ROWS(1, 1, 1)},
+    {OP_RECURRENCE_FORWARD, ROWS(3, 5, 37)},
+    {OP_RECURRENCE_FORWARD, ROWS(17, 3, 96), .in_place = true},
+    {OP_RECURRENCE_FORWARD, ROWS(259, 2, 20)}, /* more rows than a product takes */
+    {OP_RECURRENCE_BACKWARD, ROWS(64, 64, 512), .hot = true},
+    {OP_RECURRENCE_BACKWARD, ROWS(1, 1, 1)},
+    {OP_RECURRENCE_BACKWARD, ROWS(3, 5, 37)},
+    {OP_RECURRENCE_BACKWARD, ROWS(17, 3, 96), .in_place = true},
+    {OP_RECURRENCE_BACKWARD, ROWS(259, 2, 20)},
 
     {OP_ACTIVATION_FORWARD, ROWS(12, 64, 512), .activation = ACTIVATION_GELU, .hot = true},
     {OP_ACTIVATION_FORWARD, ROWS(1, 1, 1), .activation = ACTIVATION_GELU},

@@ -150,6 +150,12 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
     case OP_ROTATE_BACKWARD: dispatch_heads(call, t, cx, ops); break;
     case OP_SWIGLU_FORWARD: ops->swiglu_forward(cx, OF(y), OF(u)); break;
     case OP_SWIGLU_BACKWARD: ops->swiglu_backward(cx, OF(du), OF(dy), OF(u)); break;
+    case OP_RECURRENCE_FORWARD:
+        ops->recurrence_forward(cx, OF(h), OF(u), OF(h0), OF(w));
+        break;
+    case OP_RECURRENCE_BACKWARD:
+        ops->recurrence_backward(cx, OF(du), OF(dh), OF(h), OF(w));
+        break;
     case OP_ACTIVATION_FORWARD: ops->activation_forward(cx, OF(y), OF(x), c->activation); break;
     case OP_ACTIVATION_BACKWARD:
         ops->activation_backward(cx, OF(dx), OF(dy), OF(x), c->activation);
@@ -319,6 +325,8 @@ static int64_t longest_sum(const OpCase *c) {
     case OP_ROTATE_FORWARD: return s->D;
     case OP_ROTATE_BACKWARD: return i64_max(N, s->D);
     case OP_CLASSIFIER: return s->V;
+    case OP_RECURRENCE_FORWARD: /* an error of one step is about as large in the next */
+    case OP_RECURRENCE_BACKWARD: return s->T * s->C;
     case OP_GRAD_NORM: return N * s->C;
     case OP_MUON: return i64_max(s->O, s->C);
     default: return 1;
@@ -337,8 +345,12 @@ static double magnification(const OpCase *c) { return c->op == OP_MUON ? 10 : 1;
 
 /* Roundings to act on the way to an output: an act value is rounded when it is stored, and about
  * once more before (probabilities that enter a product, say). Muon rounds X and two polynomials in
- * each of five steps; fifteen independent errors add up to sqrt(15) of one. */
-static double roundings(const OpCase *c) { return c->op == OP_MUON ? 2 * sqrt(15) : 2; }
+ * each of five steps; fifteen independent errors add up to sqrt(15) of one. A recurrence rounds
+ * its state in every step. */
+static double roundings(const OpCase *c) {
+    const bool recurs = c->op == OP_RECURRENCE_FORWARD || c->op == OP_RECURRENCE_BACKWARD;
+    return 2 * sqrt(c->op == OP_MUON ? 15 : recurs ? (double)c->shape.T : 1);
+}
 
 /* SUMS: the constant of the argument above, and the few operations that follow a sum. On cpu the
  * errors seen are at most two thirds of the bound, most a tenth. */

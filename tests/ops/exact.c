@@ -200,6 +200,17 @@ static void exact_swiglu(Call *call) {
     integers(call, "dy", 4, 1);
 }
 
+/* Each value goes on to one other. Forward the state is -1, 0 or 1, as tanh(+-SATURATED) is +-1;
+ * backward the slope 1 - h^2 is 0 or 1. */
+static void exact_recurrence(Call *call, OpShape s, const char *input, const char *state,
+                             double weight) {
+    integers(call, input, 1, SATURATED);
+    integers(call, state, 1, 1);
+    double *w = call_value(call, "w");
+    for (int64_t i = 0; i < s.C * s.C; i++)
+        w[i] = i % s.C == (i / s.C + 1) % s.C ? (i % 2 ? weight : -weight) : 0;
+}
+
 /* One logit of a row far above the others: the target's in every other row. */
 static void exact_classifier(Call *call) {
     const OpShape s = call->c.shape;
@@ -265,6 +276,8 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
     case OP_ROTATE_BACKWARD: return exact_rotate_backward(call, c.shape);
     case OP_SWIGLU_FORWARD:
     case OP_SWIGLU_BACKWARD: exact_swiglu(call); break;
+    case OP_RECURRENCE_FORWARD: exact_recurrence(call, c.shape, "u", "h0", SATURATED); break;
+    case OP_RECURRENCE_BACKWARD: exact_recurrence(call, c.shape, "dh", "h", 1); break;
     case OP_ACTIVATION_FORWARD: integers(call, "x", 1, SATURATED); break;
     case OP_ACTIVATION_BACKWARD:
         if (c.activation == ACTIVATION_GELU) half_saturated(call, "x");

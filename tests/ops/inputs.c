@@ -167,6 +167,20 @@ static void add_rowwise(Call *call, int64_t N, OpShape s) {
         ADD("dy", ACT, IN, N, s.C);
         ADD("u", ACT, IN, N, 2 * s.C);
         break;
+    case OP_RECURRENCE_FORWARD:
+        ADD("h", ACT, OUT, s.T, s.B, s.C);
+        ADD("u", ACT, IN, s.T, s.B, s.C);
+        ADD("h0", ACT, IN, s.B, s.C);
+        ADD("w", ACT, IN, s.C, s.C);
+        share(call, "h", "u");
+        break;
+    case OP_RECURRENCE_BACKWARD:
+        ADD("du", ACT, OUT, s.T, s.B, s.C);
+        ADD("dh", ACT, IN, s.T, s.B, s.C);
+        ADD("h", ACT, IN, s.T, s.B, s.C);
+        ADD("w", ACT, IN, s.C, s.C);
+        share(call, "du", "dh");
+        break;
     case OP_ACTIVATION_FORWARD:
         ADD("y", ACT, OUT, s.B, s.T, s.C);
         ADD("x", ACT, IN, s.B, s.T, s.C);
@@ -353,6 +367,8 @@ static void fill_special(Call *call) {
     switch (call->c.op) {
     case OP_EMBED_BACKWARD: sort_tokens(call); break;
     case OP_LINEAR_FORWARD:
+    case OP_RECURRENCE_FORWARD:
+    case OP_RECURRENCE_BACKWARD:
     case OP_LINEAR_BACKWARD_INPUT: scale(call, "w", 1 / sqrt((double)s.C)); break;
     case OP_RESIDUAL_NORM_BACKWARD:
         fill_saved(call, OP_RESIDUAL_NORM_FORWARD, "res", "res_in",

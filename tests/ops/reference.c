@@ -319,6 +319,28 @@ static void swiglu(Call *call, int64_t N, int64_t F) {
     }
 }
 
+static void recurrence_forward(Call *call, OpShape s) {
+    double *h = V("h");
+    const int64_t C = s.C;
+    for (int64_t i = 0; i < s.T * s.B; i++)
+        for (int64_t c = 0; c < C; c++) {
+            const double *before = i < s.B ? V("h0") + i * C : h + (i - s.B) * C;
+            h[i * C + c] = tanh(V("u")[i * C + c] + dot(before, V("w") + c * C, C));
+        }
+}
+
+static void recurrence_backward(Call *call, OpShape s) {
+    double *du = V("du");
+    const int64_t C = s.C;
+    for (int64_t i = s.T * s.B - 1; i >= 0; i--)
+        for (int64_t c = 0; c < C; c++) {
+            double sum = V("dh")[i * C + c], state = V("h")[i * C + c];
+            for (int64_t k = 0; i < (s.T - 1) * s.B && k < C; k++)
+                sum += du[(i + s.B) * C + k] * V("w")[k * C + c];
+            du[i * C + c] = sum * (1 - state * state);
+        }
+}
+
 /* ---- loss and optimiser ---- */
 
 static void classifier(Call *call, int64_t N, int64_t n_vocab, int64_t Vp) {
@@ -458,6 +480,8 @@ void call_reference(Call *call) {
     case OP_ROTATE_BACKWARD: rotate_backward(call, s); break;
     case OP_SWIGLU_FORWARD:
     case OP_SWIGLU_BACKWARD: swiglu(call, N, s.C); break;
+    case OP_RECURRENCE_FORWARD: recurrence_forward(call, s); break;
+    case OP_RECURRENCE_BACKWARD: recurrence_backward(call, s); break;
     case OP_ACTIVATION_FORWARD:
     case OP_ACTIVATION_BACKWARD:
     case OP_DROPOUT_FORWARD:

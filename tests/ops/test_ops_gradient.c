@@ -59,6 +59,8 @@ static const Pair pairs[] = {
       {GRAD, "qkv", "dqkv"}, {BIAS, "qkv", "dbias"}}},
     {OP_SWIGLU_FORWARD, OP_SWIGLU_BACKWARD,
      {{SAVED, "u", "u"}, {SEED, "y", "dy"}, {GRAD, "u", "du"}}},
+    {OP_RECURRENCE_FORWARD, OP_RECURRENCE_BACKWARD,
+     {{SAVED, "h", "h"}, {SAVED, "w", "w"}, {SEED, "h", "dh"}, {GRAD, "u", "du"}}},
     {OP_ACTIVATION_FORWARD, OP_ACTIVATION_BACKWARD,
      {{SAVED, "x", "x"}, {SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
     {OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD, {{SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
