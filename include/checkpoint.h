@@ -60,6 +60,8 @@ bool checkpoint_read_weights(const char *folder, Model *m, Error *e);
 /* Moments and momenta from optim.safetensors, or from the parts that several ranks have written: as
  * many or as few as there are now. A missing part is named. */
 bool checkpoint_read_optim(const char *folder, Model *m, Error *e);
+/* The states that a recurrent model carries, from carry.safetensors; nothing for other models. */
+bool checkpoint_read_carry(const char *folder, Model *m, Error *e);
 bool checkpoint_read_state(const char *folder, TrainState *state, Error *e);
 /* config.toml of the folder: recorded options, over what *s holds. */
 bool checkpoint_read_options(const char *folder, Settings *s, Error *e);

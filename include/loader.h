@@ -87,8 +87,10 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
 /* What a sample, a row of a batch, is.
  *   windows  T tokens and after each the next one as its target
  *   next     T tokens and one target, the next; a sample for every token but the first; where fewer
- *            than T come before it, `special` fills the row from the left */
-typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT } BatchForm;
+ *            than T come before it, `special` fills the row from the left
+ *   streams  the text is cut into `streams` parts, and row b goes through part b, T tokens a batch;
+ *            its inputs are `special`, then each target but the last. A batch lies (T,B). */
+typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT, BATCH_STREAMS } BatchForm;
 
 /* What makes batches. Windows in ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T
  * inputs; an epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives;
@@ -101,13 +103,14 @@ typedef struct LoaderConfig {
     DataOrder order;
     BatchForm form;
     int32_t special;
+    int64_t streams; /* rows of the global batch */
 } LoaderConfig;
 
 /* One micro-batch in pinned host memory. From loader_next it is valid until the call after the
  * next, so that its copy to a device may still be under way when the next one is asked for. */
 typedef struct Batch {
     int32_t *tokens;  /* (B,T) */
-    int32_t *targets; /* (B,T), -1 is ignored; of form next (B) */
+    int32_t *targets; /* (B,T), -1 is ignored; of form next (B), of streams (T,B) like tokens */
     int32_t *order;   /* (B*T): rows sorted by token, stable */
     int32_t *starts;  /* (B*T+1): starts of equal-token segments in order; unused are B*T */
     int64_t n_valid;  /* targets >= 0 */
@@ -117,6 +120,8 @@ typedef struct Batch {
 /* Start of the window of sample number `sample`, and its inputs that exist: T but for the last,
  * and for the first ones of form next. */
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
+/* Form streams: whether the batch that begins with this sample is the first of all parts. */
+bool loader_begins(const LoaderConfig *c, int64_t sample);
 /* Targets of sample number `sample` that exist. */
 int64_t loader_targets(const LoaderConfig *c, int64_t sample);
 /* Fails if the data is shorter than one window, or has fewer windows than a batch (both named). */

@@ -246,6 +246,7 @@ typedef struct Model {
     Tensor x, dx;
     Tensor *hidden_pre, *hidden;
     Tensor dhidden[2];
+    Tensor carry; /* rnn: each layer's states at the end of the last pass (layers * B, hidden) */
 
     /* Decoding. */
     Tensor *k_cache, *v_cache;             /* per layer (decode_batch, K, context, D) */
@@ -253,6 +254,7 @@ typedef struct Model {
     BlockActs decode_block;
     Tensor decode_res, decode_branch;
     Tensor decode_last, decode_logits; /* of each sequence's last row: normed (C), logits (Vp) */
+    Tensor *decode_hidden;   /* rnn: of each layer the states before and after a step */
     int32_t *decode_history; /* ffn: the last `context` tokens of each sequence, on the host */
 
     Tensor scratch; /* bytes, for the op that needs most */
@@ -313,6 +315,12 @@ void model_update_step(Model *m, const Optimiser *constants);
 void model_reduce(Model *m);
 /* Brings the slices that were updated here to all ranks, if use.zero. */
 void model_gather(Model *m);
+/* rnn: the next pass starts from states of zeros, as at a text's beginning. */
+void model_reset_carry(Model *m);
+/* Puts the carried states aside, for passes over another text, and back; NULL where there are none.
+ * model_restore_carry frees what model_save_carry returns. */
+void *model_save_carry(const Model *m);
+void model_restore_carry(Model *m, void *saved);
 /* Zeroes gradients and the step result, ahead of the first micro-batch. */
 void model_begin_step(Model *m);
 /* Gradient norm, finite check, clip factor, then every parameter by its optimiser. With ranks the
@@ -337,5 +345,6 @@ void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float
 /* Host copies between a tensor and host memory, whatever the back end. */
 void model_read(const Model *m, Tensor t, void *host);
 void model_write(Model *m, Tensor t, const void *host);
-/* A float tensor of any dtype, converted to host floats. */
+/* A float tensor of any dtype, converted to and from host floats. */
 void model_read_f32(const Model *m, Tensor t, float *host);
+void model_write_f32(Model *m, Tensor t, const float *host);

@@ -119,8 +119,9 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
     if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, s, l, e)) return false;
     const int64_t T = l->config.context;
     const int64_t fit = i64_max(1, EVAL_ROWS / T);
-    const int64_t most = l->config.kind == MODEL_FFN ? i64_max(1, tokens.n_tokens - 1)
-                                                     : evaluate_windows(tokens.n_tokens, T);
+    const int64_t most = l->config.kind == MODEL_FFN   ? i64_max(1, tokens.n_tokens - 1)
+                         : l->config.kind == MODEL_RNN ? 1
+                                                       : evaluate_windows(tokens.n_tokens, T);
     const ModelUse use = {.B = i64_min(fit, most), .T = T};
     const bool ok = load_weights(l, &use, e);
     if (ok) {

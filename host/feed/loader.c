@@ -29,6 +29,8 @@ static int64_t shuffle_index(int64_t n, int64_t index, uint64_t seed, int64_t ep
 
 int64_t loader_epoch_samples(const LoaderConfig *c) {
     const int64_t n_targets = c->tokens->n_tokens - 1;
+    if (c->form == BATCH_STREAMS)
+        return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
     return c->form == BATCH_NEXT ? n_targets : i64_div_up(n_targets, c->T);
 }
 
@@ -43,6 +45,13 @@ static int64_t last_input(const LoaderConfig *c, int64_t sample) {
 
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) {
     const int64_t n = c->tokens->n_tokens;
+    if (c->form == BATCH_STREAMS) {
+        const int64_t s = sample % c->streams, end = (s + 1) * n / c->streams;
+        const int64_t window = sample / c->streams % (loader_epoch_samples(c) / c->streams);
+        const int64_t start = i64_min(s * n / c->streams + window * c->T, end);
+        *n_inputs = i64_min(c->T, end - start);
+        return start;
+    }
     if (c->form == BATCH_NEXT) {
         const int64_t end = last_input(c, sample) + 1;
         *n_inputs = i64_min(c->T, end);
@@ -60,6 +69,10 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) 
     return start;
 }
 
+bool loader_begins(const LoaderConfig *c, int64_t sample) {
+    return sample / c->streams % (loader_epoch_samples(c) / c->streams) == 0;
+}
+
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
     if (c->form == BATCH_NEXT) return 1;
     int64_t n_inputs;
@@ -69,7 +82,7 @@ int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
 
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
-    if (n <= (c->form == BATCH_NEXT ? 1 : c->T))
+    if (n <= (c->form == BATCH_WINDOWS ? c->T : 1))
         return error_set(e, dir, "Use a smaller --context or more text",
                          "the data has %" PRId64 " tokens, too few for one window of %" PRId64
                          " and its last target",
@@ -133,6 +146,21 @@ void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t
     tokens_read(c->tokens, last + 1, 1, target);
 }
 
+/* Column b: a part's next T targets, and before each the token that it follows. */
+static void fill_stream(const LoaderConfig *c, int64_t sample, int64_t b, Batch *batch) {
+    int64_t n;
+    const int64_t start = loader_window(c, sample, &n);
+    int32_t before = c->special;
+    if (n > 0 && !loader_begins(c, sample)) tokens_read(c->tokens, start - 1, 1, &before);
+    for (int64_t t = 0; t < c->T; t++) {
+        int32_t target = -1;
+        if (t < n) tokens_read(c->tokens, start + t, 1, &target);
+        batch->tokens[t * c->B + b] = t < n ? before : 0;
+        batch->targets[t * c->B + b] = before = target;
+    }
+    batch->n_valid += n;
+}
+
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
     const int64_t T = c->T;
     batch->n_valid = 0;
@@ -142,6 +170,8 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
             loader_fill_next(c, last_input(c, sample + b), batch->tokens + b * T,
                              batch->targets + b);
             batch->n_valid++;
+        } else if (c->form == BATCH_STREAMS) {
+            fill_stream(c, sample + b, b, batch);
         } else {
             fill_window(c, sample + b, b, batch);
         }

@@ -104,8 +104,8 @@ static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer
     if (dist_rank() != 0) return !m->use.training || optim_write(folder, m, e);
     return weights_write(folder, m, e) && config_write(folder, &m->config, e) &&
            path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
-           (!m->use.training || optim_write(folder, m, e)) && state_write(folder, state, e) &&
-           checkpoint_write_choices(folder, m->backend, e) &&
+           (!m->use.training || optim_write(folder, m, e)) && carry_write(folder, m, e) &&
+           state_write(folder, state, e) && checkpoint_write_choices(folder, m->backend, e) &&
            (!options || checkpoint_write_options(folder, options, e));
 }
 

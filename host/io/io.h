@@ -38,6 +38,7 @@ bool json_get_hash(json_t *object, const char *path, const char *key, uint64_t *
  * its function returns; the manifest comes last, and makes the folder durable too. */
 bool weights_write(const char *folder, Model *m, Error *e);
 bool optim_write(const char *folder, Model *m, Error *e);
+bool carry_write(const char *folder, const Model *m, Error *e); /* nothing without a carry */
 bool config_write(const char *folder, const ModelConfig *c, Error *e);
 bool state_write(const char *folder, const TrainState *state, Error *e);
 bool manifest_write(const char *folder, Error *e);

@@ -44,6 +44,7 @@ static int parts_fc(const ModelConfig *c, int64_t rows[PARAM_PARTS_MAX]) {
 #define NORM_WEIGHT .init = INIT_ONE, .rows = n_channels, .exists = has_norm_weight
 #define NORM_BIAS .is_bias = true, .rows = n_channels, .exists = has_norm_bias
 #define FFN .kind = MODEL_FFN
+#define RNN .kind = MODEL_RNN
 #define BIAS LAYER, .is_bias = true, .exists = has_bias
 
 /* A new row goes to the end: its number is part of what its initial values are a function of. */
@@ -120,6 +121,19 @@ const ParamSpec param_specs[] = {
     [PARAM_FFN_OUTPUT_W] = {"output.weight", FFN, .per_token = true, .transposed = true,
                             .decays = true, .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
     [PARAM_FFN_OUTPUT_B] = {"output.bias", FFN, .per_token = true, .rows = n_vocab},
+    [PARAM_RNN_EMBED] = {"embed.weight", RNN, .decays = true, .init = INIT_EMBEDDING,
+                         .is_lookup = always, .rows = n_inputs, .cols = n_channels},
+    [PARAM_RNN_INPUT_W] = {"rnn.0.W_xh", RNN, .transposed = true, .decays = true,
+                           .is_hidden = true, .init = INIT_LINEAR, .rows = n_hidden,
+                           .cols = n_channels},
+    [PARAM_RNN_HIDDEN_W] = {"rnn.%d.W_xh", RNN, HIDDEN_MATRIX, .first_layer = 1,
+                            .init = INIT_LINEAR, .rows = n_hidden, .cols = n_hidden},
+    [PARAM_RNN_STATE_W] = {"rnn.%d.W_hh", RNN, HIDDEN_MATRIX, .init = INIT_LINEAR,
+                           .rows = n_hidden, .cols = n_hidden},
+    [PARAM_RNN_B] = {"rnn.%d.b_h", RNN, LAYER, .rows = n_hidden},
+    [PARAM_RNN_OUTPUT_W] = {"W_ho", RNN, .per_token = true, .transposed = true, .decays = true,
+                            .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
+    [PARAM_RNN_OUTPUT_B] = {"b_o", RNN, .per_token = true, .rows = n_vocab},
 };
 const int n_param_specs = (int)COUNT_OF(param_specs);
 
@@ -153,7 +167,7 @@ bool model_config_check(const ModelConfig *c, Error *e) {
     if (c->vocab < 1) return error_misuse(e, "--vocab-size", NULL, "the vocabulary is empty");
     if (c->kind != MODEL_GPT && c->mlp == MLP_SWIGLU)
         return error_misuse(e, "--activation", "Use gelu or relu2",
-                            "a feed-forward model has no gate beside its layers for SwiGLU");
+                            "only a transformer has a gate beside its layers for SwiGLU");
     if (!isfinite(c->softcap) || c->softcap < 0)
         return error_misuse(e, "--softcap", "15 is usual; 0 turns it off",
                             "the soft-cap must be a number above 0, not %g", c->softcap);

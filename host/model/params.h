@@ -28,7 +28,14 @@ typedef enum ParamId {
     PARAM_FFN_HIDDEN_W,
     PARAM_FFN_HIDDEN_B,
     PARAM_FFN_OUTPUT_W,
-    PARAM_FFN_OUTPUT_B
+    PARAM_FFN_OUTPUT_B,
+    PARAM_RNN_EMBED,
+    PARAM_RNN_INPUT_W,
+    PARAM_RNN_HIDDEN_W,
+    PARAM_RNN_STATE_W,
+    PARAM_RNN_B,
+    PARAM_RNN_OUTPUT_W,
+    PARAM_RNN_OUTPUT_B
 } ParamId;
 
 /* Makes m->params, m->lookup from the table. */
@@ -61,9 +68,11 @@ typedef struct ModelPasses {
     void (*backward)(Model *);
     void (*decode)(Model *, const int32_t *tokens, int64_t n_rows, const int32_t *position);
 } ModelPasses;
-extern const ModelPasses gpt_passes, ffn_passes;
+extern const ModelPasses gpt_passes, ffn_passes, rnn_passes;
 static inline const ModelPasses *model_passes(const Model *m) {
-    return m->config.kind == MODEL_FFN ? &ffn_passes : &gpt_passes;
+    static const ModelPasses *const passes[] = {
+        [MODEL_GPT] = &gpt_passes, [MODEL_FFN] = &ffn_passes, [MODEL_RNN] = &rnn_passes};
+    return passes[m->config.kind];
 }
 
 /* The GPT's: plan.c, decode.c. */

@@ -147,7 +147,9 @@ static void linear_shapes(const ModelConfig *c, int64_t list[LINEAR_SHAPES][2]) 
                                            {C, Vp}};
     const int64_t ffn[LINEAR_SHAPES][2] = {
         {c->context * C, c->hidden}, {c->hidden, c->hidden}, {c->hidden, Vp}, {C, C}, {C, C}};
-    memcpy(list, c->kind == MODEL_FFN ? ffn : gpt, sizeof gpt);
+    const int64_t rnn[LINEAR_SHAPES][2] = {
+        {C, c->hidden}, {c->hidden, c->hidden}, {c->hidden, Vp}, {C, C}, {C, C}};
+    memcpy(list, c->kind == MODEL_FFN ? ffn : c->kind == MODEL_RNN ? rnn : gpt, sizeof gpt);
 }
 
 /* The largest scratch that any op of a pass over B x T rows asks for. */
@@ -166,7 +168,9 @@ static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
     linear_shapes(c, linear);
     for (int op = 0; op < OP_KINDS; op++)
         for (int64_t i = 0; i < LINEAR_SHAPES; i++) {
-            if (op == OP_MUON) continue; /* no pass calls it, see scratch_of_muon */
+            const bool recurs = op == OP_RECURRENCE_FORWARD || op == OP_RECURRENCE_BACKWARD;
+            if (op == OP_MUON || (recurs && c->kind != MODEL_RNN))
+                continue; /* no pass calls it; see scratch_of_muon */
             OpShape shape = base;
             shape.C = linear[i][0];
             shape.O = linear[i][1];
@@ -253,6 +257,7 @@ void model_free(Model *m) {
     free(m->hidden);
     free(m->hidden_pre);
     free(m->decode_history);
+    free(m->decode_hidden);
     free(m->k_cache);
     free(m->v_cache);
     *m = (Model){0};

@@ -39,6 +39,10 @@ static void write_as(Model *m, Tensor t, int64_t first, int64_t n, const float *
     free(staged);
 }
 
+void model_write_f32(Model *m, Tensor t, const float *host) {
+    write_as(m, t, 0, tensor_count(t), host);
+}
+
 void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float *values) {
     write_as(m, p->w, first, n, values);
     if (p->w_act.data) write_as(m, p->w_act, first, n, values);

@@ -69,6 +69,32 @@ static void evaluate_next(Model *m, const Tokens *tokens, int32_t *inputs, int32
     }
 }
 
+/* One pass through the whole text in the first row, whose state is carried; the others idle. Their
+ * sum is one rank's work. */
+static void evaluate_stream(Model *m, const Tokens *tokens, int32_t *inputs, int32_t *targets,
+                            float *losses, Sum *sum) {
+    const int64_t B = m->use.B, T = m->use.T;
+    LoaderConfig feed = train_feed(&m->config, tokens, 1, T, 0, ORDER_SHUFFLE);
+    Batch row = {.tokens = malloc((size_t)(4 * T + 1) * sizeof(int32_t))};
+    CHECK(row.tokens, "no memory for %ld tokens", (long)T);
+    row.targets = row.tokens + T;
+    row.order = row.targets + T;
+    row.starts = row.order + T;
+    void *carry = model_save_carry(m);
+    model_reset_carry(m);
+    for (int64_t k = 0; dist_rank() == 0 && k < loader_epoch_samples(&feed); k++) {
+        loader_fill(&feed, k, &row);
+        if (k == 0) row.targets[0] = -1;
+        for (int64_t i = 0; i < B * T; i++) {
+            inputs[i] = i % B ? 0 : row.tokens[i / B];
+            targets[i] = i % B ? -1 : row.targets[i / B];
+        }
+        run_batch(m, inputs, targets, losses, sum);
+    }
+    model_restore_carry(m, carry);
+    free(row.tokens);
+}
+
 EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     const int64_t B = m->use.B, T = m->use.T, N = B * T;
     const StepParams step = {.training = 0, .loss_scale = 1};
@@ -81,6 +107,8 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     model_set_step(m, &step);
     if (m->config.kind == MODEL_FFN) {
         evaluate_next(m, tokens, inputs, targets, losses, &sum);
+    } else if (m->config.kind == MODEL_RNN) {
+        evaluate_stream(m, tokens, inputs, targets, losses, &sum);
     } else {
         const int64_t stride = dist_ranks() * B;
         for (int64_t k = dist_rank() * B; k < evaluate_windows(tokens->n_tokens, T); k += stride) {

@@ -304,7 +304,8 @@ static bool load_or_init(Trainer *t, const Start *start, Error *e) {
         return true;
     }
     return checkpoint_read_weights(start->folder, &t->model, e) &&
-           (!start->resumes || checkpoint_read_optim(start->folder, &t->model, e));
+           (!start->resumes || (checkpoint_read_optim(start->folder, &t->model, e) &&
+                                checkpoint_read_carry(start->folder, &t->model, e)));
 }
 
 static bool start_feed(Trainer *t, Error *e) {

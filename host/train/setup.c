@@ -57,8 +57,11 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                           .T = T,
                           .seed = seed,
                           .order = order,
-                          .form = c->kind == MODEL_FFN ? BATCH_NEXT : BATCH_WINDOWS,
-                          .special = model_special(c)};
+                          .form = c->kind == MODEL_FFN   ? BATCH_NEXT
+                                  : c->kind == MODEL_RNN ? BATCH_STREAMS
+                                                         : BATCH_WINDOWS,
+                          .special = model_special(c),
+                          .streams = B};
 }
 
 bool setup_check(const Options *o, Error *e) {
@@ -237,6 +240,14 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
         return error_misuse(e, "--micro-batch", "Choose a divisor of --batch-size",
                             "%ld does not divide %s of %ld", (long)micro,
                             ranks > 1 ? "a rank's part" : "the batch", (long)part);
+    const bool recurs = strcmp(o->model, "rnn") == 0;
+    if (recurs && ranks > 1)
+        return error_misuse(e, "--model", "Start it without a launcher, or use gpt or ffn",
+                            "a recurrent model trains on one rank");
+    if (recurs && micro != part)
+        return error_misuse(e, "--micro-batch", "Leave it out, or lower --batch-size",
+                            "a recurrent model carries the states of a whole batch, which cannot "
+                            "be cut");
     *use = (ModelUse){.B = micro,
                       .T = o->context,
                       .training = true,

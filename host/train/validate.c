@@ -17,6 +17,8 @@ static double estimate_by_batches(Trainer *t) {
     float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
     int64_t n_valid = 0;
+    void *carry = model_save_carry(m);
+    model_reset_carry(m);
     for (int64_t i = 0; i < t->options->eval_batches; i++) {
         loader_fill(&feed, (i * dist_ranks() + dist_rank()) * B, &batch);
         model_write(m, m->tokens, batch.tokens);
@@ -26,6 +28,7 @@ static double estimate_by_batches(Trainer *t) {
         for (int64_t row = 0; row < rows; row++) sum += losses[row];
         n_valid += batch.n_valid;
     }
+    model_restore_carry(m, carry);
     return dist_sum(sum) / dist_sum((double)n_valid);
 }
 

@@ -1,7 +1,7 @@
 /* The recurrence of ops.h: a launch for each step, as a step needs all of the one before. A block
  * makes a tile of ROWS x COLS of the state, over panels of DEPTH terms in shared memory, by plain
- * multiply-adds in float: the products of a step are small, and time goes to launches, which a graph
- * makes cheap. */
+ * multiply-adds in float: the products of a step are small, and time goes to launches, which a
+ * graph makes cheap. */
 #include "common.cuh"
 
 enum { THREADS = 256, ROWS = 16, COLS = 64, DEPTH = 32, EACH = ROWS * COLS / THREADS };

@@ -203,6 +203,44 @@ static void next_fills_from_the_left(void **state) {
     free(d.ids);
 }
 
+/* Three parts of a text of 32 tokens: 10, 11 and 11, each in three batches of 4 steps. The text is
+ * 0, 1, 2 ..., so a target says where it is; its input is the token before, and START at first. */
+static void streams_go_on(void **state) {
+    (void)state;
+    enum { N = 32, T = 4, S = 3, START = 1000 };
+    Data d;
+    Batch b;
+    data_make(&d, N, START);
+    batch_make(&b, S * T);
+    LoaderConfig config = windows(&d.tokens, S, T, 5, ORDER_SHUFFLE);
+    config.form = BATCH_STREAMS;
+    config.special = START;
+    config.streams = S;
+    assert_int_equal(loader_epoch_samples(&config), 3 * S);
+    for (int batch = 0; batch < 6; batch++) {
+        const int window = batch % 3;
+        loader_fill(&config, batch * S, &b);
+        assert_true(loader_begins(&config, batch * S) == (window == 0));
+        int64_t n_valid = 0;
+        for (int s = 0; s < S; s++) {
+            const int first = s * N / S, end = (s + 1) * N / S;
+            int64_t targets = 0;
+            for (int t = 0; t < T; t++) {
+                const int at = first + window * T + t;
+                const int32_t token = b.tokens[t * S + s], target = b.targets[t * S + s];
+                assert_int_equal(target, at < end ? at : -1);
+                if (at < end) assert_int_equal(token, at > first ? at - 1 : START);
+                targets += at < end;
+            }
+            assert_int_equal(loader_targets(&config, batch * S + s), targets);
+            n_valid += targets;
+        }
+        assert_int_equal(b.n_valid, n_valid);
+    }
+    free(b.tokens);
+    free(d.ids);
+}
+
 /* A sequence depends on its sample index only: not on B, the batch's first sample or the epoch's
  * end. */
 static void fill_is_pure(void **state) {
@@ -375,6 +413,7 @@ int main(void) {
         cmocka_unit_test(seeds_differ),
         cmocka_unit_test(fill_shifts_targets),
         cmocka_unit_test(next_fills_from_the_left),
+        cmocka_unit_test(streams_go_on),
         cmocka_unit_test(fill_is_pure),
         cmocka_unit_test(rows_sorted_by_token),
         cmocka_unit_test(check_names_both),

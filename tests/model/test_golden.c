@@ -1,6 +1,6 @@
-/* Two tiny GPT-2s, a tiny NanoChat and a tiny feed-forward model against PyTorch: data/golden
- * holds their weights as transformers saves them (the last as puck does), and the logits,
- * gradients, losses and final weights that the scripts there computed in double. */
+/* Two tiny GPT-2s, a tiny NanoChat, a tiny feed-forward and a tiny recurrent model against PyTorch:
+ * data/golden holds their weights as transformers saves them (the last two as puck does), and the
+ * logits, gradients, losses and final weights that the scripts there computed in double. */
 #include "lab.h"
 
 #include "checkpoint.h"
@@ -186,6 +186,7 @@ static void check_golden(const char *folder, bool bias, bool f64) {
     StepResult r = golden_pass(&g, 0, false);
     ASSERT_BELOW("loss", fabs(r.loss / losses[0] - 1), g.pass_bound);
     check_logits(&g);
+    model_reset_carry(&g.m);
     r = golden_pass(&g, 0, true);
     ASSERT_BELOW("loss with gradient", fabs(r.loss / losses[0] - 1), g.pass_bound);
     check_gradients(&g);
@@ -246,6 +247,16 @@ static void test_ffn_f32(void **state) {
     check_golden("ffn-tiny", true, false);
 }
 
+static void test_rnn_f64(void **state) {
+    (void)state;
+    check_golden("rnn-tiny", true, true);
+}
+
+static void test_rnn_f32(void **state) {
+    (void)state;
+    check_golden("rnn-tiny", true, false);
+}
+
 /* The same folder with its zero biases as parameters: the same function. */
 static void test_zero_biases(void **state) {
     (void)state;
@@ -265,6 +276,7 @@ int main(void) {
         cmocka_unit_test(test_no_bias_f64),  cmocka_unit_test(test_no_bias_f32),
         cmocka_unit_test(test_nanochat_f64), cmocka_unit_test(test_nanochat_f32),
         cmocka_unit_test(test_ffn_f64),      cmocka_unit_test(test_ffn_f32),
+        cmocka_unit_test(test_rnn_f64),      cmocka_unit_test(test_rnn_f32),
         cmocka_unit_test(test_zero_biases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

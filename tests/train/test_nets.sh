@@ -2,7 +2,7 @@
 # Models that are no transformer train, resume, evaluate and generate by the same commands.
 . tests/cli/lib.sh
 make_text >"$work/text.txt"
-for kind in ffn; do
+for kind in ffn rnn; do
     train=("$puck" train --data "$work/text.txt" --model $kind --layers 2 --channels 8 --hidden 24
         --context 6 --batch-size 16 --lr 0.01 --eval-every 5 --sample-every 4 --device cpu)
     run=$work/$kind
@@ -14,6 +14,10 @@ for kind in ffn; do
             check "$kind, $other: same $file" cmp "$run/ckpt/latest/$file.safetensors" \
                 "$run-$other/ckpt/latest/$file.safetensors"
         done
+        if [ $kind = rnn ]; then
+            check "$kind, $other: same carry" cmp "$run/ckpt/latest/carry.safetensors" \
+                "$run-$other/ckpt/latest/carry.safetensors"
+        fi
         check "$kind, $other: same samples" cmp "$run/samples.txt" "$run-$other/samples.txt"
     done
     works "$kind: evaluates" "loss " -- "$puck" eval --from "$run" --data "$work/text.txt" --device cpu
@@ -28,5 +32,7 @@ for kind in ffn; do
         "$puck" generate --from "$run" --fill "line ___" --candidates "1,2" --device cpu
     refuses 2 "$kind: another model in the run" --model gpt -- \
         "${train[@]}" --model gpt --run "$run"
+    [ $kind = ffn ] || refuses 2 "$kind: a batch in parts" --micro-batch -- \
+        "${train[@]}" --micro-batch 8 --run "$work/no"
 done
 finish
