@@ -6,10 +6,11 @@ bundle=$1 build=$2
 most=$((60 << 20)) # bytes that a bundle may have
 
 rm -rf "$bundle"
-mkdir -p "$bundle"/{lib,data/text,bench,build/tests/{ops,model}}
+mkdir -p "$bundle"/{lib,data/text,bench,build/tests/{ops,model,cuda}}
 cp puck libpuck_*.so "$bundle"
 cp "$build"/tests/ops/test_ops_device "$bundle/build/tests/ops"
 cp "$build"/tests/model/test_device "$bundle/build/tests/model"
+cp "$build"/tests/cuda/test_comm "$bundle/build/tests/cuda"
 cp -r bench/peers "$bundle/bench"
 rm -rf "$bundle"/bench/peers/__pycache__
 cp bench/gpu_check.py "$bundle/gpu-check"

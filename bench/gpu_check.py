@@ -3,6 +3,7 @@
 
   ops       every op against double precision, in bf16 and f32; whole tiny models; the roofs
   train     graph = eager, resume = one run, the shakespeare preset to its loss
+  ranks     collectives and training through NCCL, with the one rank that there is
   bench     single ops and whole steps of GPT-2 124M, beside the roofs
   sanitize  compute-sanitizer's four tools over the ops' smallest cases
   peers     the same step in PyTorch, eager and compiled
@@ -28,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 if ROOT.name == "bench":  # in a checkout; a bundle has this file at its root
     ROOT = ROOT.parent
-STAGES = ["ops", "train", "bench", "sanitize", "peers"]
+STAGES = ["ops", "train", "ranks", "bench", "sanitize", "peers"]
 
 
 class Check:
@@ -144,38 +145,46 @@ def bytes_of_run(folder):
     return digest.hexdigest()
 
 
-def equal_runs(check, text, work, name, one, two):
-    """Two ways to train must leave the same bytes. Each is a list of calls."""
+def equal_runs(check, stage, name, one, two, environment=None):
+    """Two ways to train must leave the same bytes. Each is a list of calls; the second one's may
+    have variables of their own."""
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+        train_both(check, stage, name, [(one, None), (two, environment)], Path(folder))
+
+
+def train_both(check, stage, name, ways, work):
+    text = ROOT / "data/text/tinyshakespeare.txt"
     steps = "20" if check.emulated else "60"
     size = ["--layers", "2", "--heads", "2", "--channels", "64", "--context", "32"] \
         if check.emulated else ["--preset", "shakespeare-gpt2"]
     hashes = []
-    for i, calls in enumerate((one, two)):
-        run = work / f"{name.split()[0]}-{i}"
+    for i, (calls, environment) in enumerate(ways):
+        run = work / str(i)
         if i == 1:  # timing may choose other algorithms in every run: both use the first one's
             run.mkdir()
-            shutil.copy(work / f"{name.split()[0]}-0/algorithms.txt", run)
+            shutil.copy(work / "0/algorithms.txt", run)
         for call in calls:
             code, _, _ = check.puck("train", *size, "--data", text, "--run", run, "--steps", steps,
-                                    "--eval-every", "10", "--batch-size", "8", *call)
+                                    "--eval-every", "10", "--batch-size", "8", *call,
+                                    environment=environment)
             if code != 0:
-                return check.row("train", name, None if code is None else False, "see the log")
+                return check.row(stage, name, None if code is None else False, "see the log")
         hashes.append(bytes_of_run(run))
     good = hashes[0] == hashes[1]
-    check.row("train", name, good, "the same bytes" if good else "other bytes")
+    check.row(stage, name, good, "the same bytes" if good else "other bytes")
 
 
 def stage_train(check):
+    equal_runs(check, "train", "graph = eager", [["--graph", "on"]], [["--graph", "off"]])
+    equal_runs(check, "train", "resume = one run", [[]],
+               [["--stop-after", "7"], ["--stop-after", "6"], []])
+    equal_runs(check, "train", "recompute = kept", [[]], [["--recompute", "block"]])
+    equal_runs(check, "train", "two runs", [[]], [[]])
+    if check.emulated:
+        return
     text = ROOT / "data/text/tinyshakespeare.txt"
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         work = Path(folder)
-        equal_runs(check, text, work, "graph = eager", [["--graph", "on"]], [["--graph", "off"]])
-        equal_runs(check, text, work, "resume = one run", [[]],
-                   [["--stop-after", "7"], ["--stop-after", "6"], []])
-        equal_runs(check, text, work, "recompute = kept", [[]], [["--recompute", "block"]])
-        equal_runs(check, text, work, "two runs", [[]], [[]])
-        if check.emulated:
-            return
         for preset in check.o.presets.split(","):
             run = work / preset
             code, text_out, seconds = check.puck("train", "--preset", preset, "--data", text,
@@ -192,6 +201,11 @@ def stage_train(check):
                       f"best loss {loss:.4f} nats per character, {seconds:.1f} s in all",
                       loss=loss, seconds=seconds,
                       tokens_per_sec=float(speed[-1]) if speed else None)
+
+
+def stage_ranks(check):
+    tests(check, "ranks", "cuda/test_comm", check.library)
+    equal_runs(check, "ranks", "through NCCL = without", [[]], [[]], {"PUCK_ALWAYS_NCCL": "1"})
 
 
 def used_bytes():

@@ -196,7 +196,7 @@ typedef struct ModelUse {
     bool keep_blocks;     /* not training: each block has activations of its own, to be looked at */
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
-    int64_t ranks, rank;  /* training: that share the batch; 0 ranks are one */
+    int64_t ranks, rank;  /* training: that share the batch; 0 ranks: one, alone */
     bool zero;            /* training: each rank keeps moments of its own slices alone (ZeRO-1) */
     int64_t bucket_bytes; /* of gradients that the ranks sum at a time */
     bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */

@@ -37,7 +37,7 @@ static void update_step(Model *m, const Optimiser *constants) {
 void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
 
 void model_micro_last(Model *m) {
-    if (m->use.ranks > 1)
+    if (m->use.ranks)
         replay(m, &m->micro_last, micro_last, NULL);
     else
         model_micro_step(m);

@@ -1,5 +1,5 @@
 /* Weights, gradients and moments in memory, and the ranks' parts of them (partition.h). With one
- * rank there is one slice a parameter, and nothing is reduced or gathered. */
+ * rank there is one slice a parameter; without ranks nothing is reduced or gathered. */
 #include "params.h"
 #include <stdlib.h>
 
@@ -86,7 +86,7 @@ void shard_plan(Model *m) {
                                     .count = p->slices[i].count};
     plan_optimiser(m);
     ARENA_ADD(a, &m->grad_flags, "statistics", ARENA_ACTIVATIONS, DTYPE_I32, p->n_slices);
-    if (n_ranks(m) > 1)
+    if (m->use.ranks)
         ARENA_ADD(a, &m->rank_results, "statistics", ARENA_ACTIVATIONS, DTYPE_U8,
                   n_ranks(m) * (int64_t)sizeof(StepResult));
 }
@@ -161,7 +161,7 @@ void shard_commit(Model *m) {
     for (int i = own; i < m->partition.first_slice[m->use.rank + 1]; i++)
         m->grad_list[i - own] = m->slices[i].grad;
     if (m->use.muon) list_muon(m);
-    if (n_ranks(m) == 1) return;
+    if (!m->use.ranks) return;
     m->reduce_stream = b->stream_create(b);
     m->final = b->event_create(b);
     m->reduced = b->event_create(b);
@@ -216,7 +216,7 @@ void shard_reduce_stage(Model *m, int stage) {
 
 void model_reduce(Model *m) {
     Backend *b = m->backend;
-    if (n_ranks(m) == 1) return;
+    if (!m->use.ranks) return;
     if (m->reduced_stage == REDUCE_OFF) m->reduced_stage = -1;
     shard_reduce_stage(m, shard_stage_of_layer(m, -1));
     m->reduced_stage = REDUCE_OFF;
@@ -226,7 +226,7 @@ void model_reduce(Model *m) {
 
 void model_gather(Model *m) {
     Backend *b = m->backend;
-    if (n_ranks(m) == 1 || !m->use.zero) return;
+    if (!m->use.zero) return;
     for (int i = 0; i < m->partition.n_buckets; i++) {
         const PartitionBucket *k = &m->partition.buckets[i];
         b->all_gather(b, bucket_all(m, m->flat_w, k), bucket_own(m, m->flat_w, k), m->cx.stream);

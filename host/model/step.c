@@ -103,7 +103,7 @@ static void update_norm(Model *m) {
     const int64_t n = p->first_slice[m->use.rank + 1] - p->first_slice[m->use.rank];
     if (n > 0)
         b->ops->grad_norm(&m->cx, tensor_1d(m->grad_flags.data, DTYPE_I32, n), m->grad_list, n);
-    if (p->ranks == 1) return;
+    if (!m->use.ranks) return;
     b->all_gather(b, m->rank_results, m->step_result, m->cx.stream);
     b->ops->join_results(&m->cx, m->rank_results, partition_most_slices(p));
 }

@@ -1,6 +1,7 @@
 /* From settings to a model and a recipe, and what a resumed or finetuned run may change. */
 #include "trainer.h"
 #include "dist.h"
+#include <stdlib.h>
 #include <string.h>
 
 /* Settings that were given must agree with the recorded ones as their kind demands; those that were
@@ -232,6 +233,9 @@ static bool check_batch(const Options *o, int64_t ranks, Error *e) {
                         (long)ranks, (long)o->batch_size);
 }
 
+/* One process makes no collectives, unless the check of a single card asks for them. */
+static bool is_alone(void) { return dist_ranks() == 1 && !getenv("PUCK_ALWAYS_NCCL"); }
+
 bool train_model_use(const Options *o, ModelUse *use, Error *e) {
     const int64_t ranks = dist_ranks(), part = o->batch_size / ranks;
     if (!check_batch(o, ranks, e)) return false;
@@ -253,7 +257,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                       .training = true,
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),
-                      .ranks = ranks,
+                      .ranks = is_alone() ? 0 : ranks,
                       .rank = dist_rank(),
                       .zero = o->zero && ranks > 1,
                       .bucket_bytes = (int64_t)(o->bucket_mb * 1e6),

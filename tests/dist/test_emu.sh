@@ -22,6 +22,9 @@ same_weights() {
 }
 rank_train 2 eager 50 --graph off 2>/dev/null
 same_weights "graph on = graph off" r2 eager
+rank_train 2 whole 50 --no-zero --bucket-mb 0.001 2>/dev/null
+rank_train 2 zero 50 --bucket-mb 0.001 2>/dev/null
+same_weights "ZeRO on = off, in many buckets" zero whole
 rank_train 2 again 50 --stop-after 20 2>/dev/null
 rank_train 2 again 50 2>/dev/null
 same_weights "20 steps and 30 = 50" r2 again
