@@ -32,11 +32,13 @@ TEMPERATURE = 0.8
 # Steps fill about the budget of five minutes on two cores, for at most 1.2 million parameters.
 NETWORKS = {
     "ffn": ["--preset", "shakespeare-ffn"],
+    "rnn": ["--preset", "shakespeare-rnn"],
     "gpt2": ["--preset", "shakespeare-cpu-gpt2", "--steps", "7000"],
     "modern": ["--preset", "shakespeare-cpu", "--steps", "4500"],
 }
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3, "5-gram": 5}
-TITLES = {"ffn": "feed-forward", "gpt2": "GPT, GPT-2's blocks", "modern": "GPT, today's blocks"}
+TITLES = {"ffn": "feed-forward", "rnn": "recurrent",
+          "gpt2": "GPT, GPT-2's blocks", "modern": "GPT, today's blocks"}
 RUNGS = [*NGRAMS, *NETWORKS]
 
 
