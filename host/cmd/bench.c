@@ -262,48 +262,64 @@ static double finished(const Model *m) {
     return time_now();
 }
 
-/* A step as training runs it; table NULL: warming up. */
-static void step_time(Model *m, const Subject *s, BenchTable *table) {
-    const Options *o = s->o;
-    const Optimiser optimiser = train_optimiser(o);
-    const double start = finished(m);
-    model_begin_step(m);
-    model_micro_step(m);
-    model_update_step(m, &optimiser);
-    const double sec = finished(m) - start, tokens = (double)tensor_count(m->targets);
-    if (!table) return;
-    BenchRow row = {.op = "step", .tokens = tokens};
-    row.flops = tokens * model_flops_per_token(&s->config, s->feed.T);
+/* Targets of the step, over all ranks. */
+static double step_tokens(const Model *m) {
+    return (double)(tensor_count(m->targets) * dist_ranks());
+}
+
+/* Adds a phase of a step. `flops` are this rank's, as the roof is. */
+static void phase_add(BenchTable *table, const Model *m, const Subject *s, const char *name,
+                      double flops, double sec) {
+    BenchRow row = {.tokens = step_tokens(m), .flops = flops};
+    snprintf(row.op, sizeof row.op, "%s", name);
     snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
-             (long)s->feed.T, (long)o->layers, (long)o->channels);
+             (long)s->feed.T, (long)s->o->layers, (long)s->o->channels);
     bench_add(table, &row, sec);
 }
 
-/* Times of the phases of one step, each waited for. */
+static double step_flops(const Model *m, const Subject *s) {
+    return (double)tensor_count(m->targets) * model_flops_per_token(&s->config, s->feed.T);
+}
+
+/* A step as training runs it; table NULL: warming up. Ranks start together. */
+static void step_time(Model *m, const Subject *s, BenchTable *table) {
+    const Optimiser optimiser = train_optimiser(s->o);
+    dist_max(0);
+    const double start = finished(m);
+    model_begin_step(m);
+    model_micro_last(m);
+    model_update_step(m, &optimiser);
+    const double sec = finished(m) - start;
+    if (table) phase_add(table, m, s, "step", step_flops(m, s), sec);
+}
+
+/* Times of the phases of one step, each waited for. Ranks wait for the slowest before they exchange
+ * gradients and weights, so that this time is seen apart. */
 static void phases_time(Model *m, const Subject *s, BenchTable *table) {
-    const Options *o = s->o;
-    const Optimiser optimiser = train_optimiser(o);
+    const Optimiser optimiser = train_optimiser(s->o);
     const double t0 = finished(m);
     model_begin_step(m);
     model_forward(m, true);
     const double t1 = finished(m);
     model_backward(m);
     const double t2 = finished(m);
-    model_update(m, &optimiser);
+    dist_max(0);
     const double t3 = finished(m);
+    model_reduce(m);
+    const double t4 = finished(m);
+    model_update(m, &optimiser);
+    const double t5 = finished(m);
+    dist_max(0);
+    const double t6 = finished(m);
+    model_gather(m);
+    const double t7 = finished(m), flops = step_flops(m, s);
     if (!table) return;
-    const double tokens = (double)tensor_count(m->targets);
-    const double flops = tokens * model_flops_per_token(&s->config, s->feed.T);
-    BenchRow row = {.op = "forward", .tokens = tokens, .flops = flops / 3};
-    snprintf(row.shape, sizeof row.shape, "%ld x %ld, %ld layers of %ld", (long)s->feed.B,
-             (long)s->feed.T, (long)o->layers, (long)o->channels);
-    bench_add(table, &row, t1 - t0);
-    row.flops = 2 * flops / 3;
-    snprintf(row.op, sizeof row.op, "backward");
-    bench_add(table, &row, t2 - t1);
-    row.flops = 0;
-    snprintf(row.op, sizeof row.op, "update");
-    bench_add(table, &row, t3 - t2);
+    phase_add(table, m, s, "forward", flops / 3, t1 - t0);
+    phase_add(table, m, s, "backward", 2 * flops / 3, t2 - t1);
+    phase_add(table, m, s, "update", 0, t5 - t4);
+    if (dist_ranks() == 1) return;
+    phase_add(table, m, s, "communication", 0, t4 - t3 + t7 - t6);
+    phase_add(table, m, s, "waiting", 0, t3 - t2 + t6 - t5);
 }
 
 static bool bench_step(const Subject *s, Backend *b, BenchTable *table, Error *e) {

@@ -32,6 +32,13 @@ rank_train 2 moved 50 --stop-after 20 2>/dev/null
 rank_train 1 moved 50 2>/dev/null
 close_series "20 steps on 2 ranks, 30 on one" train_loss 1e-6 one moved
 
+# Communication and waiting are phases of a step of ranks; one of them prints.
+ranks 2 "$puck" bench step --layers 1 --channels 16 --heads 2 --context 8 --batch-size 4 --repeats 2 --threads 1 \
+    --device cpu >"$work/table" 2>/dev/null
+for phase in step forward backward update communication waiting; do
+    check "bench step of 2 ranks has one row of $phase" test "$(grep -c "^$phase " "$work/table")" = 1
+done
+
 attempt_train 2 odd 10 --batch-size 7
 refused "a batch that the ranks do not divide" 2 "--batch-size" "2 ranks" "6 or 8 would do"
 attempt_train 2 odd 10 --micro-batch 3
