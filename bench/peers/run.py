@@ -5,6 +5,7 @@
   shakespeare   nanoGPT's CPU recipe on both sides; `puck eval` scores both models
   modern-step   training steps of --preset shakespeare-cpu: NanoChat's blocks, Muon and AdamW
   ffn-step      training steps of a feed-forward model: context 16, embedding 32, 2 x 512, B 512
+  rnn-step      training steps of a recurrent model: a layer of 512, B 64, T 64
   time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon --preset shakespeare-cpu is there
   generate      greedy text from random weights of 124M, one stream; the peer is transformers
 
@@ -153,6 +154,10 @@ def ffn_step(b, i):
     return net_step(b, "ffn", context=16, channels=32, layers=2, hidden=512, batch=512)
 
 
+def rnn_step(b, i):
+    return net_step(b, "rnn", context=64, channels=64, layers=1, hidden=512, batch=64)
+
+
 def time_to_loss(b, i):
     """From the start of training to a model on disk, and one evaluation of it by `puck eval`: for
     puck the whole process, for the peer without import and compilation. Estimates on the way count
@@ -216,7 +221,7 @@ def watch_text(descriptor, n_tokens):
 # By name: function, --steps, what decides which variant is best.
 WORKS = {"step124m": (step124m, 5, "step_sec"), "shakespeare": (shakespeare, 500, "step_sec"),
          "modern-step": (modern_step, 100, "step_sec"),
-         "ffn-step": (ffn_step, 100, "step_sec"),
+         "ffn-step": (ffn_step, 100, "step_sec"), "rnn-step": (rnn_step, 20, "step_sec"),
          "time-to-loss": (time_to_loss, 2000, "total_sec"),
          "generate": (generate, 128, "tokens_per_sec")}
 
