@@ -13,6 +13,15 @@ rank_train 1 one 20 2>/dev/null || fail "one rank trains"
 check "two hosts train" test $? = 0
 close_series "losses are those of one rank" train_loss 1e-6 one two
 
+# The README's line, where the environment says what is of this stage.
+readme_stage
+readme_lines 'mpirun --tune' >"$work/readme/line"
+check "the README's line for two hosts" "$work/agent" hostA env -C "$work/readme" PATH="$work/readme/bin:$PATH" \
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm=rsh \
+    OMPI_MCA_plm_rsh_agent="$work/agent" OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=$net \
+    OMPI_MCA_oob_tcp_if_include=$net bash line
+check "it has saved" test -e "$work/readme/runs/hosts/ckpt/latest"
+
 cut="ip -n $space-hostB link set cable down"
 disturbed cut "$cut" "rank 1 on hostB" "out of reach" "rank 0 on hostA"
 ip -n "$space-hostB" link set cable up

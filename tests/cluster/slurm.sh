@@ -98,6 +98,13 @@ check "a job trains on two nodes" is_state "$job" COMPLETED
 cat whole/puck-*.log >"$work/log"
 check "and says so" grep -q "^step 20/20" "$work/log"
 
+# The README's line.
+readme_stage
+job=$(cd "$work/readme" && PATH=$work/readme/bin:$PATH eval "$(readme_lines sbatch)" | tr -dc 0-9)
+wait_for 60 is_state "$job" 'COMPLETED|FAILED'
+check "the README's line for Slurm" is_state "$job" COMPLETED
+check "it has saved" test -e "$work/readme/runs/job/ckpt/latest"
+
 # A job of higher priority takes the nodes: the run saves, ends, waits, and goes on.
 job=$(batch preempted --steps 100000000)
 wait_for 60 is_state "$job" RUNNING

@@ -80,3 +80,23 @@ close_series() {
         fail "$1" "$work/why"
     fi
 }
+
+# The README's section on several GPUs, on a stage: a folder with what its commands name, and a puck before
+# the real one that shortens them.
+root=$PWD
+readme_stage() {
+    mkdir -p "$work/readme/bin"
+    make_text >"$work/readme/TEXT.txt"
+    ln -s "$root/bench" "$work/readme/bench"
+    cat >"$work/readme/bin/puck" <<WRAPPER
+#!/usr/bin/env bash
+[ \$1 != train ] || short=(--steps 3 --eval-every 0 --save-every 0 --threads 1 --device cpu)
+[ "\$1 \$2" != "bench comm" ] || short=(--repeats 1 --device cpu)
+exec "$puck" "\$@" "\${short[@]}"
+WRAPPER
+    chmod +x "$work/readme/bin/puck"
+}
+# readme_lines BEGINNING: commands of the section.
+readme_lines() {
+    sed -n '/^## On several GPUs/,/^## Map/p' "$root/README.md" | sed -n '/^```$/,/^```$/p' | grep -E "^$1 "
+}
