@@ -8,6 +8,11 @@ export PUCK_EMU_LAUNCHES=$work/launches PUCK_EMU_SCHEDULE=shuffle:2
 for dtype in f32 bf16; do
     check "no race, no stray access: $dtype" "$program" "$checker" $dtype
 done
+# What only ranks need has no row in the table: two steps with NCCL's collectives between.
+seq 300 | tr '\n' ' ' >"$work/text.txt"
+check "no race, no stray access: a step of ranks" env PUCK_ALWAYS_NCCL=1 "$puck" train \
+    --data "$work/text.txt" --run "$work/run" --device "$checker" --steps 2 --eval-every 0 \
+    --layers 1 --heads 1 --channels 16 --context 8 --batch-size 2
 
 # FILE KERNEL: names behind __global__ and its attributes, and what was launched, without brackets and
 # template arguments.
