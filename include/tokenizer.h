@@ -3,7 +3,12 @@
 #pragma once
 #include "base.h"
 
-typedef enum TokenizerKind { TOKENIZER_CHAR, TOKENIZER_BYTE } TokenizerKind;
+typedef enum TokenizerKind {
+    TOKENIZER_CHAR,
+    TOKENIZER_BYTE,
+    TOKENIZER_WORD,      /* words, marks and line ends */
+    TOKENIZER_WORD_LOWER /* the same, in lower case */
+} TokenizerKind;
 
 typedef struct TokenizerChar {
     int32_t code, id;
@@ -17,13 +22,35 @@ typedef struct Tokenizer {
     int32_t *offset;
     /* Character tokenizer: its n_vocab characters by code point. NULL otherwise. */
     TokenizerChar *chars;
+    /* Word tokenizer: ids by their text, for tokenizer_find, and what unknown words become. */
+    int32_t *sorted;
+    int32_t unknown;
 } Tokenizer;
+
+static inline bool tokenizer_is_word(const Tokenizer *t) {
+    return t->kind == TOKENIZER_WORD || t->kind == TOKENIZER_WORD_LOWER;
+}
 
 /* A character tokenizer over the distinct code points of a text, in code point order. Fails on text
  * that is not UTF-8 (byte offset named) or empty. `name` is the file, for errors. */
 bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes, Error *e);
 /* 256 byte tokens, ids in GPT-2's byte-to-unicode order as tokenizer.json needs them. */
 bool tokenizer_make_byte(Tokenizer *t, Error *e);
+/* A word tokenizer: <PAD> <UNK> <START> <END>, then the words, marks and line ends that the text
+ * has at least min_count times, the most frequent first, `most` tokens in all (0: any number).
+ * Fails on text that is not UTF-8, holds NUL, or has no such word. */
+bool tokenizer_make_words(Tokenizer *t, TokenizerKind kind, const char *name, const char *text,
+                          int64_t bytes, int64_t min_count, int64_t most, Error *e);
+/* "word" and "word-lower" to their kind; TOKENIZER_CHAR for all else. */
+TokenizerKind tokenizer_word_kind(const char *name);
+/* Token i is words[i], all different; <UNK> is among them. */
+bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *words, int32_t n,
+                          Error *e);
+/* Word tokenizer: the id of a token by its text, or -1. */
+int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes);
+/* Whether a space stands between a token and the one before it (-1: none) when a text is put
+ * together: only a word tokenizer has no tokens of spaces. */
+bool tokenizer_spaces(const Tokenizer *t, int32_t before, int32_t id);
 /* Token i is code[i]; the code points are distinct. */
 bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e);
 /* Token i is byte[i], a permutation of 0..255. */

@@ -11,7 +11,8 @@ static bool check_options(const Settings *s, Error *e) {
                             "there is nothing to read");
     if (!o->output[0])
         return error_misuse(e, "--output", "Give the folder to write", "no folder is named");
-    if (o->vocab_size != 0)
+    const bool words = tokenizer_word_kind(o->tokenizer) != TOKENIZER_CHAR;
+    if (o->vocab_size != 0 && !words)
         return error_misuse(e, "--vocab-size", "Leave it out",
                             "the vocabulary of this tokenizer follows from the text");
     return true;
@@ -39,6 +40,8 @@ static bool run(const Settings *s, Error *e) {
                                      .field = o->field,
                                      .tokenizer = o->tokenizer,
                                      .output = o->output,
+                                     .min_count = o->min_count,
+                                     .vocab_size = o->vocab_size,
                                      .val_fraction = o->val_fraction};
     TokenizeResult result;
     if (!tokenize_files(&request, &result, e)) return false;

@@ -103,16 +103,18 @@ static int64_t match_stop(const char *stop, int64_t matched, char byte) {
     return 0;
 }
 
-/* Writes a token's text up to the end of `stop`. Returns whether that was met. */
-static bool write_token(Utf8Writer *w, const Tokenizer *t, int32_t id, const char *stop,
-                        int64_t *matched) {
+/* Writes a token's text after the one before it, up to the end of `stop`. Returns whether that was
+ * met. */
+static bool write_token(Utf8Writer *w, const Tokenizer *t, int32_t before, int32_t id,
+                        const char *stop, int64_t *matched) {
     const int64_t length = (int64_t)strlen(stop);
     int32_t bytes;
     const char *text = tokenizer_text(t, id, &bytes);
-    for (int32_t i = 0; i < bytes; i++) {
-        show_byte(w, (unsigned char)text[i]);
+    for (int32_t i = tokenizer_spaces(t, before, id) ? -1 : 0; i < bytes; i++) {
+        const char byte = i < 0 ? ' ' : text[i];
+        show_byte(w, (unsigned char)byte);
         if (length == 0) continue;
-        *matched = match_stop(stop, *matched, text[i]);
+        *matched = match_stop(stop, *matched, byte);
         if (*matched == length) return true;
     }
     return false;
@@ -148,8 +150,9 @@ static bool write_text(Text *text, Model *m, const Tokenizer *t, const GenerateR
         if (id < 0)
             return error_set(e, NULL, "Take an older checkpoint",
                              "the model's logits after %ld tokens are not finite", (long)text->n);
+        const int32_t before = text->window[text->n - 1 - text->first];
         text_append(text, m, id);
-        stopped = write_token(w, t, id, r->stop, &matched);
+        stopped = write_token(w, t, before, id, r->stop, &matched);
         if (r->n_probs > 0) write_candidates(table, t, i + 1, id, text->top, r->n_probs);
         if (fflush(table) != 0 || ferror(table)) break;
     }

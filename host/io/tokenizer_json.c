@@ -1,5 +1,6 @@
-/* tokenizer.json as Hugging Face's `tokenizers` has it: both kinds are a byte-pair model without
- * merges, so every character (or byte, in GPT-2's alphabet) is a token of its own.
+/* tokenizer.json as Hugging Face's `tokenizers` has it. Characters and bytes are a byte-pair model
+ * without merges, so every character (or byte, in GPT-2's alphabet) is a token of its own; words
+ * are a WordLevel model behind a Split by WORDS_REGEX.
  *
  * A reader that ignored a field would encode another way than the file says, so every field must
  * have one of the values listed here. */
@@ -38,6 +39,25 @@ static const Rule model_rules[] = {
     {"vocab", "o", NULL},
     {"merges", "e", NULL},
 };
+/* What host/text/words.c cuts: words with apostrophes inside, line ends, marks. Beyond ASCII all is
+ * letters. */
+#define LETTERS "0-9A-Za-z\\x{80}-\\x{10FFFF}"
+#define WORDS_REGEX "[" LETTERS "]+(?:'[" LETTERS "]+)*|\\n|[^\\t-\\r " LETTERS "]"
+
+static const Rule word_model_rules[] = {
+    {"type", "s", "WordLevel"}, {"vocab", "o", NULL}, {"unk_token", "s", "<UNK>"}};
+static const Rule word_split_rules[] = {{"type", "s", "Split"},
+                                        {"pattern", "o", NULL},
+                                        {"behavior", "s", "Removed"},
+                                        {"invert", "t", NULL}};
+static const Rule pattern_rules[] = {{"Regex", "s", WORDS_REGEX}};
+static const Rule lower_rules[] = {{"type", "s", "Lowercase"}};
+static const Rule word_top_rules[] = {
+    {"version", "-s", "1.0"},      {"truncation", "-0", NULL},    {"padding", "-0", NULL},
+    {"added_tokens", "-e", NULL},  {"normalizer", "-0o", NULL},   {"pre_tokenizer", "o", NULL},
+    {"post_processor", "-0", NULL}, {"decoder", "-0", NULL},      {"model", "o", NULL},
+};
+
 static const Rule fuse_rules[] = {{"type", "s", "Fuse"}};
 /* use_regex says where merges must stop, trim_offsets what offsets are: neither changes ids. */
 static const Rule split_rules[] = {{"type", "s", "ByteLevel"},
@@ -125,8 +145,48 @@ static bool bytes_from_codes(Tokenizer *t, const int32_t *code, int64_t n, const
     return tokenizer_from_bytes(t, byte, e);
 }
 
+/* The text of every token by id: pointers into the JSON. */
+static bool words_read(json_t *vocab, const char **words, const char *name, Error *e) {
+    const json_int_t n = (json_int_t)json_object_size(vocab);
+    const char *token;
+    json_t *value;
+    json_object_foreach(vocab, token, value) {
+        const json_int_t id = json_integer_value(value);
+        if (!json_is_integer(value) || id < 0 || id >= n || words[id])
+            return error_set(e, name, only_own,
+                             "the token \"%.40s\" needs an id of its own from 0 to %ld", token,
+                             (long)(n - 1));
+        words[id] = token;
+    }
+    return true;
+}
+
+static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
+    json_t *model = json_object_get(root, "model"), *lower = json_object_get(root, "normalizer");
+    json_t *split = json_object_get(root, "pre_tokenizer");
+    json_t *vocab = json_object_get(model, "vocab");
+    if (!RULES_CHECK(word_top_rules, root, name, "", e) ||
+        !RULES_CHECK(word_model_rules, model, name, "model.", e) ||
+        !RULES_CHECK(word_split_rules, split, name, "pre_tokenizer.", e) ||
+        !RULES_CHECK(pattern_rules, json_object_get(split, "pattern"), name,
+                     "pre_tokenizer.pattern.", e) ||
+        (json_is_object(lower) && !RULES_CHECK(lower_rules, lower, name, "normalizer.", e)))
+        return false;
+    const int64_t n = (int64_t)json_object_size(vocab);
+    if (n == 0 || n > 1 << 24) return error_set(e, name, only_own, "it has %ld tokens", (long)n);
+    const char **words = calloc((size_t)n, sizeof *words);
+    if (!words) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
+    const TokenizerKind kind = json_is_object(lower) ? TOKENIZER_WORD_LOWER : TOKENIZER_WORD;
+    const bool good = words_read(vocab, words, name, e) &&
+                      tokenizer_from_words(t, kind, words, (int32_t)n, e);
+    free(words);
+    return good;
+}
+
 static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
     if (!json_is_object(root)) return error_set(e, name, only_own, "the file is no JSON object");
+    const char *type = json_string_value(json_object_get(json_object_get(root, "model"), "type"));
+    if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
     if (!RULES_CHECK(top_rules, root, name, "", e)) return false;
     json_t *model = json_object_get(root, "model"), *decoder = json_object_get(root, "decoder");
     json_t *split = json_object_get(root, "pre_tokenizer");
@@ -169,6 +229,24 @@ bool tokenizer_load(Tokenizer *t, const char *path, Error *e) {
     return good;
 }
 
+static json_t *words_write(const Tokenizer *t) {
+    json_t *vocab = json_object();
+    for (int32_t id = 0; id < t->n_vocab; id++) {
+        int32_t bytes;
+        const char *text = tokenizer_text(t, id, &bytes);
+        json_object_setn_new(vocab, text, (size_t)bytes, json_integer(id));
+    }
+    json_t *model = json_pack("{s:s,s:o,s:s}", "type", "WordLevel", "vocab", vocab, "unk_token",
+                              "<UNK>");
+    json_t *split = json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
+                              WORDS_REGEX, "behavior", "Removed", "invert", 1);
+    json_t *lower = t->kind == TOKENIZER_WORD_LOWER ? json_pack("{s:s}", "type", "Lowercase")
+                                                    : json_null();
+    return json_pack("{s:s,s:n,s:n,s:[],s:o,s:o,s:n,s:n,s:o}", "version", "1.0", "truncation",
+                     "padding", "added_tokens", "normalizer", lower, "pre_tokenizer", split,
+                     "post_processor", "decoder", "model", model);
+}
+
 static json_t *vocab_write(const Tokenizer *t) {
     int32_t code_of[256];
     tokenizer_byte_codes(code_of);
@@ -191,17 +269,20 @@ static json_t *byte_level(void) {
                      "trim_offsets", 1, "use_regex", 0);
 }
 
-bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
+static json_t *characters_write(const Tokenizer *t) {
     const bool is_byte = t->kind == TOKENIZER_BYTE;
     json_t *model = json_pack("{s:s,s:n,s:s,s:n,s:n,s:b,s:b,s:b,s:o,s:[]}", "type", "BPE",
                               "dropout", "unk_token", UNKNOWN, "continuing_subword_prefix",
                               "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0,
                               "ignore_merges", 0, "vocab", vocab_write(t), "merges");
-    json_t *root =
-        json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
-                  "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                  is_byte ? byte_level() : json_null(), "post_processor", "decoder",
-                  is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model", model);
+    return json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
+                     "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                     is_byte ? byte_level() : json_null(), "post_processor", "decoder",
+                     is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model", model);
+}
+
+bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
+    json_t *root = tokenizer_is_word(t) ? words_write(t) : characters_write(t);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     const bool good = text ? file_write_atomic(path, text, (int64_t)strlen(text), e)
                            : error_set(e, path, NULL, "no memory to write the tokenizer");

@@ -11,11 +11,14 @@
 enum { CHUNK_BYTES = 1 << 20 }; /* encoded at once, which bounds the ids in memory */
 
 /* "char" makes the vocabulary from the whole input, so validation text has no unknown character. */
-static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, Error *e) {
+static bool choose_tokenizer(Tokenizer *t, const TokenizeRequest *r, const Corpus *c, Error *e) {
+    const char *const which = r->tokenizer;
+    const bool words = tokenizer_word_kind(which) != TOKENIZER_CHAR;
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
-    if (strcmp(which, "char") != 0) {
+    if (strcmp(which, "char") != 0 && !words) {
         if (access(which, F_OK) == 0) return tokenizer_load(t, which, e);
-        return error_misuse(e, "--tokenizer", "Give char, byte, or the path of a tokenizer.json",
+        return error_misuse(e, "--tokenizer",
+                            "Give char, byte, word, word-lower, or the path of a tokenizer.json",
                             "there is no tokenizer or file \"%.200s\"", which);
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
@@ -24,8 +27,11 @@ static bool choose_tokenizer(Tokenizer *t, const char *which, const Corpus *c, E
         corpus_name(c, d, name, sizeof name);
         if (!utf8_check(name, c->text.data + d->first, d[1].first - d->first, e)) return false;
     }
-    return tokenizer_make_char(t, c->n_sources == 1 ? c->sources[0] : "the joined input",
-                               c->text.data, c->text.n, e);
+    const char *name = c->n_sources == 1 ? c->sources[0] : "the joined input";
+    if (words)
+        return tokenizer_make_words(t, tokenizer_word_kind(which), name, c->text.data, c->text.n,
+                                    r->min_count, r->vocab_size, e);
+    return tokenizer_make_char(t, name, c->text.data, c->text.n, e);
 }
 
 /* Byte at which the validation part begins. Bytes that are no UTF-8 count like characters. */
@@ -51,6 +57,7 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
         if (end > 0) corpus_name(c, d, name, sizeof name);
         for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
             to = i64_min(from + CHUNK_BYTES, end);
+            if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
             const int64_t n = text_encode(t, name, text, from, to, ids, e);
             if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;
@@ -78,7 +85,8 @@ static bool write_data(const TokenizeRequest *r, const Corpus *c, const Tokenize
 
 static bool tokenize_corpus(const TokenizeRequest *r, const Corpus *c, const Tokenizer *t,
                             TokenizeResult *result, Error *e) {
-    const int64_t cut = find_cut(c->text.data, c->text.n, r->val_fraction);
+    int64_t cut = find_cut(c->text.data, c->text.n, r->val_fraction);
+    if (tokenizer_is_word(t) && cut < c->text.n) cut = words_boundary(c->text.data, 0, cut);
     if (cut == 0)
         return error_set(e, c->sources[0], "Give more text, or --val-fraction 0",
                          "the text is too short to keep a part for validation");
@@ -96,7 +104,7 @@ bool tokenize_files(const TokenizeRequest *r, TokenizeResult *result, Error *e) 
     Corpus corpus;
     Tokenizer tokenizer = {0};
     const bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, r->output, e) &&
-                      choose_tokenizer(&tokenizer, r->tokenizer, &corpus, e) &&
+                      choose_tokenizer(&tokenizer, r, &corpus, e) &&
                       tokenize_corpus(r, &corpus, &tokenizer, result, e);
     tokenizer_free(&tokenizer);
     corpus_free(&corpus);

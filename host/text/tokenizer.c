@@ -1,4 +1,4 @@
-/* Character and byte tokenizers: making, encoding, text of a token. */
+/* Character and byte tokenizers: making, encoding; what is the same for all. */
 #include "text.h"
 #include "utf8.h"
 #include <inttypes.h>
@@ -102,6 +102,7 @@ void tokenizer_free(Tokenizer *t) {
     free(t->text);
     free(t->offset);
     free(t->chars);
+    free(t->sorted);
     *t = (Tokenizer){0};
 }
 
@@ -141,6 +142,7 @@ static int64_t encode_chars(const Tokenizer *t, const char *name, const char *te
 
 int64_t text_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                     int64_t last, int32_t *ids, Error *e) {
+    if (tokenizer_is_word(t)) return words_encode(t, name, text, first, last, ids, e);
     if (t->kind == TOKENIZER_CHAR) return encode_chars(t, name, text, first, last, ids, e);
     int32_t id_of[256];
     for (int32_t i = 0; i < 256; i++) id_of[(uint8_t)t->text[i]] = i;

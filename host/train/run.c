@@ -115,7 +115,7 @@ static bool take_folder(Trainer *t, Error *e) {
 /* Whether RUN/data holds what the run was trained on, and nothing else was asked for: then it goes
  * on even if the text has moved. */
 static bool has_own_data(const Trainer *t) {
-    static const char *const ways[] = {"data", "tokenizer", "val_fraction"};
+    static const char *const ways[] = {"data", "tokenizer", "min_count", "val_fraction"};
     DataMeta meta;
     Error ignored;
     for (int i = 0; i < COUNT_OF(ways); i++)
@@ -140,6 +140,8 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
                                      .field = "",
                                      .tokenizer = choose_tokenizer(t, start, path, sizeof path),
                                      .output = t->data,
+                                     .min_count = o->min_count,
+                                     .vocab_size = o->vocab_size,
                                      .val_fraction = o->val_fraction,
                                      .data_hash =
                                          start->resumes && !o->override ? t->state.data_hash : 0};
@@ -231,10 +233,16 @@ static bool vocab_of_data(Trainer *t, Error *e) {
         return tokenizer_load(&t->tokenizer, path, e);
     }
     if (strcmp(o->tokenizer, "byte") == 0) return tokenizer_make_byte(&t->tokenizer, e);
-    if (strcmp(o->tokenizer, "char") != 0) return tokenizer_load(&t->tokenizer, o->tokenizer, e);
+    const TokenizerKind word = tokenizer_word_kind(o->tokenizer);
+    if (strcmp(o->tokenizer, "char") != 0 && word == TOKENIZER_CHAR)
+        return tokenizer_load(&t->tokenizer, o->tokenizer, e);
     int64_t bytes;
     char *text = file_read(o->data, &bytes, e);
-    const bool ok = text && tokenizer_make_char(&t->tokenizer, o->data, text, bytes, e);
+    const bool ok =
+        text && (word == TOKENIZER_CHAR
+                     ? tokenizer_make_char(&t->tokenizer, o->data, text, bytes, e)
+                     : tokenizer_make_words(&t->tokenizer, word, o->data, text, bytes,
+                                            o->min_count, o->vocab_size, e));
     free(text);
     return ok;
 }

@@ -247,7 +247,7 @@ static void errors(void **state) {
     mkdir("zdangling", 0777);
     symlink("nowhere", "zdangling/link");
     assert_int_equal(rename("data/tokenizer.json", "t.json"), 0);
-    scratch_text("words.json", "{\"model\":{\"type\":\"WordLevel\"},\"decoder\":{}}");
+    scratch_text("words.json", "{\"model\":{\"type\":\"Unigram\"},\"decoder\":{}}");
     static const struct {
         Run run;
         int code;
@@ -269,7 +269,7 @@ static void errors(void **state) {
          1,
          {"euro:2:2", "U+20AC"}},
         {{.inputs = {"good"}, .tokenizer = "bpe"}, 2, {"--tokenizer", "\"bpe\"", "char, byte"}},
-        {{.inputs = {"good"}, .tokenizer = "words.json"}, 1, {"words.json", "WordLevel"}},
+        {{.inputs = {"good"}, .tokenizer = "words.json"}, 1, {"words.json", "Unigram"}},
         {{.inputs = {"good"}, .tokenizer = "good"}, 1, {"good", "JSON"}},
         {{.inputs = {"broken.jsonl"}, .field = "t"}, 1, {"broken.jsonl:2", "not JSON"}},
         {{.inputs = {"number.jsonl"}, .field = "t"}, 1, {"number.jsonl:3", "\"t\""}},

@@ -236,7 +236,7 @@ static const struct {
     {"{\"type\":\"Fuse\"}", "null", "`decoder` is null"},
     {"\"Fuse\"", "\"ByteLevel\"", "`decoder.type`"},
     {"\"Fuse\"", "\"Fuse\",\"more\":1", "`decoder.more`"},
-    {"\"BPE\"", "\"WordLevel\"", "`model.type` is \"WordLevel\""},
+    {"\"BPE\"", "\"Unigram\"", "`model.type` is \"Unigram\""},
     {"\"dropout\":null", "\"dropout\":0.1", "`model.dropout` is 0.1"},
     {"\"unk_token\":null", "\"unk_token\":\"a\"", "`model.unk_token`"},
     {"\"unk_token\":null", "\"unk_token\":5", "`model.unk_token`"},
