@@ -90,7 +90,7 @@ typedef enum OpKind {
     OP_RECURRENCE_FORWARD, OP_RECURRENCE_BACKWARD,
     OP_ROTATE_FORWARD, OP_ROTATE_BACKWARD,
     OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD,
-    OP_CLASSIFIER, OP_LOSS_SUM, OP_GRAD_NORM, OP_ADAMW, OP_MUON,
+    OP_CLASSIFIER, OP_NEGATIVE_SAMPLING, OP_LOSS_SUM, OP_GRAD_NORM, OP_ADAMW, OP_MUON,
     OP_KINDS
 } OpKind;
 
@@ -222,6 +222,13 @@ typedef struct Ops {
      * i32 */
     void (*classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
                        Tensor targets, int64_t n_vocab, double softcap);
+    /* Negative sampling (Mikolov and others 2013). Of the T >= 2 rows of a group b the first is a
+     * word, the second one of its neighbours, the others are not:
+     *   s_t = x_0 . x_t;   losses_b = log(1 + e^-s_1) + sum_{t>1} log(1 + e^s_t)
+     *   dx_t = g_t x_0 for t > 0;   dx_0 = sum_{t>0} g_t x_t,
+     *   g_t = (1/(1 + e^-s_t) - [t = 1]) * loss_scale
+     *   losses (B) f32; dx (B,T,C) act or none, may be x; x (B,T,C) act */
+    void (*negative_sampling)(const OpContext *, Tensor losses, Tensor dx, Tensor x);
     /* result->loss += loss_scale * sum_N losses, in a fixed order.   losses (N) f32 */
     void (*loss_sum)(const OpContext *, Tensor losses);
 

@@ -228,6 +228,13 @@ static void timed_classifier(const OpContext *cx, Tensor losses, Tensor dlogits,
         (long)logits.dim[0], (long)logits.dim[1]);
 }
 
+static void timed_negative_sampling(const OpContext *cx, Tensor losses, Tensor dx, Tensor x) {
+    const double start = begin(cx);
+    real_ops(cx)->negative_sampling(cx, losses, dx, x);
+    end(cx, start, "negative_sampling", 0, BYTES(losses, dx, x), "%ld x %ld x %ld", (long)x.dim[0],
+        (long)x.dim[1], (long)x.dim[2]);
+}
+
 static void timed_loss_sum(const OpContext *cx, Tensor losses) {
     const double start = begin(cx);
     real_ops(cx)->loss_sum(cx, losses);
@@ -283,6 +290,7 @@ static const Ops timed_ops = {.embed_forward = timed_embed_forward,
                               .dropout_forward = timed_dropout_forward,
                               .dropout_backward = timed_dropout_backward,
                               .classifier = timed_classifier,
+                              .negative_sampling = timed_negative_sampling,
                               .loss_sum = timed_loss_sum,
                               .grad_norm = timed_grad_norm,
                               .adamw = timed_adamw,

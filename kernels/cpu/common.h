@@ -148,6 +148,7 @@ void OP(cpu_swiglu_forward)(const OpContext *, Tensor y, Tensor u);
 void OP(cpu_swiglu_backward)(const OpContext *, Tensor du, Tensor dy, Tensor u);
 void OP(cpu_recurrence_forward)(const OpContext *, Tensor h, Tensor u, Tensor h0, Tensor w);
 void OP(cpu_recurrence_backward)(const OpContext *, Tensor du, Tensor dh, Tensor h, Tensor w);
+void OP(cpu_negative_sampling)(const OpContext *, Tensor losses, Tensor dx, Tensor x);
 void OP(cpu_muon)(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                    AdamW constants);

@@ -52,6 +52,7 @@ void cuda_dropout_forward(const OpContext *, Tensor y, Tensor x, Dropout drop);
 void cuda_dropout_backward(const OpContext *, Tensor dx, Tensor dy, Dropout drop);
 void cuda_classifier(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
                      Tensor targets, int64_t n_vocab, double softcap);
+void cuda_negative_sampling(const OpContext *, Tensor losses, Tensor dx, Tensor x);
 void cuda_loss_sum(const OpContext *, Tensor losses);
 void cuda_grad_norm(const OpContext *, Tensor flags, const Tensor *grads, int64_t n);
 void cuda_join_results(const OpContext *, Tensor results, int64_t stride);

@@ -166,6 +166,7 @@ static void dispatch(const Call *call, const Tensor *t, const OpContext *cx, con
         ops->classifier(cx, OF(losses), OF(dlogits), OF(logits), OF(targets), c->shape.V,
                         c->softcap);
         break;
+    case OP_NEGATIVE_SAMPLING: ops->negative_sampling(cx, OF(losses), OF(dx), OF(x)); break;
     case OP_LOSS_SUM: ops->loss_sum(cx, OF(losses)); break;
     case OP_GRAD_NORM: ops->grad_norm(cx, OF(flags), t + 1, N_GRADS); break;
     case OP_ADAMW:
@@ -327,6 +328,7 @@ static int64_t longest_sum(const OpCase *c) {
     case OP_CLASSIFIER: return s->V;
     case OP_RECURRENCE_FORWARD: /* an error of one step is about as large in the next */
     case OP_RECURRENCE_BACKWARD: return s->T * s->C;
+    case OP_NEGATIVE_SAMPLING: return s->T + s->C;
     case OP_GRAD_NORM: return N * s->C;
     case OP_MUON: return i64_max(s->O, s->C);
     default: return 1;

@@ -223,6 +223,17 @@ static void exact_classifier(Call *call) {
     }
 }
 
+/* One column alone is not 0, and there every score is SATURATED squared or its negative: its loss is
+ * that or 0, and the slope of it 1 or 0. */
+static void exact_sampling(Call *call, OpShape s) {
+    double *x = call_value(call, "x");
+    for (int64_t row = 0; row < s.B * s.T; row++)
+        for (int64_t c = 0; c < s.C; c++)
+            x[row * s.C + c] = c != row / s.T % s.C                ? 0
+                               : call_random(call, "sign", row, 2) ? SATURATED
+                                                                   : -SATURATED;
+}
+
 /* First step from zero moments: mhat / sqrt(vhat) is the gradient's sign. */
 static void exact_adamw(Call *call) {
     const Operand *grad = call_find(call, "grad");
@@ -290,6 +301,7 @@ bool call_make_exact(Call *call, const OpCase *from, DType act, DType master) {
         integers(call, "dy", 4, 1);
         break;
     case OP_CLASSIFIER: exact_classifier(call); return c.softcap == 0;
+    case OP_NEGATIVE_SAMPLING: exact_sampling(call, c.shape); break;
     case OP_LOSS_SUM: integers(call, "losses", 8, 1); break;
     case OP_GRAD_NORM:
         for (int i = 0; i < N_GRADS; i++) integers(call, grads[i], 3, 1);

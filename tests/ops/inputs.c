@@ -208,6 +208,12 @@ static void add_rowwise(Call *call, int64_t N, OpShape s) {
         ADD("targets", INT, IN, N);
         share(call, "dlogits", "logits");
         break;
+    case OP_NEGATIVE_SAMPLING:
+        ADD("losses", MASTER, OUT, s.B);
+        ADD("dx", ACT, OUT, s.B, s.T, s.C);
+        ADD("x", ACT, IN, s.B, s.T, s.C);
+        share(call, "dx", "x");
+        break;
     default: ADD("losses", MASTER, IN, N);
     }
 }

@@ -343,6 +343,25 @@ static void recurrence_backward(Call *call, OpShape s) {
 
 /* ---- loss and optimiser ---- */
 
+static void negative_sampling(Call *call, OpShape s) {
+    double *losses = V("losses"), *dx = V("dx");
+    const int64_t C = s.C;
+    for (int64_t b = 0; b < s.B; b++) {
+        const double *x = V("x") + b * s.T * C;
+        losses[b] = 0;
+        for (int64_t c = 0; dx && c < C; c++) dx[b * s.T * C + c] = 0;
+        for (int64_t t = 1; t < s.T; t++) {
+            const double score = dot(x, x + t * C, C), sign = t == 1 ? -1 : 1;
+            const double g = (1 / (1 + exp(-score)) - (t == 1)) * call->params.loss_scale;
+            losses[b] += fmax(sign * score, 0) + log1p(exp(-fabs(score)));
+            for (int64_t c = 0; dx && c < C; c++) {
+                dx[(b * s.T + t) * C + c] = g * x[c];
+                dx[b * s.T * C + c] += g * x[t * C + c];
+            }
+        }
+    }
+}
+
 static void classifier(Call *call, int64_t N, int64_t n_vocab, int64_t Vp) {
     double *losses = V("losses"), *dlogits = V("dlogits"), cap = call->c.softcap;
     const double *logits = V("logits"), *targets = V("targets");
@@ -487,6 +506,7 @@ void call_reference(Call *call) {
     case OP_DROPOUT_FORWARD:
     case OP_DROPOUT_BACKWARD: elementwise(call, N * s.C); break;
     case OP_CLASSIFIER: classifier(call, N, s.V, s.Vp); break;
+    case OP_NEGATIVE_SAMPLING: negative_sampling(call, s); break;
     case OP_LOSS_SUM:
         for (int64_t n = 0; n < N; n++)
             call->result.loss += call->params.loss_scale * V("losses")[n];

@@ -65,6 +65,7 @@ static const Pair pairs[] = {
      {{SAVED, "x", "x"}, {SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
     {OP_DROPOUT_FORWARD, OP_DROPOUT_BACKWARD, {{SEED, "y", "dy"}, {GRAD, "x", "dx"}}},
     {OP_CLASSIFIER, OP_CLASSIFIER, {{SEED, "losses", NULL}, {GRAD, "logits", "dlogits"}}},
+    {OP_NEGATIVE_SAMPLING, OP_NEGATIVE_SAMPLING, {{SEED, "losses", NULL}, {GRAD, "x", "dx"}}},
 };
 
 static bool is_gradient(OpKind op) {
@@ -79,9 +80,9 @@ typedef struct Check {
     Call forward, backward;
 } Check;
 
-/* Of a wire: u of a SEED, d of a GRAD or BIAS. The classifier's gradient has its u built in. */
+/* Of a wire: u of a SEED, d of a GRAD or BIAS. A loss's gradient has its u built in. */
 static double random_of(const Check *check, int64_t wire, int64_t i) {
-    if (check->pair->forward == OP_CLASSIFIER && check->pair->wire[wire].kind == SEED)
+    if (check->pair->forward == check->pair->backward && check->pair->wire[wire].kind == SEED)
         return check->forward.params.loss_scale;
     return rng_normal(1, 0, rng_site(RNG_TEST, wire), (uint64_t)i);
 }
