@@ -90,8 +90,21 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *   next     T tokens and one target, the next; a sample for every token but the first; where fewer
  *            than T come before it, `special` fills the row from the left
  *   streams  the text is cut into `streams` parts, and row b goes through part b, T tokens a batch;
- *            its inputs are `special`, then each target but the last. A batch lies (T,B). */
-typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT, BATCH_STREAMS } BatchForm;
+ *            its inputs are `special`, then each target but the last. A batch lies (T,B).
+ *   pairs    a word, one of its neighbours, and T - 2 words that are not: ids of the last two
+ *            kinds lie n_vocab higher; all are drawn, whatever the order */
+typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT, BATCH_STREAMS, BATCH_PAIRS } BatchForm;
+
+/* What pairs are drawn by. */
+typedef struct LoaderWords {
+    int64_t n_vocab, n_used; /* words, and those that the text has */
+    double *up_to; /* of words 0 .. v: their share of all counts^0.75 */
+    double *keep;  /* how often a place with this word is not left out */
+} LoaderWords;
+/* Reads all tokens once. A word with share s of them is kept (sqrt(s/t) + 1) t/s of the time, t
+ * being the threshold; 0 keeps all. */
+LoaderWords *loader_count_words(const Tokens *tokens, int64_t n_vocab, double threshold);
+void loader_free_words(LoaderWords *w);
 
 /* What makes batches. Windows in ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T
  * inputs; an epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives;
@@ -105,6 +118,10 @@ typedef struct LoaderConfig {
     BatchForm form;
     int32_t special;
     int64_t streams; /* rows of the global batch */
+    /* Form pairs: a neighbour is at most `window` words away, and nearer ones are drawn more
+     * often. */
+    const LoaderWords *words;
+    int64_t window;
 } LoaderConfig;
 
 /* One micro-batch in pinned host memory. From loader_next it is valid until the call after the
@@ -131,6 +148,8 @@ bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
 int64_t loader_epoch_samples(const LoaderConfig *c);
 /* Form next: one row, whose last input is token number `last`, and its target. */
 void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target);
+/* Form pairs: the T ids of sample number `sample`. */
+void loader_fill_pair(const LoaderConfig *c, int64_t sample, int32_t *row);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 

@@ -9,8 +9,9 @@
 /* What the model is.
  *   gpt  a transformer, host/model/gpt.c
  *   ffn  the next token from a fixed number of tokens before it (Bengio and others 2003), ffn.c
+ *   skipgram  no language model, but a vector for each word (Mikolov and others 2013), skipgram.c
  *   rnn  the next token from a state that each token changes (Elman 1990), rnn.c */
-typedef enum ModelKind { MODEL_GPT, MODEL_FFN, MODEL_RNN } ModelKind;
+typedef enum ModelKind { MODEL_GPT, MODEL_FFN, MODEL_SKIPGRAM, MODEL_RNN } ModelKind;
 
 /* What tells a position from another. Rotary is Llama's sign, reversed NanoChat's (see ops.h). */
 typedef enum Positions {
@@ -61,7 +62,7 @@ typedef struct ModelConfig {
 static inline int32_t model_special(const ModelConfig *c) { return (int32_t)c->vocab; }
 /* Targets of a row of `context` tokens. */
 static inline int64_t model_row_targets(const ModelConfig *c) {
-    return c->kind == MODEL_FFN ? 1 : c->context;
+    return c->kind == MODEL_FFN || c->kind == MODEL_SKIPGRAM ? 1 : c->context;
 }
 /* Whether decoding goes on for ever; a GPT reads its last half context again, see generate.h. */
 static inline bool model_endless(const ModelConfig *c) { return c->kind != MODEL_GPT; }

@@ -31,7 +31,7 @@ int64_t loader_epoch_samples(const LoaderConfig *c) {
     const int64_t n_targets = c->tokens->n_tokens - 1;
     if (c->form == BATCH_STREAMS)
         return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
-    return c->form == BATCH_NEXT ? n_targets : i64_div_up(n_targets, c->T);
+    return c->form != BATCH_WINDOWS ? n_targets : i64_div_up(n_targets, c->T);
 }
 
 /* Form next: the token that is the last input of a sample. */
@@ -74,7 +74,7 @@ bool loader_begins(const LoaderConfig *c, int64_t sample) {
 }
 
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
-    if (c->form == BATCH_NEXT) return 1;
+    if (c->form == BATCH_NEXT || c->form == BATCH_PAIRS) return 1;
     int64_t n_inputs;
     loader_window(c, sample, &n_inputs);
     return n_inputs;
@@ -82,6 +82,10 @@ int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
 
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
+    if (c->form == BATCH_PAIRS && c->words->n_used < 3)
+        return error_set(e, dir, "Use more text",
+                         "the text has %" PRId64 " different words, too few to tell them apart",
+                         c->words->n_used);
     if (n <= (c->form == BATCH_WINDOWS ? c->T : 1))
         return error_set(e, dir, "Use a smaller --context or more text",
                          "the data has %" PRId64 " tokens, too few for one window of %" PRId64
@@ -166,7 +170,11 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
     batch->n_valid = 0;
     batch->sample = sample;
     for (int64_t b = 0; b < c->B; b++) {
-        if (c->form == BATCH_NEXT) {
+        if (c->form == BATCH_PAIRS) {
+            loader_fill_pair(c, sample + b, batch->tokens + b * T);
+            batch->targets[b] = 0;
+            batch->n_valid++;
+        } else if (c->form == BATCH_NEXT) {
             loader_fill_next(c, last_input(c, sample + b), batch->tokens + b * T,
                              batch->targets + b);
             batch->n_valid++;

@@ -9,6 +9,7 @@
 
 static int64_t n_vocab(const ModelConfig *c) { return model_vocab_padded(c); }
 static int64_t n_inputs(const ModelConfig *c) { return c->vocab + 1; } /* model_special */
+static int64_t n_pairs(const ModelConfig *c) { return 2 * c->vocab; } /* see skipgram.c */
 static int64_t n_context(const ModelConfig *c) { return c->context; }
 static int64_t n_channels(const ModelConfig *c) { return c->channels; }
 static int64_t n_hidden(const ModelConfig *c) { return c->hidden; }
@@ -120,6 +121,8 @@ const ParamSpec param_specs[] = {
     [PARAM_FFN_HIDDEN_B] = {"hidden.%d.bias", FFN, LAYER, .first_layer = 1, .rows = n_hidden},
     [PARAM_FFN_OUTPUT_W] = {"output.weight", FFN, .per_token = true, .transposed = true,
                             .decays = true, .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
+    [PARAM_WORDS] = {"words.weight", .kind = MODEL_SKIPGRAM, .init = INIT_EMBEDDING,
+                     .is_lookup = always, .rows = n_pairs, .cols = n_channels},
     [PARAM_FFN_OUTPUT_B] = {"output.bias", FFN, .per_token = true, .rows = n_vocab},
     [PARAM_RNN_EMBED] = {"embed.weight", RNN, .decays = true, .init = INIT_EMBEDDING,
                          .is_lookup = always, .rows = n_inputs, .cols = n_channels},
@@ -233,8 +236,10 @@ void params_make(Model *m) {
 /* GPT-2's (Radford and others 2019): 0.02, and 0.02/sqrt(2L) where a branch enters the residual
  * stream. The modern recipe: matrices 1/sqrt(C), branches and an untied head begin at zero; an
  * embedding of 1, or 1/sqrt(C) where it is the head too. Models that are no GPT: one over the root
- * of the terms of a sum, and an embedding of 1. */
+ * of the terms of a sum, and an embedding of 1. Skip-gram's vectors begin so near to 0 that
+ * every score is about 0. */
 static double initial_std(const ParamSpec *spec, const ModelConfig *c) {
+    if (c->kind == MODEL_SKIPGRAM) return 1 / (double)c->channels;
     if (c->kind != MODEL_GPT)
         return !spec->cols ? 0 : spec->init == INIT_EMBEDDING ? 1 : 1 / sqrt((double)spec->cols(c));
     if (c->init == RECIPE_GPT2)

@@ -35,7 +35,8 @@ typedef enum ParamId {
     PARAM_RNN_STATE_W,
     PARAM_RNN_B,
     PARAM_RNN_OUTPUT_W,
-    PARAM_RNN_OUTPUT_B
+    PARAM_RNN_OUTPUT_B,
+    PARAM_WORDS
 } ParamId;
 
 /* Makes m->params, m->lookup from the table. */
@@ -68,10 +69,13 @@ typedef struct ModelPasses {
     void (*backward)(Model *);
     void (*decode)(Model *, const int32_t *tokens, int64_t n_rows, const int32_t *position);
 } ModelPasses;
-extern const ModelPasses gpt_passes, ffn_passes, rnn_passes;
+extern const ModelPasses gpt_passes, ffn_passes, skipgram_passes, rnn_passes;
 static inline const ModelPasses *model_passes(const Model *m) {
     static const ModelPasses *const passes[] = {
-        [MODEL_GPT] = &gpt_passes, [MODEL_FFN] = &ffn_passes, [MODEL_RNN] = &rnn_passes};
+        [MODEL_GPT] = &gpt_passes,
+        [MODEL_FFN] = &ffn_passes,
+        [MODEL_SKIPGRAM] = &skipgram_passes,
+        [MODEL_RNN] = &rnn_passes};
     return passes[m->config.kind];
 }
 

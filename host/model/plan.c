@@ -68,7 +68,7 @@ static void plan_batch(Model *m) {
     Arena *a = &m->arena;
     ARENA_ADD(a, &m->tokens, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B, T);
     ARENA_ADD(a, &m->targets, "batch", ARENA_ACTIVATIONS, DTYPE_I32,
-              m->config.kind == MODEL_FFN ? B : B * T);
+              model_row_targets(&m->config) == 1 ? B : B * T);
     ARENA_ADD(a, &m->order, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T);
     ARENA_ADD(a, &m->starts, "batch", ARENA_ACTIVATIONS, DTYPE_I32, B * T + 1);
 }

@@ -321,6 +321,10 @@ static bool start_feed(Trainer *t, Error *e) {
     const ModelUse *use = &t->model.use;
     const DataOrder order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE;
     t->feed = train_feed(&t->model.config, &t->train, use->B, use->T, (uint64_t)o->seed, order);
+    if (t->feed.form == BATCH_PAIRS)
+        t->words = loader_count_words(&t->train, t->model.config.vocab, o->subsample);
+    t->feed.words = t->words;
+    t->feed.window = o->window;
     if (!loader_check(&t->feed, t->data, e)) return false;
     const int64_t windows = loader_epoch_samples(&t->feed);
     if (o->batch_size > windows)
@@ -412,6 +416,7 @@ static void trainer_close(Trainer *t) {
     tokenizer_free(&t->tokenizer);
     tokens_close(&t->train);
     tokens_close(&t->val);
+    loader_free_words(t->words);
     Backend *b = &t->backend;
     if (!b->ops) return; /* never opened */
     if (t->fed) {
@@ -446,7 +451,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     bool ok;
     int lock = -1;
     *exit_code = EXIT_DONE;
-    if (!together_options(t, e)) {
+    if (!together_options(t, e) || !dist_agree(setup_skipgram_defaults(&t->settings, e), e)) {
         ok = false;
     } else if (t->options->dry_run) {
         ok = dist_agree(train_check_kind(s, e) && dry_run(t, e), e);

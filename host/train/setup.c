@@ -40,6 +40,19 @@ bool train_check_kind(const Settings *s, Error *e) {
     static const char *const gpt[] = {
         "heads", "kv_heads",       "head_size", "bias",      "positions", "rope_base", "qk_norm",
         "norm",  "embed_norm", "tie_embeddings", "softcap", "init", "dropout", "recompute"};
+    static const char *const language[] = {"context", "layers", "hidden", "activation",
+                                           "optimizer"};
+    const bool skipgram = strcmp(s->options.model, "skipgram") == 0;
+    for (int i = 0; skipgram && i < COUNT_OF(language); i++) {
+        char flag[2 + OPTIONS_NAME_MAX] = "--";
+        options_flag(flag + 2, language[i]);
+        if (options_source(s, language[i]) != FROM_DEFAULT)
+            return error_misuse(e, flag, "Leave it out; --window and --channels count",
+                                "a model of kind skipgram has no %s", language[i]);
+    }
+    if (skipgram && s->options.sample_every)
+        return error_misuse(e, "--sample-every", "Ask it with puck embed",
+                            "a model of kind skipgram writes no text");
     if (strcmp(s->options.model, "gpt") == 0) return true;
     for (int i = 0; i < COUNT_OF(gpt); i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
@@ -60,9 +73,23 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                           .order = order,
                           .form = c->kind == MODEL_FFN   ? BATCH_NEXT
                                   : c->kind == MODEL_RNN ? BATCH_STREAMS
-                                                         : BATCH_WINDOWS,
+                                  : c->kind == MODEL_SKIPGRAM ? BATCH_PAIRS
+                                                              : BATCH_WINDOWS,
                           .special = model_special(c),
                           .streams = B};
+}
+
+/* What suits 200,000 words; those of other kinds of models are far too slow a start for it. */
+bool setup_skipgram_defaults(Settings *s, Error *e) {
+    static const char *const values[][2] = {
+        {"batch_size", "4096"}, {"lr", "0.005"}, {"steps", "2000"}, {"beta2", "0.999"},
+        {"schedule", "linear"}, {"channels", "64"}, {"clip", "0"}, {"eval_every", "500"}};
+    if (strcmp(s->options.model, "skipgram") != 0) return true;
+    for (int i = 0; i < COUNT_OF(values); i++)
+        if (options_source(s, values[i][0]) == FROM_DEFAULT &&
+            !options_set(s, values[i][0], values[i][1], FROM_DEFAULT, "--model", e))
+            return false;
+    return true;
 }
 
 bool setup_check(const Options *o, Error *e) {
@@ -116,6 +143,16 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
                            .bias = true,
                            .rope_base = c->rope_base,
                            .mlp = c->mlp};
+    if (c->kind == MODEL_SKIPGRAM) /* a table is all it has */
+        *c = (ModelConfig){.kind = c->kind,
+                           .vocab = c->vocab,
+                           .context = 1,
+                           .layers = 1,
+                           .heads = 1,
+                           .channels = c->channels,
+                           .hidden = 1,
+                           .bias = true,
+                           .rope_base = c->rope_base};
     if (n_vocab > c->vocab)
         return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
                             "a vocabulary of %ld is smaller than the tokenizer's %ld",
@@ -253,7 +290,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                             "a recurrent model carries the states of a whole batch, which cannot "
                             "be cut");
     *use = (ModelUse){.B = micro,
-                      .T = o->context,
+                      .T = strcmp(o->model, "skipgram") == 0 ? o->negatives + 2 : o->context,
                       .training = true,
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),

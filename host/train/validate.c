@@ -12,8 +12,9 @@ static double estimate_by_batches(Trainer *t) {
     int32_t *memory = t->val_memory;
     Batch batch = {
         .tokens = memory, .targets = memory + n, .order = memory + 2 * n, .starts = memory + 3 * n};
-    const LoaderConfig feed =
-        train_feed(&m->config, &t->val, B, T, (uint64_t)t->options->seed, ORDER_RANDOM);
+    LoaderConfig feed = t->feed;
+    feed.tokens = &t->val;
+    feed.order = ORDER_RANDOM;
     float *losses = (void *)(memory + 4 * n + 1);
     double sum = 0;
     int64_t n_valid = 0;
@@ -36,7 +37,8 @@ double trainer_estimate(Trainer *t) {
     Model *m = &t->model;
     const int64_t n_estimate =
         t->options->eval_batches * dist_ranks() * tensor_count(m->losses);
-    if (n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T)
+    const bool whole = n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T;
+    if (whole && m->config.kind != MODEL_SKIPGRAM) /* of pairs there is no whole */
         return evaluate_split(m, &t->val, 0).loss;
     t->params[0] = (StepParams){.step = 1, .loss_scale = 0};
     model_set_step(m, &t->params[0]);

@@ -223,7 +223,7 @@ static void exact_classifier(Call *call) {
     }
 }
 
-/* One column alone is not 0, and there every score is SATURATED squared or its negative: its loss is
+/* One column alone is not 0, and so every score is SATURATED squared or its negative: its loss is
  * that or 0, and the slope of it 1 or 0. */
 static void exact_sampling(Call *call, OpShape s) {
     double *x = call_value(call, "x");
