@@ -156,6 +156,13 @@ static void add_optimiser(Call *call, int64_t N, int64_t C) {
     }
 }
 
+static void add_sampling(Call *call, OpShape s) {
+    ADD("losses", MASTER, OUT, s.B);
+    ADD("dx", ACT, OUT, s.B, s.T, s.C);
+    ADD("x", ACT, IN, s.B, s.T, s.C);
+    share(call, "dx", "x");
+}
+
 static void add_rowwise(Call *call, int64_t N, OpShape s) {
     switch (call->c.op) {
     case OP_SWIGLU_FORWARD:
@@ -208,12 +215,7 @@ static void add_rowwise(Call *call, int64_t N, OpShape s) {
         ADD("targets", INT, IN, N);
         share(call, "dlogits", "logits");
         break;
-    case OP_NEGATIVE_SAMPLING:
-        ADD("losses", MASTER, OUT, s.B);
-        ADD("dx", ACT, OUT, s.B, s.T, s.C);
-        ADD("x", ACT, IN, s.B, s.T, s.C);
-        share(call, "dx", "x");
-        break;
+    case OP_NEGATIVE_SAMPLING: add_sampling(call, s); break;
     default: ADD("losses", MASTER, IN, N);
     }
 }
