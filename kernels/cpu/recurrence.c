@@ -2,8 +2,15 @@
  * the threads, which wait for each other between steps; what follows the product is done to a strip
  * while it is in cache. */
 #include "common.h"
+#include <omp.h>
 
 enum { STRIP = 64 };
+
+/* A strip a thread, as each packs the whole state: a multiple of STRIP, so that a product's edges,
+ * and with them the bits, do not depend on the threads. */
+static int64_t width_of(int64_t C) {
+    return i64_round_up(i64_div_up(C, omp_get_max_threads()), STRIP);
+}
 
 /* Forward: w transposed once, so that a product packs it by rows. */
 int64_t OP(cpu_recurrence_scratch)(OpKind op, const OpShape *s) {
@@ -34,7 +41,7 @@ static void add_product(real *c, const real *a, const real *b, int64_t B, int64_
 }
 
 void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor h0, Tensor w) {
-    const int64_t T = u.dim[0], B = u.dim[1], C = u.dim[2];
+    const int64_t T = u.dim[0], B = u.dim[1], C = u.dim[2], width = width_of(C);
     CHECK_TENSOR(u, REAL_DTYPE, T, B, C);
     CHECK_TENSOR(h, REAL_DTYPE, T, B, C);
     CHECK_TENSOR(h0, REAL_DTYPE, B, C);
@@ -51,8 +58,8 @@ void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor 
         for (int64_t t = 0; t < T; t++) {
             const real *const before = t ? to + (t - 1) * B * C : h0.data;
 #pragma omp for schedule(static)
-            for (int64_t col = 0; col < C; col += STRIP) {
-                const int64_t n = i64_min(STRIP, C - col);
+            for (int64_t col = 0; col < C; col += width) {
+                const int64_t n = i64_min(width, C - col);
                 real *const strip = to + t * B * C + col;
                 for (int64_t b = 0; b < B && h.data != u.data; b++)
                     memcpy(strip + b * C, from + (t * B + b) * C + col, (size_t)n * sizeof *to);
@@ -67,7 +74,7 @@ void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor 
 
 void OP(cpu_recurrence_backward)(const OpContext *cx, Tensor du, Tensor dh, Tensor h, Tensor w) {
     (void)cx;
-    const int64_t T = h.dim[0], B = h.dim[1], C = h.dim[2];
+    const int64_t T = h.dim[0], B = h.dim[1], C = h.dim[2], width = width_of(C);
     CHECK_TENSOR(h, REAL_DTYPE, T, B, C);
     CHECK_TENSOR(du, REAL_DTYPE, T, B, C);
     CHECK_TENSOR(dh, REAL_DTYPE, T, B, C);
@@ -77,8 +84,8 @@ void OP(cpu_recurrence_backward)(const OpContext *cx, Tensor du, Tensor dh, Tens
 #pragma omp parallel
     for (int64_t t = T - 1; t >= 0; t--) {
 #pragma omp for schedule(static)
-        for (int64_t col = 0; col < C; col += STRIP) {
-            const int64_t n = i64_min(STRIP, C - col), at = t * B * C + col;
+        for (int64_t col = 0; col < C; col += width) {
+            const int64_t n = i64_min(width, C - col), at = t * B * C + col;
             for (int64_t b = 0; b < B && du.data != dh.data; b++)
                 memcpy(to + at + b * C, from + at + b * C, (size_t)n * sizeof *to);
             if (t + 1 < T) add_product(to + at, to + (t + 1) * B * C, weight + col, B, n, C);
