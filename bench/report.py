@@ -104,7 +104,7 @@ def gpu_table():
     if not lines:
         return ""
     last = list(rows.values())[-1]
-    head = f"{last['device']}, driver {last['driver']}, {last['date']}; shares are of the roofs " \
+    head = f"\n{last['device']}, driver {last['driver']}, {last['date']}; shares are of the roofs " \
         "that the same call measured."
     return "\n".join(["", head, "", "| on a card | |", "|---|---|", *lines])
 
