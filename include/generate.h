@@ -43,6 +43,18 @@ typedef struct GenerateRequest {
  * n tokens the model sees those from generate_window(n, context) on, however they came. */
 bool generate_text(Model *m, const Tokenizer *t, const GenerateRequest *r, FILE *out, Error *e);
 
+/* Pairs whose target came out to the byte. */
+typedef struct PairScore {
+    int64_t n, n_exact;
+} PairScore;
+
+/* For a model of --task pairs: greedily writes the target of each line of `in`, a source. With a
+ * score, lines are checked pairs (lines_check), whose targets are compared and not written. Fails
+ * on an empty line or a tab in a source (name:line named), and on a source that the context has no
+ * room for. The model is planned with decode_batch 1. */
+bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, PairScore *score,
+                    FILE *out, Error *e);
+
 int64_t generate_window(int64_t n_tokens, int64_t context);
 /* The token that a text without a beginning is read after: a newline, or else the first token. */
 int32_t generate_start(const Tokenizer *t);

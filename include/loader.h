@@ -30,6 +30,9 @@ typedef struct Tokens {
     TokenShard *shards;
     int n_shards;
     int64_t n_tokens;
+    /* Of form lines: first token of line i, and that behind the last. NULL of a plain text. */
+    int64_t *lines, n_lines;
+    int32_t tab;
 } Tokens;
 
 /* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that
@@ -39,6 +42,14 @@ bool tokens_open(Tokens *t, const char *dir, const char *split, int64_t n_vocab,
 void tokens_close(Tokens *t);
 /* Copies tokens [first, first + n) as int32. The range must exist. */
 void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
+
+/* Fails unless each line of the text is a source, a tab and a target (FILE:LINE named). */
+bool lines_check(const char *path, const char *text, int64_t bytes, Error *e);
+/* Finds the lines of a split, for form lines. A split that `continues` another begins behind its
+ * first newline, for the text may have been cut inside a line; what lies behind the last newline is
+ * left out. Fails if there is none, or one that does not fit the context. */
+bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, bool continues,
+                       int64_t context, Error *e);
 
 /* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded
  * up, is for validation. Plain texts are joined as they are; each text of JSON lines gets a
@@ -92,8 +103,15 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *   streams  the text is cut into `streams` parts, and row b goes through part b, T tokens a batch;
  *            its inputs are `special`, then each target but the last. A batch lies (T,B).
  *   pairs    a word, one of its neighbours, and T - 2 words that are not: ids of the last two
- *            kinds lie n_vocab higher; all are drawn, whatever the order */
-typedef enum BatchForm { BATCH_WINDOWS, BATCH_NEXT, BATCH_STREAMS, BATCH_PAIRS } BatchForm;
+ *            kinds lie n_vocab higher; all are drawn, whatever the order
+ *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too */
+typedef enum BatchForm {
+    BATCH_WINDOWS,
+    BATCH_NEXT,
+    BATCH_STREAMS,
+    BATCH_PAIRS,
+    BATCH_LINES
+} BatchForm;
 
 /* What pairs are drawn by. */
 typedef struct LoaderWords {
@@ -150,6 +168,8 @@ int64_t loader_epoch_samples(const LoaderConfig *c);
 void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target);
 /* Form pairs: the T ids of sample number `sample`. */
 void loader_fill_pair(const LoaderConfig *c, int64_t sample, int32_t *row);
+/* Form lines: the row of line number `line`. Returns its targets' number. */
+int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 

@@ -2,6 +2,7 @@
 #include "generate.h"
 #include "cmd.h"
 #include "load.h"
+#include "loader.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -111,6 +112,41 @@ static bool run_fill(Loaded *l, const Options *o, Error *e) {
                          o->probs ? (int)o->probs : FILL_SHOWN, o->json, stdout, e);
 }
 
+static void print_score(const PairScore *s, bool json) {
+    const double part = s->n ? (double)s->n_exact / (double)s->n : 0;
+    if (json)
+        printf("{\"pairs\": %ld, \"exact\": %ld, \"exact_match\": %.17g}\n", (long)s->n,
+               (long)s->n_exact, part);
+    else
+        printf("exact match     %.4f (%ld of %ld)\n", part, (long)s->n_exact, (long)s->n);
+}
+
+static bool check_pairs(const char *path, Error *e) {
+    int64_t bytes;
+    char *text = file_read(path, &bytes, e);
+    const bool ok = text && lines_check(path, text, bytes, e);
+    free(text);
+    return ok;
+}
+
+static bool run_pairs(Loaded *l, const Options *o, Error *e) {
+    const ModelUse use = {.decode_batch = 1,
+                          .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
+    PairScore score = {0};
+    if (o->data[0] && !check_pairs(o->data, e)) return false;
+    FILE *in = o->data[0] ? fopen(o->data, "r") : stdin;
+    if (!in)
+        return error_set(e, o->data, "Check the name and the permissions", "cannot open: %s",
+                         strerror(errno));
+    const bool ok = load_weights(l, &use, e) &&
+                    generate_pairs(&l->model, &l->tokenizer, in,
+                                   o->data[0] ? o->data : "standard input",
+                                   o->data[0] ? &score : NULL, stdout, e);
+    if (ok && o->data[0]) print_score(&score, o->json);
+    if (o->data[0]) fclose(in);
+    return ok;
+}
+
 /* --fill ranks texts and samples none. */
 static bool check_fill(const Settings *s, Error *e) {
     static const char *const used[] = {"fill", "candidates", "probs"};
@@ -133,9 +169,13 @@ static bool run(const Settings *s, Error *e) {
     if (o->probs && o->json && !o->fill[0])
         return error_misuse(e, "--probs", "Leave one of them out",
                             "the table of candidates has no JSON form");
+    if (o->data[0] && !o->pairs)
+        return error_misuse(e, "--data", "Give --pairs too", "there are no pairs to score");
     Loaded l;
     bool ok = load_open(&l, o, e);
-    ok = ok && (o->fill[0] ? run_fill(&l, o, e) : run_text(&l, o, e));
+    ok = ok && (o->pairs     ? run_pairs(&l, o, e)
+                 : o->fill[0] ? run_fill(&l, o, e)
+                              : run_text(&l, o, e));
     load_close(&l);
     return ok;
 }

@@ -31,11 +31,12 @@ int64_t loader_epoch_samples(const LoaderConfig *c) {
     const int64_t n_targets = c->tokens->n_tokens - 1;
     if (c->form == BATCH_STREAMS)
         return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
+    if (c->form == BATCH_LINES) return c->tokens->n_lines;
     return c->form != BATCH_WINDOWS ? n_targets : i64_div_up(n_targets, c->T);
 }
 
-/* Form next: the token that is the last input of a sample. */
-static int64_t last_input(const LoaderConfig *c, int64_t sample) {
+/* Forms next and lines: the token that is the last input of a sample, or the line. */
+static int64_t choose(const LoaderConfig *c, int64_t sample) {
     const int64_t n = loader_epoch_samples(c);
     if (c->order == ORDER_RANDOM)
         return (int64_t)rng_below((uint64_t)n, c->seed, 0, rng_site(RNG_OFFSET, 0),
@@ -52,8 +53,13 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) 
         *n_inputs = i64_min(c->T, end - start);
         return start;
     }
+    if (c->form == BATCH_LINES) {
+        const int64_t line = choose(c, sample);
+        *n_inputs = c->tokens->lines[line + 1] - c->tokens->lines[line] - 1;
+        return c->tokens->lines[line];
+    }
     if (c->form == BATCH_NEXT) {
-        const int64_t end = last_input(c, sample) + 1;
+        const int64_t end = choose(c, sample) + 1;
         *n_inputs = i64_min(c->T, end);
         return end - *n_inputs;
     }
@@ -75,9 +81,12 @@ bool loader_begins(const LoaderConfig *c, int64_t sample) {
 
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
     if (c->form == BATCH_NEXT || c->form == BATCH_PAIRS) return 1;
-    int64_t n_inputs;
-    loader_window(c, sample, &n_inputs);
-    return n_inputs;
+    int64_t n_inputs, source = 0;
+    const int64_t start = loader_window(c, sample, &n_inputs);
+    if (c->form != BATCH_LINES) return n_inputs;
+    for (int32_t token = -1; token != c->tokens->tab; source++)
+        tokens_read(c->tokens, start + source, 1, &token);
+    return n_inputs - source + 1;
 }
 
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
@@ -175,9 +184,12 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
             batch->targets[b] = 0;
             batch->n_valid++;
         } else if (c->form == BATCH_NEXT) {
-            loader_fill_next(c, last_input(c, sample + b), batch->tokens + b * T,
+            loader_fill_next(c, choose(c, sample + b), batch->tokens + b * T,
                              batch->targets + b);
             batch->n_valid++;
+        } else if (c->form == BATCH_LINES) {
+            batch->n_valid += loader_fill_line(c, choose(c, sample + b), batch->tokens + b * T,
+                                               batch->targets + b * T);
         } else if (c->form == BATCH_STREAMS) {
             fill_stream(c, sample + b, b, batch);
         } else {

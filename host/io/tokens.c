@@ -138,6 +138,7 @@ void tokens_close(Tokens *t) {
     for (int i = 0; i < t->n_shards; i++)
         if (t->shards[i].map) munmap(t->shards[i].map, (size_t)t->shards[i].map_bytes);
     free(t->shards);
+    free(t->lines);
     *t = (Tokens){0};
 }
 

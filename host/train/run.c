@@ -124,6 +124,25 @@ static bool has_own_data(const Trainer *t) {
            meta.tokenizer_hash == t->state.tokenizer_hash;
 }
 
+static bool is_pairs(const Trainer *t) { return strcmp(t->options->task, "pairs") == 0; }
+
+static bool check_pairs(const char *path, Error *e) {
+    int64_t bytes;
+    char *text = file_read(path, &bytes, e);
+    const bool ok = text && lines_check(path, text, bytes, e);
+    free(text);
+    return ok;
+}
+
+/* The model is made: every pair must fit its context. */
+static bool find_pairs(Trainer *t, Error *e) {
+    const int64_t T = t->model.config.context;
+    return !is_pairs(t) ||
+           (tokens_find_lines(&t->train, &t->tokenizer, t->data, false, T, e) &&
+            (t->meta.n_val == 0 ||
+             tokens_find_lines(&t->val, &t->tokenizer, t->data, true, T, e)));
+}
+
 /* A folder is taken as it is; a text is tokenized into RUN/data. */
 static bool prepare_data(Trainer *t, const Start *start, Error *e) {
     const Options *o = t->options;
@@ -146,6 +165,7 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
                                      .data_hash =
                                          start->resumes && !o->override ? t->state.data_hash : 0};
     TokenizeResult result;
+    if (is_pairs(t) && !check_pairs(o->data, e)) return false;
     if (!tokenize_files(&request, &result, e)) return false;
     log_info("%s: %ld training and %ld validation tokens, vocabulary %d", o->data,
              (long)result.n_train, (long)result.n_val, (int)result.n_vocab);
@@ -399,7 +419,7 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     if (start.resumes && is_finished(t)) return true;
     if (!share_data(t, &start, e) ||
         !dist_agree(check_tokenizer(t, &start, e) && check_validation(t, e) &&
-                        build_model(t, &start, e),
+                        build_model(t, &start, e) && find_pairs(t, e),
                     e))
         return false;
     if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);

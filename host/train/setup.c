@@ -54,6 +54,9 @@ bool train_check_kind(const Settings *s, Error *e) {
         return error_misuse(e, "--sample-every", "Ask it with puck embed",
                             "a model of kind skipgram writes no text");
     if (strcmp(s->options.model, "gpt") == 0) return true;
+    if (strcmp(s->options.task, "pairs") == 0)
+        return error_misuse(e, "--task", "Use --model gpt", "a model of kind %s learns no pairs",
+                            s->options.model);
     for (int i = 0; i < COUNT_OF(gpt); i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
         options_flag(flag + 2, gpt[i]);
@@ -71,7 +74,8 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                           .T = T,
                           .seed = seed,
                           .order = order,
-                          .form = c->kind == MODEL_FFN   ? BATCH_NEXT
+                          .form = tokens->lines          ? BATCH_LINES
+                                  : c->kind == MODEL_FFN ? BATCH_NEXT
                                   : c->kind == MODEL_RNN ? BATCH_STREAMS
                                   : c->kind == MODEL_SKIPGRAM ? BATCH_PAIRS
                                                               : BATCH_WINDOWS,

@@ -38,7 +38,7 @@ double trainer_estimate(Trainer *t) {
     const int64_t n_estimate =
         t->options->eval_batches * dist_ranks() * tensor_count(m->losses);
     const bool whole = n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T;
-    if (whole && m->config.kind != MODEL_SKIPGRAM) /* of pairs there is no whole */
+    if (whole && !t->val.lines && m->config.kind != MODEL_SKIPGRAM) /* of pairs there is no whole */
         return evaluate_split(m, &t->val, 0).loss;
     t->params[0] = (StepParams){.step = 1, .loss_scale = 0};
     model_set_step(m, &t->params[0]);

@@ -1,0 +1,81 @@
+/* Sources and their targets, a pair a line: "source TAB target". */
+#include "loader.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The one token that is this byte, or -1. */
+static int32_t byte_token(const Tokenizer *t, char byte) {
+    for (int32_t id = 0; id < t->n_vocab; id++) {
+        int32_t bytes;
+        const char *text = tokenizer_text(t, id, &bytes);
+        if (bytes == 1 && *text == byte) return id;
+    }
+    return -1;
+}
+
+bool lines_check(const char *path, const char *text, int64_t bytes, Error *e) {
+    char place[1100];
+    int64_t line = 1;
+    for (const char *at = text, *end; at < text + bytes; at = end + 1, line++) {
+        end = memchr(at, '\n', (size_t)(text + bytes - at));
+        snprintf(place, sizeof place, "%s:%" PRId64, path, line);
+        if (!end) return error_set(e, place, "End it with a newline", "the last line has no end");
+        const char *tab = memchr(at, '\t', (size_t)(end - at));
+        if (end == at)
+            return error_set(e, place, "Remove it", "the line is empty, so it holds no pair");
+        if (!tab || tab == at || tab + 1 == end || memchr(tab + 1, '\t', (size_t)(end - tab - 1)))
+            return error_set(e, place, "Write a source, one tab and a target",
+                             "the line is no pair");
+    }
+    return true;
+}
+
+bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, bool continues,
+                       int64_t context, Error *e) {
+    const int32_t newline = byte_token(tokenizer, '\n'), tab = byte_token(tokenizer, '\t');
+    if (newline < 0 || tab < 0)
+        return error_set(e, dir, "Give lines of a source, a tab and a target",
+                         "the data has no pairs: no tab or no newline is in its vocabulary");
+    int64_t n = 0, begin = continues ? -1 : 0;
+    int32_t block[4096];
+    int64_t *lines = malloc((size_t)(t->n_tokens + 2) * sizeof *lines);
+    if (!lines) return error_set(e, dir, NULL, "there is no memory for an index of its pairs");
+    for (int64_t at = 0; at < t->n_tokens; at += COUNT_OF(block)) {
+        const int64_t count = i64_min(COUNT_OF(block), t->n_tokens - at);
+        tokens_read(t, at, count, block);
+        for (int64_t i = 0; i < count; i++) {
+            if (block[i] != newline) continue;
+            if (begin >= 0) lines[n++] = begin;
+            begin = lines[n] = at + i + 1;
+        }
+    }
+    t->lines = lines;
+    t->n_lines = n;
+    t->tab = tab;
+    if (n == 0)
+        return error_set(e, dir, "Give more pairs, or another --val-fraction",
+                         "a part of the data has no whole pair");
+    for (int64_t i = 0; i < n; i++)
+        if (lines[i + 1] - lines[i] - 1 > context)
+            return error_misuse(e, "--context", "Use a larger one, or shorten the pair",
+                                "pair %" PRId64 " of a part of %s needs a context of %" PRId64
+                                ", not %" PRId64,
+                                i + 1, dir, lines[i + 1] - lines[i] - 1, context);
+    return true;
+}
+
+int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target) {
+    const Tokens *t = c->tokens;
+    const int64_t first = t->lines[line], n = t->lines[line + 1] - first - 1;
+    tokens_read(t, first, n, row);
+    tokens_read(t, first + 1, n, target);
+    int64_t source = 0;
+    while (source < n && row[source] != t->tab) target[source++] = -1;
+    for (int64_t i = n; i < c->T; i++) {
+        row[i] = 0;
+        target[i] = -1;
+    }
+    return n - source;
+}

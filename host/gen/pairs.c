@@ -1,0 +1,83 @@
+/* Targets of sources, each read with a tab behind it, as in training. */
+#include "generate.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The target of one source, without its newline; the caller frees it. NULL on failure. */
+static char *write_target(Model *m, const Tokenizer *t, char *source, const char *place, Error *e) {
+    const int64_t bytes = (int64_t)strlen(source);
+    char *target = NULL;
+    size_t n = 0;
+    FILE *memory = open_memstream(&target, &n);
+    if (!memory) {
+        error_set(e, place, NULL, "there is no memory for a target");
+        return NULL;
+    }
+    source[bytes] = '\t'; /* in the place of the line's end */
+    const GenerateRequest r = {.prompt = source,
+                               .prompt_bytes = bytes + 1,
+                               .n_tokens = m->config.context - bytes - 1,
+                               .stop = "\n",
+                               .sampler = {.top_p = 1, .repetition_penalty = 1}};
+    bool ok = true;
+    if (r.n_tokens < 1)
+        ok = error_set(e, place, "Shorten it, or train with a larger --context",
+                       "a source of %ld bytes and its target do not fit the context of %ld",
+                       (long)bytes, (long)m->config.context);
+    ok = ok && generate_text(m, t, &r, memory, e);
+    fclose(memory);
+    source[bytes] = 0;
+    if (ok) {
+        target[strcspn(target, "\n")] = 0;
+        return target;
+    }
+    free(target);
+    return NULL;
+}
+
+/* One line, its end cut off. With a score it is a pair, whose target is compared and counted; else
+ * a source, whose target is written. */
+static bool take_line(Model *m, const Tokenizer *t, char *line, const char *place,
+                      PairScore *score, FILE *out, Error *e) {
+    char *right = strchr(line, '\t');
+    if (!line[0])
+        return error_set(e, place, "Remove it", "the line is empty, so it holds no source");
+    if (right && !score)
+        return error_set(e, place, "Give sources alone", "the source holds a tab");
+    if (right) *right++ = 0;
+    /* The cut leaves room for the tab that write_target puts in its place. */
+    char *target = write_target(m, t, line, place, e);
+    if (!target) return false;
+    if (score) {
+        score->n++;
+        score->n_exact += strcmp(target, right) == 0;
+    } else {
+        fprintf(out, "%s\n", target);
+        fflush(out);
+    }
+    free(target);
+    return true;
+}
+
+bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, PairScore *score,
+                    FILE *out, Error *e) {
+    char *line = NULL, place[1100];
+    size_t room = 0;
+    ssize_t n;
+    bool ok = true;
+    for (long number = 1; ok && (n = getline(&line, &room, in)) >= 0; number++) {
+        snprintf(place, sizeof place, "%s:%ld", name, number);
+        if (n > 0 && line[n - 1] == '\n') line[--n] = 0;
+        ok = (int64_t)strlen(line) == n
+                 ? take_line(m, t, line, place, score, out, e)
+                 : error_set(e, place, "Give text", "the line holds the character U+0000");
+    }
+    free(line);
+    if (ok && ferror(in))
+        ok = error_set(e, name, NULL, "it could not be read: %s", strerror(errno));
+    if (ok && (fflush(out) != 0 || ferror(out)))
+        ok = error_set(e, NULL, "Is the disk full?", "the targets could not be written: %s",
+                       strerror(errno));
+    return ok;
+}

@@ -1,0 +1,39 @@
+#!/bin/bash
+# Sequence to sequence: pairs are learnt, scored and written, by any threads and across a resume.
+. tests/cli/lib.sh
+for i in 1 2 3 4 5; do for d in 0 1 2 3 4 5 6 7 8 9; do printf '%s\tx%s\n' $d $d; done; done >"$work/pairs.tsv"
+train=("$puck" train --task pairs --data "$work/pairs.tsv" --layers 1 --heads 2 --channels 32 --context 8
+    --batch-size 10 --lr 0.01 --val-fraction 0.2 --eval-every 20 --device cpu --steps 150)
+works "trains" "step 150" -- "${train[@]}" --threads 1 --run "$work/run"
+works "other threads" "step 150" -- "${train[@]}" --threads 3 --run "$work/run-3"
+works "other micro-batches" "step 150" -- "${train[@]}" --micro-batch 5 --run "$work/run-micro"
+for k in 1 2 3; do "${train[@]}" --stop-after 60 --run "$work/run-stopped" >/dev/null 2>&1; done
+for other in 3 stopped; do
+    for file in model optim; do
+        check "$other: same $file" cmp "$work/run/ckpt/latest/$file.safetensors" \
+            "$work/run-$other/ckpt/latest/$file.safetensors"
+    done
+done
+generate=("$puck" generate --pairs --from "$work/run" --device cpu)
+works "scores" "exact match     1.0000 (50 of 50)" -- "${generate[@]}" --data "$work/pairs.tsv"
+printf '7\n3' | "${generate[@]}" >"$work/targets" 2>/dev/null
+check "writes targets" test "$(cat "$work/targets")" = $'x7\nx3'
+
+# bad TEXT MESSAGE: refused by train as data and by generate as a test, with its line
+bad() {
+    printf "$1" >"$work/bad.tsv"
+    refuses 1 "train: $1" "bad.tsv:2" -- "${train[@]}" --data "$work/bad.tsv" --run "$work/no"
+    refuses 1 "generate: $1" "bad.tsv:2" -- "${generate[@]}" --data "$work/bad.tsv"
+}
+bad '1\tx1\n\n2\tx2\n'
+bad '1\tx1\n2 x2\n'
+bad '1\tx1\n2\tx2\tx3\n'
+bad '1\tx1\n\tx2\n'
+printf '1\tx1\n123\t123456\n' >"$work/long.tsv"
+refuses 2 "a pair beyond the context" "--context" -- "${train[@]}" --data "$work/long.tsv" \
+    --val-fraction 0 --eval-every 0 --batch-size 2 --run "$work/long"
+printf '7\n12345678\n' >"$work/sources"
+refuses 1 "a source beyond the context" "standard input:2" -- \
+    bash -c "\"\$@\" <'$work/sources'" - "${generate[@]}"
+refuses 2 "pairs of another model" "--task" -- "${train[@]}" --model ffn --run "$work/no"
+finish
