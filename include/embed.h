@@ -43,6 +43,23 @@ void embed_analogy(const Embedding *m, int32_t a, int32_t b, int32_t c, double *
  * belong. n >= 3. */
 int embed_odd(const Embedding *m, const int32_t *ids, int n, double *mean);
 
+/* Places of n >= 3 words in two dimensions: on the two principal components of their unit vectors
+ * (share: of the variance), or by t-SNE (van der Maaten and Hinton 2008), whose time grows with
+ * n^2. */
+void embed_pca(const Embedding *m, const int32_t *ids, int64_t n, double *x, double *y,
+               double share[2]);
+void embed_tsne(const Embedding *m, const int32_t *ids, int64_t n, double perplexity, double *x,
+                double *y);
+typedef struct EmbedMap {
+    bool tsne;
+    double perplexity; /* of t-SNE: about as many neighbours count */
+    const char *name;  /* the model's, for the title */
+} EmbedMap;
+/* The map as an SVG. A label that would cover another one is left out, but shows where the pointer
+ * rests on its dot. Returns how many labels there are. */
+int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const EmbedMap *map,
+                       FILE *out);
+
 /* The words' vectors, a line each, numbers parted by tabs; and their names, a line each, for
  * TensorBoard's projector. A word's tabs and line ends are escaped. */
 void embed_write_vectors(const Embedding *m, FILE *out);

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WORDS_MAX = 255 };
 
@@ -127,11 +128,60 @@ static bool answer_export(const Embedding *m, const int32_t *ids, int n, const O
     return true;
 }
 
-static const Question questions[] = {{"nearest", "WORD", 1, 1, answer_nearest},
-                                     {"similar", "WORD WORD", 2, 2, answer_similar},
-                                     {"analogy", "MAN KING WOMAN", 3, 3, answer_analogy},
-                                     {"odd", "WORD WORD WORD...", 3, WORDS_MAX, answer_odd},
-                                     {"export", "--output FOLDER", 0, 0, answer_export}};
+enum { MAP_MAX = 3000 };
+
+/* The words of the map: those that were named, else the first `count` of the vocabulary. */
+static int64_t map_words(const Embedding *m, const int32_t *ids, int n, int64_t count,
+                         int32_t *words) {
+    int64_t n_words = 0;
+    for (int i = 0; i < n; i++) words[n_words++] = ids[i];
+    for (int32_t id = 0; n == 0 && id < m->n && n_words < count; id++)
+        if (embed_is_word(m, id)) words[n_words++] = id;
+    return n_words;
+}
+
+static bool check_map(const Options *o, Error *e) {
+    const size_t n = strlen(o->output);
+    if (n < 5 || strcmp(o->output + n - 4, ".svg") != 0)
+        return error_misuse(e, "--output", "Give a file that ends with .svg", "%s",
+                            n ? "a map is an SVG picture" : "no file is named");
+    if (!o->replace && access(o->output, F_OK) == 0)
+        return error_set(e, o->output, "Give another name, or --replace",
+                         "the file is there already");
+    return o->count <= MAP_MAX ||
+           error_misuse(e, "--count", "Draw fewer", "a map has room for %d words", MAP_MAX);
+}
+
+static bool answer_map(const Embedding *m, const int32_t *ids, int n, const Options *o, Error *e) {
+    int32_t words[MAP_MAX];
+    if (!check_map(o, e)) return false;
+    const int64_t n_words = map_words(m, ids, n, o->count, words);
+    if (n_words < 3)
+        return error_misuse(e, "map", "Name more words, or give --count",
+                            "%ld words make no map; three do", (long)n_words);
+    const double perplexity = n_words / 3 < 30 ? (double)n_words / 3 : 30;
+    const EmbedMap map = {strcmp(o->method, "tsne") == 0, perplexity, o->from};
+    char *picture = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&picture, &bytes);
+    if (!out) return error_set(e, NULL, NULL, "there is no memory for a picture");
+    const int64_t n_labels = embed_draw_map(m, words, n_words, &map, out);
+    fclose(out);
+    const bool ok = file_write_atomic(o->output, picture, (int64_t)bytes, e);
+    free(picture);
+    if (ok)
+        printf(o->json ? "{\"words\": %ld, \"labels\": %ld}\n" : "%ld words, %ld with a label\n",
+               (long)n_words, (long)n_labels);
+    return ok;
+}
+
+static const Question questions[] = {
+    {"nearest", "WORD", 1, 1, answer_nearest},
+    {"similar", "WORD WORD", 2, 2, answer_similar},
+    {"analogy", "MAN KING WOMAN", 3, 3, answer_analogy},
+    {"odd", "WORD WORD WORD...", 3, WORDS_MAX, answer_odd},
+    {"map", "[WORD...] --output FILE.svg", 0, WORDS_MAX, answer_map},
+    {"export", "--output FOLDER", 0, 0, answer_export}};
 
 static const Question *find_question(const Settings *s, Error *e) {
     const char *name = s->n_positional ? s->positional[0] : "";
@@ -147,7 +197,7 @@ static const Question *find_question(const Settings *s, Error *e) {
         return NULL;
     }
     error_misuse(e, s->n_positional ? name : "puck embed",
-                 "nearest WORD, similar A B, analogy A B C, odd A B C D or export",
+                 "nearest WORD, similar A B, analogy A B C, odd A B C D, map or export",
                  s->n_positional ? "there is no such question" : "no question is asked");
     return NULL;
 }

@@ -123,7 +123,7 @@ bool embed_find(const Embedding *m, const char *word, int32_t *id, Error *e) {
     for (size_t i = 0; *id < 0 && i < n && n <= WORD_MAX; i++) text[i] = small_letter(word[i]);
     if (*id < 0 && n <= WORD_MAX) *id = find_text(m, text, n);
     if (*id >= 0) return true;
-    if (!has_words(m))
+    if (n > 4 - 3 * (size_t)((unsigned char)word[0] < 0x80) && !has_words(m))
         return error_misuse(e, word, "Give single characters, or train with --tokenizer word",
                             "the tokens of this model are characters, not words");
     char hint[512] = "Its words are in tokenizer.json";

@@ -24,6 +24,32 @@ check "a line end is escaped" grep -qxF '\n' "$work/tsv/metadata.tsv"
 "${ask[@]}" analogy a a e "${from[@]}" --count 19 2>/dev/null >"$work/analogy"
 check "an analogy of nothing new" cmp "$work/near" "$work/analogy"
 
+map=("${ask[@]}" map "${from[@]}" --output)
+works "a map" "6 words" -- "${map[@]}" "$work/map.svg" a e i h n t
+check "it is the same again" bash -c \
+    "'$puck' embed map a e i h n t --from '$work/run' --output '$work/two.svg' && cmp '$work/map.svg' '$work/two.svg'"
+works "by t-SNE" "12 words" -- "${map[@]}" "$work/tsne.svg" --method tsne --count 12
+check "both have labels and themes" grep -c 'prefers-color-scheme:dark' "$work/map.svg" "$work/tsne.svg"
+check "a dot a word" test "$(grep -c '<circle' "$work/tsne.svg")" = 12
+if command -v python3 >/dev/null; then
+    check "they are XML" python3 -c "import sys, xml.dom.minidom as m; [m.parse(f) for f in sys.argv[1:]]" \
+        "$work/map.svg" "$work/tsne.svg"
+fi
+refuses 2 "a map of two words" three -- "${map[@]}" "$work/x.svg" a e
+refuses 2 "a map of the first two" three -- "${map[@]}" "$work/x.svg" --count 2
+refuses 2 "a map as PNG" --output .svg -- "${map[@]}" "$work/x.png" a e i
+refuses 1 "a map that is there" --replace -- "${map[@]}" "$work/map.svg" a e i
+check "nothing was written" test ! -e "$work/x.svg"
+printf 'the king sat\nthe queen sat\nthe king ran\nthe queen ran\n%.0s' {1..40} >"$work/words.txt"
+works "words" -- "$puck" train --model skipgram --tokenizer word --data "$work/words.txt" --run "$work/words" \
+    --steps 3 --batch-size 64 --channels 8 --device cpu --eval-every 0
+words=(--from "$work/words")
+works "a word" queen -- "${ask[@]}" nearest king "${words[@]}"
+check "what is no word is no answer" bash -c "! grep -q '<' '$work/stdout'"
+works "with a capital letter" 1.000 -- "${ask[@]}" similar King king "${words[@]}"
+refuses 2 "a word that is not there, and its nearest spelling" kign king vocabulary -- \
+    "${ask[@]}" nearest kign "${words[@]}"
+refuses 2 "a word like no other" zzzzzz vocabulary -- "${ask[@]}" nearest zzzzzz "${words[@]}"
 refuses 2 "no question" nearest analogy -- "${ask[@]}" "${from[@]}"
 refuses 2 "an unknown question" export -- "${ask[@]}" furthest e "${from[@]}"
 refuses 2 "too few words" "too few" MAN -- "${ask[@]}" analogy a e "${from[@]}"
