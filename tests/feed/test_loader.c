@@ -203,6 +203,48 @@ static void next_fills_from_the_left(void **state) {
     free(d.ids);
 }
 
+/* Bytes are their own ids here: "a TAB xy", "bc TAB z", and a line that does not end. */
+static void lines_score_targets_alone(void **state) {
+    (void)state;
+    enum { T = 5, ROWS = 2, NL = '\n', TAB = '\t' };
+    static const int32_t ids[] = {'a', TAB, 'x', 'y', NL, 'b', 'c', TAB, 'z', NL, 'd', TAB};
+    static const int32_t inputs[2][T] = {{'a', TAB, 'x', 'y', 0}, {'b', 'c', TAB, 'z', 0}};
+    static const int32_t targets[2][T] = {{-1, 'x', 'y', NL, -1}, {-1, -1, 'z', NL, -1}};
+    uint8_t bytes[256];
+    for (int i = 0; i < 256; i++) bytes[i] = (uint8_t)i;
+    Tokenizer tokenizer;
+    Error e;
+    Batch b;
+    TokenShard shard = {.tokens = ids, .token_bytes = 4, .n = COUNT_OF(ids)};
+    Tokens t = {.shards = &shard, .n_shards = 1, .n_tokens = COUNT_OF(ids)};
+    assert_true(tokenizer_from_bytes(&tokenizer, bytes, &e));
+    assert_true(tokens_find_lines(&t, &tokenizer, "data", true, T, &e));
+    assert_int_equal(t.n_lines, 1); /* what goes on from another split is no line */
+    assert_int_equal(t.lines[0], 5);
+    free(t.lines);
+    assert_false(tokens_find_lines(&t, &tokenizer, "data", false, 3, &e));
+    free(t.lines);
+    assert_true(tokens_find_lines(&t, &tokenizer, "data", false, T, &e));
+    assert_int_equal(t.n_lines, 2);
+    batch_make(&b, ROWS * T);
+    LoaderConfig config = windows(&t, ROWS, T, 5, ORDER_SHUFFLE);
+    config.form = BATCH_LINES;
+    for (int64_t sample = 0; sample < 20; sample += ROWS) {
+        loader_fill(&config, sample, &b);
+        assert_int_equal(b.n_valid, 5);
+        const int first = b.tokens[0] == 'b';
+        for (int64_t row = 0; row < ROWS; row++) {
+            const int64_t line = row ^ first;
+            assert_int_equal(loader_targets(&config, sample + row), line ? 2 : 3);
+            assert_memory_equal(b.tokens + row * T, inputs[line], sizeof inputs[0]);
+            assert_memory_equal(b.targets + row * T, targets[line], sizeof targets[0]);
+        }
+    }
+    free(b.tokens);
+    free(t.lines);
+    tokenizer_free(&tokenizer);
+}
+
 /* Three parts of a text of 32 tokens: 10, 11 and 11, each in three batches of 4 steps. The text is
  * 0, 1, 2 ..., so a target says where it is; its input is the token before, and START at first. */
 static void streams_go_on(void **state) {
@@ -413,6 +455,7 @@ int main(void) {
         cmocka_unit_test(seeds_differ),
         cmocka_unit_test(fill_shifts_targets),
         cmocka_unit_test(next_fills_from_the_left),
+        cmocka_unit_test(lines_score_targets_alone),
         cmocka_unit_test(streams_go_on),
         cmocka_unit_test(fill_is_pure),
         cmocka_unit_test(rows_sorted_by_token),
