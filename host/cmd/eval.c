@@ -79,15 +79,20 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Settings *s, co
     return open_tokens(tokens, text_bytes, o->data, o, l, e);
 }
 
-/* A run's text is split where the run split it, unless the call says otherwise. */
+/* A run's text is split where the run split it, unless the call says otherwise. Of pairs only
+ * targets were learnt, so the loss of a whole text would say nothing. */
 static bool recall_split(Settings *s, const char *folder, Error *e) {
     char path[1100];
     snprintf(path, sizeof path, "%s/config.toml", folder);
-    if (options_source(s, "val_fraction") != FROM_DEFAULT || access(path, F_OK) != 0) return true;
+    if (access(path, F_OK) != 0) return true;
     Settings recorded;
     options_defaults(&recorded);
     if (!checkpoint_read_options(folder, &recorded, e)) return false;
-    s->options.val_fraction = recorded.options.val_fraction;
+    if (strcmp(recorded.options.task, "pairs") == 0)
+        return error_misuse(e, "--from", "Score it by `puck generate --pairs --data FILE`",
+                            "%s was trained on pairs", folder);
+    if (options_source(s, "val_fraction") == FROM_DEFAULT)
+        s->options.val_fraction = recorded.options.val_fraction;
     return true;
 }
 

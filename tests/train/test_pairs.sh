@@ -36,4 +36,6 @@ printf '7\n12345678\n' >"$work/sources"
 refuses 1 "a source beyond the context" "standard input:2" -- \
     bash -c "\"\$@\" <'$work/sources'" - "${generate[@]}"
 refuses 2 "pairs of another model" "--task" -- "${train[@]}" --model ffn --run "$work/no"
+refuses 2 "the loss of a text" "generate --pairs" -- \
+    "$puck" eval --from "$work/run" --data "$work/pairs.tsv" --device cpu
 finish
