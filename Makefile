@@ -18,7 +18,7 @@ KERNEL_CFLAGS := -O3 -fno-math-errno -fno-trapping-math
 %/kernels/cpu/attention.o %/kernels/cpu/product.o: KERNEL_CFLAGS += -ffp-contract=fast
 # OpenMP's runtime is linked in, see backend_wait_briefly in kernels/cpu/backend.c.
 LDFLAGS  := -rdynamic $(EXTRA_LDFLAGS)
-LDLIBS   := -l:libgomp.a -ljansson -lxxhash -lm -ldl -lpthread
+LDLIBS   := -l:libgomp.a -ljansson -lxxhash -lpcre2-8 -lm -ldl -lpthread
 
 HOST    := $(filter-out host/dist/mpi.c,$(wildcard host/*/*.c))
 KERNELS := $(wildcard kernels/cpu/*.c)
@@ -29,7 +29,7 @@ OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
 # Debian 12's packages, and the lines that each must compile and link (see `deps`).
-PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libcmocka-dev curl ca-certificates python3-pip
+PACKAGES := gcc g++ libc6-dev libjansson-dev libxxhash-dev libpcre2-dev libcmocka-dev curl ca-certificates python3-pip
 OPTIONAL := libopenmpi-dev openmpi-bin
 PROBE    := setjmp.h stdarg.h stddef.h stdint.h jansson.h xxhash.h cmocka.h omp.h
 
@@ -196,7 +196,7 @@ command="apt-get update && apt-get install -y --no-install-recommends $(PACKAGES
 endef
 
 deps: ## install what the build needs (root or sudo), if it is not there
-	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash \
+	@if echo "$$PROBE_SOURCE" | $(CC) -fopenmp -x c - -o /dev/null -ljansson -lxxhash -lpcre2-8 \
 	    -lcmocka 2>/dev/null; then \
 	    [ -n "$(MPICC)" ] || [ "$$(id -u)" != 0 ] || apt-get install -y --no-install-recommends \
 	        $(OPTIONAL) >/dev/null 2>&1 || echo "without $(OPTIONAL): one process only"; \
@@ -298,7 +298,7 @@ fuzz: ## every parser fed hostile input
 	@set -e; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \
 	    clang -g -O1 -std=c11 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined \
 	        -fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name $$harness $(FUZZ_SOURCES) \
-	        -ljansson -lxxhash -lm; \
+	        -ljansson -lxxhash -lpcre2-8 -lm; \
 	    mkdir -p $(BUILD)/fuzz/corpus/$$name; \
 	    $(BUILD)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
 	        -print_final_stats=1 $(BUILD)/fuzz/corpus/$$name 2>&1 | grep -E '^(stat::number|Done|==|SUMMARY)'; \

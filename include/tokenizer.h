@@ -6,13 +6,21 @@
 typedef enum TokenizerKind {
     TOKENIZER_CHAR,
     TOKENIZER_BYTE,
-    TOKENIZER_WORD,      /* words, marks and line ends */
-    TOKENIZER_WORD_LOWER /* the same, in lower case */
+    TOKENIZER_WORD,       /* words, marks and line ends */
+    TOKENIZER_WORD_LOWER, /* the same, in lower case */
+    TOKENIZER_BPE         /* byte pairs, as GPT-2 has them */
 } TokenizerKind;
 
 typedef struct TokenizerChar {
     int32_t code, id;
 } TokenizerChar;
+
+typedef struct TokenizerMerge {
+    int32_t left, right; /* ids */
+} TokenizerMerge;
+
+/* GPT-2's one special token: the last id, and this text wherever it stands. */
+#define END_OF_TEXT "<|endoftext|>"
 
 typedef struct Tokenizer {
     TokenizerKind kind;
@@ -25,6 +33,10 @@ typedef struct Tokenizer {
     /* Word tokenizer: ids by their text, for tokenizer_find, and what unknown words become. */
     int32_t *sorted;
     int32_t unknown;
+    /* Byte pairs: merge k makes token 256 + k of two earlier ones; `sorted` as for words. */
+    TokenizerMerge *merges;
+    int32_t n_merges;
+    struct Bpe *bpe;
 } Tokenizer;
 
 static inline bool tokenizer_is_word(const Tokenizer *t) {
@@ -46,11 +58,18 @@ TokenizerKind tokenizer_word_kind(const char *name);
 /* Token i is words[i], all different; <UNK> is among them. */
 bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *words, int32_t n,
                           Error *e);
-/* Word tokenizer: the id of a token by its text, or -1. */
+/* Word and byte-pair tokenizers: the id of a token by its text, or -1. */
 int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes);
 /* Whether a space stands between a token and the one before it (-1: none) when a text is put
  * together: only a word tokenizer has no tokens of spaces. */
 bool tokenizer_spaces(const Tokenizer *t, int32_t before, int32_t id);
+/* Byte pairs from GPT-2's merges "a b", in its alphabet for bytes. Ids: 256 bytes, one a merge,
+ * END_OF_TEXT. Fails on merges that are out of order, twice there, or of unknown parts. */
+bool tokenizer_from_merges(Tokenizer *t, const char *name, const char *const *merges, int32_t n,
+                           Error *e);
+/* The same from the bytes of GPT-2's vocab.bpe or merges.txt. */
+bool tokenizer_parse_merges(Tokenizer *t, const char *name, const char *file, int64_t bytes,
+                            Error *e);
 /* Token i is code[i]; the code points are distinct. */
 bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e);
 /* Token i is byte[i], a permutation of 0..255. */
@@ -69,5 +88,5 @@ int64_t tokenizer_encode(const Tokenizer *t, const char *name, const char *text,
                          int32_t *ids, Error *e);
 /* Raw bytes of one token; not NUL-terminated. */
 const char *tokenizer_text(const Tokenizer *t, int32_t id, int32_t *bytes);
-/* XXH3 of kind and vocabulary: the same tokenizer, the same hash. */
+/* XXH3 of kind, vocabulary and merges: the same tokenizer, the same hash. */
 uint64_t tokenizer_hash(const Tokenizer *t);

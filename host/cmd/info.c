@@ -177,10 +177,12 @@ static bool add_state(json_t *facts, const char *folder, Error *e) {
 static bool add_tokenizer(json_t *facts, const char *path, Error *e) {
     Tokenizer t;
     if (!tokenizer_load(&t, path, e)) return false;
-    add_text(facts, "tokenizer", t.kind == TOKENIZER_CHAR         ? "char"
-                                 : t.kind == TOKENIZER_BYTE       ? "byte"
-                                 : t.kind == TOKENIZER_WORD_LOWER ? "word-lower"
-                                                                  : "word");
+    add_text(facts, "tokenizer",
+             t.kind == TOKENIZER_CHAR         ? "char"
+             : t.kind == TOKENIZER_BYTE       ? "byte"
+             : t.kind == TOKENIZER_BPE        ? "bpe"
+             : t.kind == TOKENIZER_WORD_LOWER ? "word-lower"
+                                              : "word");
     add_int(facts, "tokens", t.n_vocab);
     tokenizer_free(&t);
     return true;

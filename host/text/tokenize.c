@@ -58,6 +58,7 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
         for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
             to = i64_min(from + CHUNK_BYTES, end);
             if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
+            if (t->kind == TOKENIZER_BPE && to < end) to = split_boundary(text, from, to, end);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
             const int64_t n = text_encode(t, name, text, from, to, ids, e);
             if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;
@@ -90,7 +91,9 @@ static bool tokenize_corpus(const TokenizeRequest *r, const Corpus *c, const Tok
     if (cut == 0)
         return error_set(e, c->sources[0], "Give more text, or --val-fraction 0",
                          "the text is too short to keep a part for validation");
-    int32_t *ids = malloc(CHUNK_BYTES * sizeof *ids);
+    /* A word of byte pairs may be any part of the text. What is not written takes no memory. */
+    const int64_t room = t->kind == TOKENIZER_BPE ? i64_max(c->text.n, CHUNK_BYTES) : CHUNK_BYTES;
+    int32_t *ids = malloc((size_t)room * sizeof *ids);
     CHECK(ids, "no memory for a chunk of tokens");
     DataWriter *w = data_writer_begin(r->output, t->n_vocab, e);
     const bool good = w && write_data(r, c, t, cut, ids, w, result, e);

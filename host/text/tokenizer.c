@@ -103,6 +103,8 @@ void tokenizer_free(Tokenizer *t) {
     free(t->offset);
     free(t->chars);
     free(t->sorted);
+    free(t->merges);
+    bpe_free(t->bpe);
     *t = (Tokenizer){0};
 }
 
@@ -142,6 +144,7 @@ static int64_t encode_chars(const Tokenizer *t, const char *name, const char *te
 
 int64_t text_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                     int64_t last, int32_t *ids, Error *e) {
+    if (t->kind == TOKENIZER_BPE) return bpe_encode(t, name, text, first, last, ids, e);
     if (tokenizer_is_word(t)) return words_encode(t, name, text, first, last, ids, e);
     if (t->kind == TOKENIZER_CHAR) return encode_chars(t, name, text, first, last, ids, e);
     int32_t id_of[256];
@@ -169,6 +172,8 @@ uint64_t tokenizer_hash(const Tokenizer *t) {
     XXH3_64bits_update(state, &kind, sizeof kind);
     XXH3_64bits_update(state, t->offset, ((size_t)t->n_vocab + 1) * sizeof *t->offset);
     XXH3_64bits_update(state, t->text, (size_t)t->offset[t->n_vocab]);
+    if (t->n_merges > 0) /* the same tokens may be made of other parts */
+        XXH3_64bits_update(state, t->merges, (size_t)t->n_merges * sizeof *t->merges);
     const uint64_t hash = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return hash;

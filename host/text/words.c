@@ -107,7 +107,7 @@ static int64_t count_words(const char *text, int64_t bytes, Word **out) {
 }
 
 /* Ids sorted by text, for tokenizer_find. */
-static void sort_ids(Tokenizer *t) {
+void text_sort_ids(Tokenizer *t) {
     Word *list = malloc((size_t)t->n_vocab * sizeof *list);
     CHECK(list, "no memory for %d words", (int)t->n_vocab);
     for (int32_t i = 0; i < t->n_vocab; i++) {
@@ -140,7 +140,7 @@ bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *w
         memcpy(t->text + t->offset[i], words[i], length);
         t->offset[i + 1] = t->offset[i] + (int32_t)length;
     }
-    sort_ids(t);
+    text_sort_ids(t);
     t->unknown = tokenizer_find(t, specials[1], (int64_t)strlen(specials[1]));
     if (t->unknown >= 0) return true;
     tokenizer_free(t);

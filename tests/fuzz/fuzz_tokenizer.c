@@ -1,6 +1,6 @@
-/* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens,
- * with memory bounded by the file; and as text: refused as no UTF-8, or encoded and decoded to
- * itself. */
+/* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens (of
+ * characters and bytes) or any text (byte pairs, also from GPT-2's merges), with memory bounded by
+ * the file; and as text: refused as no UTF-8, or encoded and decoded to itself. */
 #include "tokenizer.h"
 #include "utf8.h"
 #include <sanitizer/allocator_interface.h>
@@ -48,12 +48,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Error e = {0};
     live = peak = 0;
     if (tokenizer_parse(&t, "fuzz", text, bytes, &e)) {
-        for (int32_t i = 0; i < t.n_vocab; i++) {
+        const bool single = t.kind == TOKENIZER_CHAR || t.kind == TOKENIZER_BYTE;
+        for (int32_t i = 0; single && i < t.n_vocab; i++) {
             int32_t length, id;
             const char *token = tokenizer_text(&t, i, &length);
             CHECK(tokenizer_encode(&t, "fuzz", token, length, &id, &e) == 1 && id == i, "token %d",
                   (int)i);
         }
+        if (t.kind == TOKENIZER_BPE) assert_round_trip(&t, text, bytes);
         tokenizer_free(&t);
     } else {
         CHECK(e.text[0] && !strcmp(e.place, "fuzz"), "\"%s\" (%s)", e.text, e.place);
@@ -62,6 +64,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     const bool valid = bytes > 0 && utf8_check("fuzz", text, bytes, &e);
     const bool whole = valid && !memchr(text, 0, size); /* no NUL in a character tokenizer */
+    if (valid && *text == '#' && tokenizer_parse_merges(&t, "fuzz", text, bytes, &e)) {
+        assert_round_trip(&t, text, bytes);
+        tokenizer_free(&t);
+    }
     const bool made = tokenizer_make_char(&t, "fuzz", text, bytes, &e);
     CHECK(made == whole, "made %d, valid %d", made, whole);
     if (made) {
