@@ -126,8 +126,8 @@ void loader_free_words(LoaderWords *w);
 
 /* What makes batches. Windows in ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T
  * inputs; an epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives;
- * the last window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T). The
- * other form likewise, over its samples. */
+ * the last window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T).
+ * Forms next and lines likewise, over their samples; streams go on where they were. */
 typedef struct LoaderConfig {
     const Tokens *tokens;
     int64_t B, T; /* of one micro-batch */

@@ -50,7 +50,7 @@ static void plan_decode(Model *m) {
     const int64_t B = m->use.decode_batch;
     m->decode_history = calloc((size_t)(B * c->context), sizeof *m->decode_history);
     CHECK(m->decode_history, "no memory for %ld contexts", (long)B);
-    if (!m->x.data && !m->hidden) plan_layers(m, B);
+    if (!m->hidden) plan_layers(m, B);
     CHECK(!m->use.B || m->use.B >= B, "%ld sequences to decode, planned for %ld", (long)B,
           (long)m->use.B);
     ARENA_ADD(&m->arena, &m->decode_tokens, "decode", ARENA_ACTIVATIONS, DTYPE_I32, B, c->context);

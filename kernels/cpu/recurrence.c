@@ -12,7 +12,8 @@ static int64_t width_of(int64_t C) {
     return i64_round_up(i64_div_up(C, omp_get_max_threads()), STRIP);
 }
 
-/* Forward: w transposed once, so that a product packs it by rows. */
+/* Forward: w transposed once, so that a product packs it by rows; one row of states, as in
+ * decoding, reads w as it is. */
 int64_t OP(cpu_recurrence_scratch)(OpKind op, const OpShape *s) {
     return op == OP_RECURRENCE_FORWARD ? s->C * s->C * (int64_t)sizeof(real) : 0;
 }
@@ -53,7 +54,7 @@ void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor 
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < C; k++)
+        for (int64_t k = 0; k < (B > 1 ? C : 0); k++)
             for (int64_t c = 0; c < C; c++) turned[k * C + c] = weight[c * C + k];
         for (int64_t t = 0; t < T; t++) {
             const real *const before = t ? to + (t - 1) * B * C : h0.data;
@@ -63,7 +64,8 @@ void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor 
                 real *const strip = to + t * B * C + col;
                 for (int64_t b = 0; b < B && h.data != u.data; b++)
                     memcpy(strip + b * C, from + (t * B + b) * C + col, (size_t)n * sizeof *to);
-                add_product(strip, before, turned + col, B, n, C);
+                if (B == 1) OP(cpu_product_vector)(strip, weight + col * C, before, n, C, true);
+                else add_product(strip, before, turned + col, B, n, C);
                 for (int64_t b = 0; b < B; b++)
 #pragma omp simd
                     for (int64_t c = 0; c < n; c++) strip[b * C + c] = tanh_of(strip[b * C + c]);

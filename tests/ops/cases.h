@@ -197,6 +197,7 @@ static const OpCase op_cases[] = {
 
     {OP_RECURRENCE_FORWARD, ROWS(64, 6, 512), .hot = true},
     {OP_RECURRENCE_FORWARD, ROWS(1, 1, 1)},
+    {OP_RECURRENCE_FORWARD, ROWS(1, 5, 131)}, /* one row: decoding */
     {OP_RECURRENCE_FORWARD, ROWS(3, 5, 37)},
     {OP_RECURRENCE_FORWARD, ROWS(17, 3, 96), .in_place = true},
     {OP_RECURRENCE_FORWARD, ROWS(259, 2, 20)}, /* more rows than a product takes */
