@@ -102,18 +102,18 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *            than T come before it, `special` fills the row from the left
  *   streams  the text is cut into `streams` parts, and row b goes through part b, T tokens a batch;
  *            its inputs are `special`, then each target but the last. A batch lies (T,B).
- *   pairs    a word, one of its neighbours, and T - 2 words that are not: ids of the last two
+ *   neighbours  a word, one of its neighbours, and T - 2 words that are not: ids of the last two
  *            kinds lie n_vocab higher; all are drawn, whatever the order
  *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too */
 typedef enum BatchForm {
     BATCH_WINDOWS,
     BATCH_NEXT,
     BATCH_STREAMS,
-    BATCH_PAIRS,
+    BATCH_NEIGHBOURS,
     BATCH_LINES
 } BatchForm;
 
-/* What pairs are drawn by. */
+/* What neighbours are drawn by. */
 typedef struct LoaderWords {
     int64_t n_vocab, n_used; /* words, and those that the text has */
     double *up_to; /* of words 0 .. v: their share of all counts^0.75 */
@@ -136,7 +136,7 @@ typedef struct LoaderConfig {
     BatchForm form;
     int32_t special;
     int64_t streams; /* rows of the global batch */
-    /* Form pairs: a neighbour is at most `window` words away, and nearer ones are drawn more
+    /* Form neighbours: a neighbour is at most `window` words away, and nearer ones are drawn more
      * often. */
     const LoaderWords *words;
     int64_t window;
@@ -166,8 +166,8 @@ bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
 int64_t loader_epoch_samples(const LoaderConfig *c);
 /* Form next: one row, whose last input is token number `last`, and its target. */
 void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target);
-/* Form pairs: the T ids of sample number `sample`. */
-void loader_fill_pair(const LoaderConfig *c, int64_t sample, int32_t *row);
+/* Form neighbours: the T ids of sample number `sample`. */
+void loader_fill_neighbours(const LoaderConfig *c, int64_t sample, int32_t *row);
 /* Form lines: the row of line number `line`. Returns its targets' number. */
 int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */

@@ -80,7 +80,7 @@ bool loader_begins(const LoaderConfig *c, int64_t sample) {
 }
 
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
-    if (c->form == BATCH_NEXT || c->form == BATCH_PAIRS) return 1;
+    if (c->form == BATCH_NEXT || c->form == BATCH_NEIGHBOURS) return 1;
     int64_t n_inputs, source = 0;
     const int64_t start = loader_window(c, sample, &n_inputs);
     if (c->form != BATCH_LINES) return n_inputs;
@@ -91,7 +91,7 @@ int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
 
 bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
-    if (c->form == BATCH_PAIRS && c->words->n_used < 3)
+    if (c->form == BATCH_NEIGHBOURS && c->words->n_used < 3)
         return error_set(e, dir, "Use more text",
                          "the text has %" PRId64 " different words, too few to tell them apart",
                          c->words->n_used);
@@ -179,8 +179,8 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
     batch->n_valid = 0;
     batch->sample = sample;
     for (int64_t b = 0; b < c->B; b++) {
-        if (c->form == BATCH_PAIRS) {
-            loader_fill_pair(c, sample + b, batch->tokens + b * T);
+        if (c->form == BATCH_NEIGHBOURS) {
+            loader_fill_neighbours(c, sample + b, batch->tokens + b * T);
             batch->targets[b] = 0;
             batch->n_valid++;
         } else if (c->form == BATCH_NEXT) {

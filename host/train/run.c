@@ -341,7 +341,7 @@ static bool start_feed(Trainer *t, Error *e) {
     const ModelUse *use = &t->model.use;
     const DataOrder order = strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE;
     t->feed = train_feed(&t->model.config, &t->train, use->B, use->T, (uint64_t)o->seed, order);
-    if (t->feed.form == BATCH_PAIRS)
+    if (t->feed.form == BATCH_NEIGHBOURS)
         t->words = loader_count_words(&t->train, t->model.config.vocab, o->subsample);
     t->feed.words = t->words;
     t->feed.window = o->window;

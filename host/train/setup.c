@@ -77,7 +77,7 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                           .form = tokens->lines          ? BATCH_LINES
                                   : c->kind == MODEL_FFN ? BATCH_NEXT
                                   : c->kind == MODEL_RNN ? BATCH_STREAMS
-                                  : c->kind == MODEL_SKIPGRAM ? BATCH_PAIRS
+                                  : c->kind == MODEL_SKIPGRAM ? BATCH_NEIGHBOURS
                                                               : BATCH_WINDOWS,
                           .special = model_special(c),
                           .streams = B};

@@ -89,7 +89,7 @@ static int32_t draw_other(const LoaderConfig *c, int64_t sample, int64_t k, int3
     }
 }
 
-void loader_fill_pair(const LoaderConfig *c, int64_t sample, int32_t *row) {
+void loader_fill_neighbours(const LoaderConfig *c, int64_t sample, int32_t *row) {
     const int32_t as_neighbour = (int32_t)c->words->n_vocab;
     draw_pair(c, sample, &row[0], &row[1]);
     for (int64_t k = 2; k < c->T; k++)
