@@ -70,6 +70,16 @@ typedef struct TokenizeResult {
 } TokenizeResult;
 bool tokenize_files(const TokenizeRequest *request, TokenizeResult *result, Error *e);
 
+/* The tokens of all inputs in memory, none kept for validation; the request's output is not looked
+ * at. Freed by tokenize_free, after a failure too. */
+typedef struct Tokenized {
+    Tokenizer tokenizer;
+    int32_t *ids;
+    int64_t n_tokens, n_bytes;
+} Tokenized;
+bool tokenize_memory(const TokenizeRequest *request, Tokenized *result, Error *e);
+void tokenize_free(Tokenized *t);
+
 /* meta.json of a data folder. */
 typedef struct DataMeta {
     int64_t n_vocab, n_train, n_val;

@@ -45,7 +45,7 @@ declare -A allowed=(
     [host/dist]="$middle"
     [host/model]="$bottom arena.h log.h backend.h ops.h partition.h model.h"
     [host/train]="$middle tfevents.h model.h checkpoint.h schedule.h train.h"
-    [host/gen]="$middle model.h checkpoint.h generate.h plot.h embed.h"
+    [host/gen]="$middle model.h checkpoint.h generate.h plot.h embed.h token_view.h"
     [host/cmd]="any"
 )
 n=0

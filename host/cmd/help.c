@@ -40,7 +40,7 @@ void cmd_overview(void) {
            "  train      train a model on a text, or go on with a run\n"
            "  generate   write text with a model\n"
            "  eval       measure a model's loss on a text\n"
-           "  tokenize   turn texts into files of tokens\n"
+           "  tokenize   turn texts into files of tokens, or show them\n"
            "  info       show a checkpoint, a preset or this machine\n"
            "  bench      measure operations and training steps\n"
            "  plot       draw the losses of runs, or what a model attends to\n"

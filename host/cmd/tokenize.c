@@ -1,16 +1,39 @@
-/* puck tokenize: texts to a data folder. */
+/* puck tokenize: texts to a data folder, or tokens to look at. */
 #include "cmd.h"
+#include "checkpoint.h"
 #include "loader.h"
+#include "token_view.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool check_page(const Options *o, Error *e) {
+    const size_t n = strlen(o->output);
+    if (!o->show)
+        return error_misuse(e, "--output", "Leave it out, or call twice",
+                            "--stats prints, and writes no folder");
+    if (n < 6 || strcmp(o->output + n - 5, ".html") != 0)
+        return error_misuse(e, "--output", "Give a file that ends with .html",
+                            "%s is no name for a page of tokens", o->output);
+    if (o->json || o->stats)
+        return error_misuse(e, o->json ? "--json" : "--stats", "Leave it out, or call twice",
+                            "--show draws a page into --output, and prints nothing else");
+    return o->replace || access(o->output, F_OK) != 0 ||
+           error_set(e, o->output, "Give another name, or --replace",
+                     "the file is there already");
+}
 
 static bool check_options(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (s->n_positional == 0)
         return error_misuse(e, "--input", "Give a file, a folder, or - for standard input",
                             "there is nothing to read");
-    if (!o->output[0])
-        return error_misuse(e, "--output", "Give the folder to write", "no folder is named");
+    if (!o->output[0] && !o->show && !o->stats)
+        return error_misuse(e, "--output", "Give the folder to write, or --show or --stats",
+                            "no folder is named");
+    if (o->output[0] && (o->show || o->stats) && !check_page(o, e)) return false;
     const bool words = tokenizer_word_kind(o->tokenizer) != TOKENIZER_CHAR;
     if (o->vocab_size != 0 && !words)
         return error_misuse(e, "--vocab-size", "Leave it out",
@@ -32,6 +55,44 @@ static void print_result(const Options *o, const TokenizeResult *r) {
     printf("written to  %s\n", o->output);
 }
 
+static bool write_page(const TokenView *v, const Settings *s, Error *e) {
+    char *page = NULL;
+    size_t bytes = 0;
+    FILE *memory = open_memstream(&page, &bytes);
+    if (!memory) return error_set(e, NULL, NULL, "there is no memory for a page");
+    token_view_page(v, s->n_positional == 1 ? s->positional[0] : "several texts", memory);
+    fclose(memory);
+    const bool ok = file_write_atomic(s->options.output, page, (int64_t)bytes, e);
+    free(page);
+    if (ok) printf("%s written\n", s->options.output);
+    return ok;
+}
+
+static bool view(const Settings *s, const TokenizeRequest *request, Error *e) {
+    const Options *o = &s->options;
+    Tokenized t;
+    bool ok = tokenize_memory(request, &t, e);
+    const TokenView v = {&t.tokenizer, t.ids, t.n_tokens, t.n_bytes};
+    if (ok && v.n == 0)
+        ok = error_set(e, s->positional[0], "Give a text with some words",
+                       "the text has no token");
+    if (ok && o->show) {
+        if (o->output[0])
+            ok = write_page(&v, s, e);
+        else if (o->json)
+            token_view_json(&v, stdout);
+        else
+            token_view_print(&v, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
+    }
+    if (ok && o->stats) {
+        TokenStats stats;
+        token_view_count(&v, &stats);
+        token_view_print_stats(&v, &stats, o->json, stdout);
+    }
+    tokenize_free(&t);
+    return ok;
+}
+
 static bool run(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (!check_options(s, e)) return false;
@@ -43,6 +104,7 @@ static bool run(const Settings *s, Error *e) {
                                      .min_count = o->min_count,
                                      .vocab_size = o->vocab_size,
                                      .val_fraction = o->val_fraction};
+    if (o->show || o->stats) return view(s, &request, e);
     TokenizeResult result;
     if (!tokenize_files(&request, &result, e)) return false;
     print_result(o, &result);

@@ -37,22 +37,33 @@ void show_finish(Utf8Writer *w) {
     w->n_held = 0;
 }
 
-void show_quoted(FILE *out, const char *text, int64_t bytes) {
-    static const char special[] = "\n\t\r\\'", letter[] = "ntr\\'";
+/* Escapes what `special` holds as a backslash and the letter in the same place of `letter`. */
+static int64_t escape(FILE *out, const char *text, int64_t bytes, const char *special,
+                      const char *letter) {
     const unsigned char *p = (const unsigned char *)text;
-    putc('\'', out);
+    int64_t n = 0;
     for (int64_t i = 0; i < bytes;) {
         const int length = character_length(p + i, bytes - i);
         const char *found = p[i] ? strchr(special, p[i]) : NULL;
         if (found)
-            fprintf(out, "\\%c", letter[found - special]);
+            n += fprintf(out, "\\%c", letter[found - special]);
         else if (length <= 0 || p[i] < 0x20 || p[i] == 0x7F)
-            fprintf(out, "\\x%02x", p[i]);
+            n += fprintf(out, "\\x%02x", p[i]);
         else if (p[i] == 0xC2 && p[i + 1] < 0xA0) /* U+0080 to U+009F are control characters */
-            fprintf(out, "\\u%04x", p[i + 1]);
+            n += fprintf(out, "\\u%04x", p[i + 1]);
         else
-            fwrite(p + i, 1, (size_t)length, out);
+            n += fwrite(p + i, (size_t)length, 1, out) == 1;
         i += length > 0 ? length : 1;
     }
+    return n;
+}
+
+int64_t show_escaped(FILE *out, const char *text, int64_t bytes) {
+    return escape(out, text, bytes, "\n\t\r\\", "ntr\\");
+}
+
+void show_quoted(FILE *out, const char *text, int64_t bytes) {
+    putc('\'', out);
+    escape(out, text, bytes, "\n\t\r\\'", "ntr\\'");
     putc('\'', out);
 }

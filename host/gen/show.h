@@ -13,7 +13,10 @@ typedef struct Utf8Writer {
 void show_byte(Utf8Writer *w, unsigned char byte);
 void show_finish(Utf8Writer *w);
 
-/* 'text' on one line: control characters and what is no UTF-8 are escaped. */
+/* Text on one line: control characters and what is no UTF-8 are escaped. Returns how many
+ * characters were written. */
+int64_t show_escaped(FILE *out, const char *text, int64_t bytes);
+/* The same as 'text', its apostrophes escaped too. */
 void show_quoted(FILE *out, const char *text, int64_t bytes);
 static inline void show_token(FILE *out, const Tokenizer *t, int32_t id) {
     int32_t bytes;

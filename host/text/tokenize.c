@@ -113,3 +113,33 @@ bool tokenize_files(const TokenizeRequest *r, TokenizeResult *result, Error *e) 
     corpus_free(&corpus);
     return good;
 }
+
+bool tokenize_memory(const TokenizeRequest *r, Tokenized *result, Error *e) {
+    Corpus corpus;
+    *result = (Tokenized){0};
+    bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, "", e) &&
+                choose_tokenizer(&result->tokenizer, r, &corpus, e);
+    result->n_bytes = corpus.text.n;
+    if (good) {
+        result->ids = malloc((size_t)corpus.text.n * sizeof *result->ids);
+        CHECK(result->ids, "no memory for the tokens of %ld bytes", (long)corpus.text.n);
+    }
+    for (int64_t i = 0; good && i < corpus.n_documents; i++) {
+        const Document *d = &corpus.documents[i];
+        char name[512];
+        corpus_name(&corpus, d, name, sizeof name);
+        const int64_t n = tokenizer_encode(&result->tokenizer, name, corpus.text.data + d->first,
+                                           d[1].first - d->first,
+                                           result->ids + result->n_tokens, e);
+        good = n >= 0;
+        result->n_tokens += n;
+    }
+    corpus_free(&corpus);
+    return good;
+}
+
+void tokenize_free(Tokenized *t) {
+    tokenizer_free(&t->tokenizer);
+    free(t->ids);
+    *t = (Tokenized){0};
+}

@@ -60,7 +60,22 @@ refuses 1 "tokenize what is not there" "$work/none.txt" -- \
     "$puck" tokenize --input "$work/none.txt" --output "$work/tokens"
 refuses '[12]' "tokenize with an unknown tokenizer" '"chra"' -- \
     "$puck" tokenize --input "$work/text.txt" --tokenizer chra --output "$work/tokens"
+show=("$puck" tokenize --input "$work/text.txt" --show)
+refuses 2 "a page of tokens with another name" .html -- "${show[@]}" --output "$work/page.svg"
+refuses 2 "a page of tokens as JSON" --json -- "${show[@]}" --json --output "$work/page.html"
+refuses 2 "figures with a folder" --output -- \
+    "$puck" tokenize --input "$work/text.txt" --stats --output "$work/tokens"
+works "a page of tokens" page.html -- "${show[@]}" --output "$work/page.html"
+refuses 1 "a page of tokens that is there" page.html --replace -- \
+    "${show[@]}" --output "$work/page.html"
+works "tokens and their ids, and figures" "[t][h][e]" "bytes per token  1.000" -- \
+    "${show[@]}" --stats
 works "tokenize" -- "$puck" tokenize --input "$work/text.txt" --output "$work/tokens"
+works "tokenize words" -- "$puck" tokenize --input "$work/text.txt" --tokenizer word \
+    --output "$work/words"
+printf '  ' >"$work/blank.txt"
+refuses 1 "show no token" "no token" -- "$puck" tokenize --input "$work/blank.txt" \
+    --tokenizer "$work/words/tokenizer.json" --show
 refuses '[12]' "tokenize with another text's characters" "$work/other.txt" U+0071 -- \
     "$puck" tokenize --input "$work/other.txt" --tokenizer "$work/tokens/tokenizer.json" \
     --output "$work/other"
