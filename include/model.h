@@ -53,6 +53,7 @@ typedef struct ModelConfig {
     MlpKind mlp;
     bool untied;     /* the head has weights of its own; tied: those of the embedding */
     double softcap;  /* logits become c tanh(logits / c); 0: off */
+    int64_t classes; /* outputs, where they are no tokens; 0: a logit a token. Untied then */
     InitRecipe init; /* read by model_init alone: a checkpoint does not know it */
 } ModelConfig;
 
@@ -91,6 +92,13 @@ enum { VOCAB_PADDING = 64 };
 static inline int64_t model_vocab_padded(const ModelConfig *c) {
     return i64_round_up(c->vocab, VOCAB_PADDING);
 }
+/* Logits of a row, and the columns that they have in memory. */
+static inline int64_t model_outputs(const ModelConfig *c) {
+    return c->classes ? c->classes : c->vocab;
+}
+static inline int64_t model_outputs_padded(const ModelConfig *c) {
+    return i64_round_up(model_outputs(c), VOCAB_PADDING);
+}
 
 /* False with a Misuse error if no such model can be built: heads that do not divide channels,
  * key-value heads that do not divide heads, an odd head size with rotary positions, a soft-cap
@@ -121,6 +129,7 @@ typedef struct ParamSpec {
     bool per_layer;
     int first_layer; /* per layer: those before have none */
     bool per_token;  /* a row a token: padded in memory, see VOCAB_PADDING */
+    bool per_output; /* a row a logit: padded likewise */
     bool transposed; /* in GPT-2's layout (in, out); in memory always (out, in) */
     bool is_bias;    /* in GPT-2's layout zero where the model has none: no option there */
     bool decays;     /* AdamW's weight decay: matrices and embeddings */
@@ -138,9 +147,12 @@ typedef struct ParamSpec {
 extern const ParamSpec param_specs[];
 extern const int n_param_specs;
 
-/* Rows that exist: all but the vocabulary's padding. */
+static inline bool param_is_padded(const ParamSpec *spec) {
+    return spec->per_token || spec->per_output;
+}
+/* Rows that exist: all but the padding. */
 static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *c) {
-    return spec->per_token ? c->vocab : spec->rows(c);
+    return spec->per_output ? model_outputs(c) : spec->per_token ? c->vocab : spec->rows(c);
 }
 /* Whether a model has it. */
 static inline bool param_exists(const ParamSpec *spec, const ModelConfig *c) {
@@ -238,7 +250,7 @@ typedef struct Model {
     BlockActs *blocks;                       /* layers of them */
     Tensor branch; /* (B,T,C): output of a residual branch, shared by all */
     Tensor res_final, lnf, meanf, rstdf;
-    Tensor logits, losses;                        /* (targets, Vp) act; (targets) f32 */
+    Tensor logits, losses; /* (targets, outputs padded) act; (targets) f32 */
     Tensor dres, dbranch, dnorm, datt, dqkv, dfc; /* gradients, shared by all blocks */
     Tensor dgate;                                 /* of SwiGLU's gate and up (2*hidden) */
 
@@ -254,7 +266,7 @@ typedef struct Model {
     Tensor decode_tokens, decode_position; /* (decode_batch, decode_rows), (decode_batch) i32 */
     BlockActs decode_block;
     Tensor decode_res, decode_branch;
-    Tensor decode_last, decode_logits; /* of each sequence's last row: normed (C), logits (Vp) */
+    Tensor decode_last, decode_logits; /* of each sequence's last row: normed (C), logits */
     Tensor *decode_hidden;   /* rnn: of each layer the states before and after a step */
     int32_t *decode_history; /* ffn: the last `context` tokens of each sequence, on the host */
 
@@ -335,8 +347,8 @@ const Param *model_embedding(const Model *m);
 const char *model_param_name(const Model *m, int number);
 
 /* Feeds `n_rows` tokens a sequence ((decode_batch, n_rows) from host memory) at position[b], and
- * copies the last row's logits of each sequence ((decode_batch, vocab) float) to the host. What ffn
- * and rnn remember begins anew at position 0. */
+ * copies the last row's logits of each sequence ((decode_batch, outputs) float) to the host. What
+ * ffn and rnn remember begins anew at position 0. */
 void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t *position,
                   float *logits);
 

@@ -72,6 +72,7 @@ static void add_model(json_t *facts, const ModelConfig *c) {
     add_int(facts, "channels", c->channels);
     add_int(facts, "context", c->context);
     add_int(facts, "vocab_size", c->vocab);
+    if (c->classes) add_int(facts, "classes", c->classes);
     add_int(facts, "kv_heads", model_kv_heads(c));
     add_int(facts, "head_size", model_head_size(c));
     add_int(facts, "hidden", c->hidden);

@@ -12,14 +12,16 @@ static bool write_text(const char *folder, const char *name, const char *text, E
 }
 
 static void gpt2_config_write(FILE *out, const ModelConfig *c) {
-    char eps[32], dropout[32], inner[32] = "null";
+    char eps[32], dropout[32], inner[32] = "null", classes[64] = "";
     json_real_text(eps, c->norm_eps);
     json_real_text(dropout, c->dropout);
     if (c->hidden != 4 * c->channels) snprintf(inner, sizeof inner, "%ld", (long)c->hidden);
+    if (c->classes)
+        snprintf(classes, sizeof classes, ",\n  \"num_labels\": %ld", (long)c->classes);
     /* n_ctx is for older readers. The token ids are null, because GPT-2's own would be assumed. */
     fprintf(out,
             "{\n"
-            "  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+            "  \"architectures\": [\"%s\"],\n"
             "  \"model_type\": \"gpt2\",\n"
             "  \"vocab_size\": %ld,\n"
             "  \"n_positions\": %ld,\n"
@@ -42,11 +44,12 @@ static void gpt2_config_write(FILE *out, const ModelConfig *c) {
             "  \"eos_token_id\": null,\n"
             "  \"pad_token_id\": null,\n"
             "  \"torch_dtype\": \"float32\",\n"
-            "  \"puck\": {\"bias\": %s}\n"
+            "  \"puck\": {\"bias\": %s}%s\n"
             "}\n",
-            (long)c->vocab, (long)c->context, (long)c->context, (long)c->channels, (long)c->layers,
-            (long)c->heads, inner, c->mlp == MLP_RELU2 ? "relu2" : "gelu_new", eps, dropout,
-            dropout, dropout, c->untied ? "false" : "true", c->bias ? "true" : "false");
+            c->classes ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel", (long)c->vocab,
+            (long)c->context, (long)c->context, (long)c->channels, (long)c->layers, (long)c->heads,
+            inner, c->mlp == MLP_RELU2 ? "relu2" : "gelu_new", eps, dropout,
+            dropout, dropout, c->untied ? "false" : "true", c->bias ? "true" : "false", classes);
 }
 
 bool config_write(const char *folder, const ModelConfig *c, Error *e) {
@@ -151,9 +154,22 @@ static bool read_rates(json_t *root, const char *path, ModelConfig *c, Error *e)
     return !own || json_get_bool(own, path, "bias", &c->bias, e);
 }
 
+/* What GPT2ForSequenceClassification has in place of a logit a token. transformers leaves the
+ * number out where it is the usual one. */
+static bool read_classes(json_t *root, const char *path, ModelConfig *c, Error *e) {
+    const json_t *class = json_array_get(json_object_get(root, "architectures"), 0);
+    const char *name = json_string_value(class);
+    const json_t *names = json_object_get(root, "id2label");
+    if (!name || strcmp(name, "GPT2ForSequenceClassification") != 0) return true;
+    c->untied = true;
+    c->classes = json_is_object(names) ? (int64_t)json_object_size(names) : 2;
+    return !json_object_get(root, "num_labels") ||
+           json_get_int(root, path, "num_labels", 1, CONFIG_CLASSES_MAX, &c->classes, e);
+}
+
 static bool gpt2_config_read(json_t *root, const char *path, ModelConfig *c, Error *e) {
-    return check_architecture(root, path, c, e) && read_shape(root, path, c, e) &&
-           read_rates(root, path, c, e);
+    return check_architecture(root, path, c, e) && read_classes(root, path, c, e) &&
+           read_shape(root, path, c, e) && read_rates(root, path, c, e);
 }
 
 static bool read_any(json_t *root, const char *path, ModelConfig *c, Error *e) {

@@ -55,6 +55,7 @@ Layout layout_of(const ModelConfig *c);
 /* Bounds of the options of the same meaning, so that shapes cannot overflow. */
 enum {
     CONFIG_VOCAB_MAX = 16777216,
+    CONFIG_CLASSES_MAX = 65536,
     CONFIG_CONTEXT_MAX = 1048576,
     CONFIG_LAYERS_MAX = 256,
     CONFIG_HEADS_MAX = 256,

@@ -27,7 +27,7 @@ static bool own_head_size(const ModelConfig *c) {
     return c->head_size && c->head_size * c->heads != c->channels;
 }
 
-/* transformers' GPT2LMHeadModel */
+/* transformers' GPT2LMHeadModel, and of classes GPT2ForSequenceClassification */
 static int needs_of_gpt2(const ModelConfig *c, char *text, size_t size) {
     const Need needs[] = {{c->positions == POSITIONS_LEARNED, "--positions learned"},
                           {c->norm == NORMS_LAYERNORM, "--norm layernorm"},
@@ -48,6 +48,7 @@ static int needs_of_nanochat(const ModelConfig *c, char *text, size_t size) {
         {c->embed_norm, "--embed-norm"},
         {c->qk_norm, "--qk-norm"},
         {c->mlp != MLP_SWIGLU, "--activation relu2"},
+        {!c->classes, "--task text"},
         {!c->bias, "--no-bias"}};
     return list_missing(needs, COUNT_OF(needs), text, size);
 }
@@ -152,6 +153,7 @@ void layout_write_config(FILE *out, const ModelConfig *config) {
             break;
         }
     }
+    if (c.classes) fprintf(out, ",\n  \"classes\": %ld", (long)c.classes);
     fputs("\n}\n", out);
 }
 
@@ -181,5 +183,6 @@ bool layout_read_config(json_t *root, const char *path, ModelConfig *c, Error *e
             *(int *)at = number;
         }
     }
-    return true;
+    return !json_object_get(root, "classes") ||
+           json_get_int(root, path, "classes", 1, CONFIG_CLASSES_MAX, &c->classes, e);
 }

@@ -15,6 +15,8 @@ static const char *prefix_of(const ModelConfig *c) {
     return layout_of(c) == LAYOUT_NANOCHAT ? "model." : c->kind == MODEL_GPT ? "transformer." : "";
 }
 static const char head_name[] = "lm_head.weight";
+/* ... and as transformers' GPT2ForSequenceClassification has it. */
+static const char classes_name[] = "score.weight";
 
 static const char *without_prefix(const char *name, const ModelConfig *c) {
     const char *prefix = prefix_of(c);
@@ -42,8 +44,10 @@ typedef struct DiskTensor {
 } DiskTensor;
 
 static void list_tensor(DiskTensor *t, const ModelConfig *c, const char *pattern, int64_t layer) {
-    const bool bare = layout_of(c) == LAYOUT_NANOCHAT || strcmp(pattern, head_name) == 0;
+    const bool head = strcmp(pattern, head_name) == 0;
+    const bool bare = layout_of(c) == LAYOUT_NANOCHAT || head;
     char name[64];
+    if (head && c->classes) pattern = classes_name;
     model_name_param(name, sizeof name, pattern, layer);
     snprintf(t->name, sizeof t->name, "%s%s", bare ? "" : prefix_of(c), name);
     t->cols = t->spec->cols ? t->spec->cols(c) : 1;
@@ -335,7 +339,7 @@ static void read_transposed(Model *m, const DiskTensor *t, const Stage *s) {
 /* Elements in the order of the file, then the vocabulary's padding: zero. */
 static void read_plain(Model *m, const DiskTensor *t, const Stage *s) {
     const int64_t n_disk = t->rows * t->cols, at = t->first * t->cols;
-    const int64_t n = t->spec->per_token ? tensor_count(t->param->w) : n_disk;
+    const int64_t n = param_is_padded(t->spec) ? tensor_count(t->param->w) : n_disk;
     for (int64_t first = 0; first < n; first += s->n_block) {
         const int64_t count = i64_min(s->n_block, n - first);
         const int64_t filled = i64_max(0, i64_min(count, n_disk - first));

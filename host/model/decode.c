@@ -89,7 +89,7 @@ static void decode_head(Model *m, int64_t B, int64_t n_rows) {
 
 /* f32 or f64 logits, and bf16 where a device computes in it, to host floats without the padding. */
 static void read_logits(Model *m, int64_t B, float *logits) {
-    const int64_t V = m->config.vocab;
+    const int64_t V = model_outputs(&m->config);
     const float cap = (float)m->config.softcap;
     for (int64_t i = 0; i < B; i++) {
         Tensor row = tensor_rows(m->decode_logits, i, 1);

@@ -37,7 +37,7 @@ static void plan(Model *m) {
     const ModelConfig *c = &m->config;
     const int64_t B = m->use.B;
     plan_layers(m, B);
-    plan_act(m, &m->logits, "logits", B, model_vocab_padded(c));
+    plan_act(m, &m->logits, "logits", B, model_outputs_padded(c));
     ARENA_ADD(&m->arena, &m->losses, "statistics", ARENA_ACTIVATIONS, m->backend->master, B);
     if (!m->use.training) return;
     plan_act(m, &m->dx, "gradients of a layer", B, c->context * c->channels);
@@ -54,7 +54,7 @@ static void plan_decode(Model *m) {
     CHECK(!m->use.B || m->use.B >= B, "%ld sequences to decode, planned for %ld", (long)B,
           (long)m->use.B);
     ARENA_ADD(&m->arena, &m->decode_tokens, "decode", ARENA_ACTIVATIONS, DTYPE_I32, B, c->context);
-    plan_act(m, &m->decode_logits, "decode", B, model_vocab_padded(c));
+    plan_act(m, &m->decode_logits, "decode", B, model_outputs_padded(c));
 }
 
 /* ---- passes ---- */
@@ -85,7 +85,7 @@ static void layers_forward(Model *m, Tensor logits, Tensor tokens) {
 static void forward(Model *m, bool gradient) {
     layers_forward(m, m->logits, m->tokens);
     OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits, m->targets,
-                       m->config.vocab, 0);
+                       model_outputs(&m->config), 0);
     OPS(m)->loss_sum(&m->cx, m->losses);
 }
 

@@ -105,7 +105,7 @@ static void forward(Model *m, bool gradient) {
     OPS(m)->linear_forward(&m->cx, m->logits, TENSOR_NONE, m->lnf,
                            param_weight(m, param_head(m), 0), TENSOR_NONE, ACTIVATION_NONE);
     OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits, m->targets,
-                       m->config.vocab, m->config.softcap);
+                       model_outputs(&m->config), m->config.softcap);
     OPS(m)->loss_sum(&m->cx, m->losses);
 }
 

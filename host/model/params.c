@@ -8,6 +8,7 @@
 #include <string.h>
 
 static int64_t n_vocab(const ModelConfig *c) { return model_vocab_padded(c); }
+static int64_t n_outputs(const ModelConfig *c) { return model_outputs_padded(c); }
 static int64_t n_inputs(const ModelConfig *c) { return c->vocab + 1; } /* model_special */
 static int64_t n_pairs(const ModelConfig *c) { return 2 * c->vocab; } /* see skipgram.c */
 static int64_t n_context(const ModelConfig *c) { return c->context; }
@@ -104,11 +105,11 @@ const ParamSpec param_specs[] = {
                      .exists = has_embed_norm_bias},
     [PARAM_HEAD] = {"lm_head.weight",
                     {"lm_head.weight"},
-                    .per_token = true,
+                    .per_output = true,
                     .decays = true,
                     .init = INIT_HEAD,
                     .exists = has_head,
-                    .rows = n_vocab,
+                    .rows = n_outputs,
                     .cols = n_channels},
     [PARAM_FFN_EMBED] = {"embed.weight", FFN, .decays = true, .init = INIT_EMBEDDING,
                          .is_lookup = always, .rows = n_inputs, .cols = n_channels},
@@ -119,11 +120,11 @@ const ParamSpec param_specs[] = {
     [PARAM_FFN_HIDDEN_W] = {"hidden.%d.weight", FFN, HIDDEN_MATRIX, .first_layer = 1,
                             .init = INIT_LINEAR, .rows = n_hidden, .cols = n_hidden},
     [PARAM_FFN_HIDDEN_B] = {"hidden.%d.bias", FFN, LAYER, .first_layer = 1, .rows = n_hidden},
-    [PARAM_FFN_OUTPUT_W] = {"output.weight", FFN, .per_token = true, .transposed = true,
-                            .decays = true, .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
+    [PARAM_FFN_OUTPUT_W] = {"output.weight", FFN, .per_output = true, .transposed = true,
+                            .decays = true, .init = INIT_HEAD, .rows = n_outputs, .cols = n_hidden},
     [PARAM_WORDS] = {"words.weight", .kind = MODEL_SKIPGRAM, .init = INIT_EMBEDDING,
                      .is_lookup = always, .rows = n_pairs, .cols = n_channels},
-    [PARAM_FFN_OUTPUT_B] = {"output.bias", FFN, .per_token = true, .rows = n_vocab},
+    [PARAM_FFN_OUTPUT_B] = {"output.bias", FFN, .per_output = true, .rows = n_outputs},
     [PARAM_RNN_EMBED] = {"embed.weight", RNN, .decays = true, .init = INIT_EMBEDDING,
                          .is_lookup = always, .rows = n_inputs, .cols = n_channels},
     [PARAM_RNN_INPUT_W] = {"rnn.0.W_xh", RNN, .transposed = true, .decays = true,
@@ -134,9 +135,9 @@ const ParamSpec param_specs[] = {
     [PARAM_RNN_STATE_W] = {"rnn.%d.W_hh", RNN, HIDDEN_MATRIX, .init = INIT_LINEAR,
                            .rows = n_hidden, .cols = n_hidden},
     [PARAM_RNN_B] = {"rnn.%d.b_h", RNN, LAYER, .rows = n_hidden},
-    [PARAM_RNN_OUTPUT_W] = {"W_ho", RNN, .per_token = true, .transposed = true, .decays = true,
-                            .init = INIT_HEAD, .rows = n_vocab, .cols = n_hidden},
-    [PARAM_RNN_OUTPUT_B] = {"b_o", RNN, .per_token = true, .rows = n_vocab},
+    [PARAM_RNN_OUTPUT_W] = {"W_ho", RNN, .per_output = true, .transposed = true, .decays = true,
+                            .init = INIT_HEAD, .rows = n_outputs, .cols = n_hidden},
+    [PARAM_RNN_OUTPUT_B] = {"b_o", RNN, .per_output = true, .rows = n_outputs},
 };
 const int n_param_specs = (int)COUNT_OF(param_specs);
 
@@ -174,6 +175,9 @@ bool model_config_check(const ModelConfig *c, Error *e) {
     if (!isfinite(c->softcap) || c->softcap < 0)
         return error_misuse(e, "--softcap", "15 is usual; 0 turns it off",
                             "the soft-cap must be a number above 0, not %g", c->softcap);
+    if (c->kind == MODEL_GPT && c->classes && !c->untied)
+        return error_misuse(e, "--tie-embeddings", "Use --no-tie-embeddings",
+                            "the logits of classes cannot have the embedding's weights");
     return c->kind != MODEL_GPT || check_heads(c, e);
 }
 

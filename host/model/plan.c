@@ -75,7 +75,7 @@ static void plan_batch(Model *m) {
 
 void plan_gpt(Model *m) {
     const ModelConfig *c = &m->config;
-    const int64_t Vp = model_vocab_padded(c);
+    const int64_t Vp = model_outputs_padded(c);
     if (c->embed_norm) {
         plan_act(m, &m->embedded, "embedding", c->channels);
         plan_norm(m, &m->mean_embed, &m->rstd_embed);
@@ -133,13 +133,13 @@ void plan_gpt_decode(Model *m) {
         ARENA_ADD(a, &d->fc_pre, name, ARENA_ACTIVATIONS, act, n, model_fc_width(c));
     ARENA_ADD(a, &d->fc, name, ARENA_ACTIVATIONS, act, n, c->hidden);
     ARENA_ADD(a, &m->decode_last, name, ARENA_ACTIVATIONS, act, B, C);
-    ARENA_ADD(a, &m->decode_logits, name, ARENA_ACTIVATIONS, act, B, model_vocab_padded(c));
+    ARENA_ADD(a, &m->decode_logits, name, ARENA_ACTIVATIONS, act, B, model_outputs_padded(c));
 }
 
 /* Columns and outputs of the linear layers of every kind of model. */
 enum { LINEAR_SHAPES = 5 };
 static void linear_shapes(const ModelConfig *c, int64_t list[LINEAR_SHAPES][2]) {
-    const int64_t C = c->channels, Vp = model_vocab_padded(c);
+    const int64_t C = c->channels, Vp = model_outputs_padded(c);
     const int64_t gpt[LINEAR_SHAPES][2] = {{C, model_qkv_width(c)},
                                            {model_attention_width(c), C},
                                            {C, model_fc_width(c)},
@@ -155,14 +155,14 @@ static void linear_shapes(const ModelConfig *c, int64_t list[LINEAR_SHAPES][2]) 
 /* The largest scratch that any op of a pass over B x T rows asks for. */
 static int64_t scratch_of_pass(const Model *m, int64_t B, int64_t T) {
     const ModelConfig *c = &m->config;
-    const int64_t Vp = model_vocab_padded(c), C = c->channels;
+    const int64_t Vp = model_outputs_padded(c), C = c->channels;
     const OpShape base = {.B = B,
                           .T = T,
                           .C = C,
                           .H = c->heads,
                           .K = model_kv_heads(c),
                           .D = model_head_size(c),
-                          .V = c->vocab,
+                          .V = model_outputs(c),
                           .Vp = Vp};
     int64_t linear[LINEAR_SHAPES][2], most = 0;
     linear_shapes(c, linear);

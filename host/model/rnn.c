@@ -32,7 +32,7 @@ static void plan(Model *m) {
     for (int64_t l = 0; l < c->layers; l++)
         plan_act(m, &m->hidden[l], "states", B + rows, c->hidden);
     plan_act(m, &m->carry, "carried states", c->layers * B, c->hidden);
-    plan_act(m, &m->logits, "logits", rows, model_vocab_padded(c));
+    plan_act(m, &m->logits, "logits", rows, model_outputs_padded(c));
     ARENA_ADD(&m->arena, &m->losses, "statistics", ARENA_ACTIVATIONS, m->backend->master, rows);
     if (!m->use.training) return;
     plan_act(m, &m->dx, "gradients of a layer", rows, c->channels);
@@ -49,7 +49,7 @@ static void plan_decode(Model *m) {
     plan_act(m, &m->decode_res, "decode", B, c->channels);
     for (int64_t l = 0; l < c->layers; l++)
         plan_act(m, &m->decode_hidden[l], "decode", 2 * B, c->hidden);
-    plan_act(m, &m->decode_logits, "decode", B, model_vocab_padded(c));
+    plan_act(m, &m->decode_logits, "decode", B, model_outputs_padded(c));
 }
 
 /* ---- forward ---- */
@@ -90,7 +90,7 @@ static void forward(Model *m, bool gradient) {
     for (int64_t l = 0; l < m->config.layers; l++)
         copy_rows(m, tensor_rows(m->carry, l * B, B), tensor_rows(m->hidden[l], T * B, B));
     OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits, m->targets,
-                       m->config.vocab, 0);
+                       model_outputs(&m->config), 0);
     OPS(m)->loss_sum(&m->cx, m->losses);
 }
 

@@ -39,7 +39,8 @@ static bool same_config(const ModelConfig *a, const ModelConfig *b) {
            model_kv_heads(a) == model_kv_heads(b) && model_head_size(a) == model_head_size(b) &&
            a->positions == b->positions && a->rope_base == b->rope_base &&
            a->qk_norm == b->qk_norm && a->norm == b->norm && a->embed_norm == b->embed_norm &&
-           a->mlp == b->mlp && a->untied == b->untied && a->softcap == b->softcap;
+           a->mlp == b->mlp && a->untied == b->untied && a->softcap == b->softcap &&
+           a->classes == b->classes && a->kind == b->kind;
 }
 
 /* Saves the model with Muon's state, checks that the folder has this model_type and this tensor,
@@ -117,6 +118,32 @@ static void test_round_trips(void **state) {
     c.norm = NORMS_LAYERNORM;
     c.dropout = 0.125;
     check_round_trip(&c, "puck", "transformer.ln_e.bias");
+}
+
+/* Logits of classes: GPT-2's class for them, and puck's own folders. */
+static void test_classes(void **state) {
+    (void)state;
+    ModelConfig c = tiny_config;
+    c.untied = true;
+    c.classes = 3;
+    check_round_trip(&c, "gpt2", "score.weight");
+    c = nano;
+    c.classes = 70; /* more than one block of padding, more than tokens */
+    check_round_trip(&c, "puck", "score.weight");
+    c = (ModelConfig){.kind = MODEL_FFN, .vocab = 67, .context = 3, .layers = 1, .heads = 1,
+                      .channels = 8, .hidden = 16, .bias = true, .classes = 2, .rope_base = 10000};
+    check_round_trip(&c, "puck-ffn", "output.weight");
+    c.kind = MODEL_RNN;
+    check_round_trip(&c, "puck-rnn", "W_ho");
+
+    const char *folder = scratch_path("classes");
+    Error e = {0};
+    put_text(folder, "config.json",
+             "{\"model_type\": \"gpt2\", \"architectures\": [\"GPT2ForSequenceClassification\"], "
+             "\"vocab_size\": 67, \"n_positions\": 5, \"n_embd\": 8, \"n_layer\": 2, "
+             "\"n_head\": 2, \"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}}");
+    if (!checkpoint_read_config(folder, &c, &e)) fail_msg("%s", e.text);
+    assert_true(c.classes == 3 && c.untied);
 }
 
 /* On disk each of q, k, v has its rows of the packed matrix, and nothing is transposed. */
@@ -501,7 +528,8 @@ static void test_formats(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),     cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_round_trips),     cmocka_unit_test(test_classes),
+            cmocka_unit_test(test_parts),
         cmocka_unit_test(test_foreign),         cmocka_unit_test(test_foreign_faults),
         cmocka_unit_test(test_other_optimiser), cmocka_unit_test(test_configs),
         cmocka_unit_test(test_config_faults),   cmocka_unit_test(test_own_config_faults),

@@ -114,7 +114,8 @@ static inline void lab_tokens(const ModelConfig *c, int64_t n, uint64_t seed, in
     for (int64_t i = 0; i < n; i++) {
         const uint64_t at = (uint64_t)i;
         tokens[i] = (int32_t)rng_below((uint64_t)c->vocab, seed, 1, rng_site(RNG_TEST, 0), at);
-        targets[i] = (int32_t)rng_below((uint64_t)c->vocab, seed, 2, rng_site(RNG_TEST, 0), at);
+        targets[i] = (int32_t)rng_below((uint64_t)model_outputs(c), seed, 2,
+                                        rng_site(RNG_TEST, 0), at);
         if (rng_below(7, seed, 3, rng_site(RNG_TEST, 0), at) == 0) targets[i] = -1;
     }
 }

@@ -509,7 +509,7 @@ static void test_padding_stays_zero(void **state) {
         int n_padded = 0;
         for (int i = 0; i < m.n_params; i++) {
             const Param *p = &m.params[i];
-            if (!p->spec->per_token) continue;
+            if (!param_is_padded(p->spec)) continue;
             n_padded++;
             const Tensor part[3] = {p->w, p->m, p->v};
             for (int k = 0; k < 3; k++) {

@@ -12,7 +12,8 @@ static ModelConfig small_with(bool bias, double dropout) {
 }
 
 /* NanoChat's blocks, then mixes in which every other choice appears: both signs of rotation,
- * grouped heads, heads wider than C in all, the three kinds of norm, biases. */
+ * grouped heads, heads wider than C in all, the three kinds of norm, biases; at last GPT-2's with
+ * classes in place of tokens. */
 static const ModelConfig mixes[] = {
     {65, 24, 2, 3, 24, 96, false, 1e-6, 0, .positions = POSITIONS_ROTARY_REVERSED,
      .rope_base = 10000, .qk_norm = true, .norm = NORMS_RMSNORM_PLAIN, .embed_norm = true,
@@ -24,6 +25,7 @@ static const ModelConfig mixes[] = {
      .softcap = 3},
     {65, 24, 2, 3, 24, 40, true, 1e-6, 0, .positions = POSITIONS_NONE, .qk_norm = true,
      .norm = NORMS_RMSNORM, .embed_norm = true, .mlp = MLP_RELU2, .untied = true},
+    {65, 24, 2, 3, 24, 96, true, 1e-5, 0, .untied = true, .classes = 5},
 };
 
 static ModelConfig mix_with(int64_t number, double dropout) {
@@ -236,7 +238,7 @@ static void check_decode(Model *m, const int32_t *tokens, const double *ref, int
     for (int64_t s = 0; s < SEQUENCES; s++)
         memcpy(block + s * n, tokens + s * CONTEXT + at[s], sizeof(int32_t) * (size_t)n);
     model_decode(m, block, n, at, logits);
-    const int64_t V = m->config.vocab, Vp = model_vocab_padded(&m->config);
+    const int64_t V = model_outputs(&m->config), Vp = model_outputs_padded(&m->config);
     for (int64_t s = 0; s < SEQUENCES; s++) {
         double out[65];
         for (int64_t v = 0; v < V; v++) out[v] = (double)logits[s * V + v];
