@@ -240,6 +240,7 @@ bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
 
 install: puck ## PREFIX=/usr/local
 	install -D puck $(DESTDIR)$(PREFIX)/bin/puck
+	install -D data/fetch.sh $(DESTDIR)$(PREFIX)/share/puck/data/fetch.sh
 
 clean: ## remove what was built
 	rm -rf $(BUILD) build-* puck libpuck_*.so

@@ -76,7 +76,8 @@ bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e
 bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e);
 /* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 on. */
 void tokenizer_byte_codes(int32_t code[256]);
-/* Reads a tokenizer.json, or refuses by name what it cannot represent exactly. */
+/* Reads a tokenizer.json or GPT-2's vocab.bpe, or refuses by name what it cannot represent exactly.
+ * The name "gpt2" stands for the vocab.bpe that data/fetch.sh fetches. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
 bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e);
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e);

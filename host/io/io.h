@@ -18,6 +18,9 @@ bool path_sync_folder(const char *folder, Error *e);
 /* Deletes a folder of plain files, or one file. A path that is not there is no error. */
 bool path_remove(const char *path, Error *e);
 
+/* The path of GPT-2's vocab.bpe, checked, which data/fetch.sh fetches if it is not there. */
+bool fetch_gpt2(char path[IO_PATH_MAX], Error *e);
+
 /* Parses JSON text: duplicate keys, invalid UTF-8 and NUL are refused, and memory stays below
  * 28 x bytes + 512 KiB. NULL with an Error on any fault. */
 json_t *json_parse(const char *path, const char *text, int64_t bytes, Error *e);

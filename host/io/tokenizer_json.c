@@ -337,6 +337,11 @@ bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t b
 
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e) {
     int64_t bytes;
+    char fetched[IO_PATH_MAX];
+    if (strcmp(path, "gpt2") == 0) {
+        if (!fetch_gpt2(fetched, e)) return false;
+        path = fetched;
+    }
     char *json = file_read(path, &bytes, e);
     const bool merges = json && bytes > 8 && memcmp(json, "#version", 8) == 0;
     const bool good = json && (merges ? tokenizer_parse_merges(t, path, json, bytes, e)

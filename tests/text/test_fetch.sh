@@ -48,4 +48,33 @@ if [ -f "$text" ] && [ "$(wc -c <"$text")" = 1115394 ]; then
 else
     skip "each source of the text" "the text is not here"
 fi
+# GPT-2's vocabulary, by puck itself: beside it lies the script, and it starts no other.
+puck=${PUCK:-./puck}
+mkdir -p "$work/built/data"
+cp "$puck" "$work/built/puck"
+cp data/fetch.sh "$work/built/data/"
+export PUCK_GPT2_URL=file://$work/none
+show() { echo "But soft" | PATH=$1 "$work/built/puck" tokenize --input - --tokenizer gpt2 --show; }
+offline() {
+    printed=$(show "$work/bin" 2>"$work/said")
+    [ $? = 1 ] && [ -z "$printed" ] && [ "$(grep -c '^puck: ' "$work/said")" = 1 ] &&
+        grep -q "could not be fetched (gpt2). Give the path of its vocab.bpe" "$work/said"
+}
+named() { show "$1" >"$work/shown" 2>"$work/said" && grep -q "1537 2705" "$work/shown"; }
+check "gpt2 without a network" offline
+for vocab in "${PUCK_GPT2:-}" data/text/gpt2-vocab.bpe ../shared/data/gpt2-vocab.bpe; do
+    if [ -f "$vocab" ]; then break; fi
+done
+if [ -f "$vocab" ]; then
+    rm -rf "$work/out"
+    head -c 1000 "$vocab" >"$work/cut"
+    check "a damaged copy of gpt2" says "not the one expected" 1 "$fetch" --gpt2 --output "$out" "$work/cut"
+    export PUCK_GPT2_URL=file://$(realpath "$vocab")
+    if command -v curl >/dev/null; then
+        check "gpt2 from the web" named "$PATH"
+        check "gpt2 from what was fetched" named "$work/bin"
+    fi
+else
+    skip "gpt2 by name" "the vocabulary is not here"
+fi
 finish
