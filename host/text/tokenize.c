@@ -19,7 +19,7 @@ static bool choose_tokenizer(Tokenizer *t, const TokenizeRequest *r, const Corpu
         if (!strcmp(which, "gpt2") || access(which, F_OK) == 0)
             return tokenizer_load(t, which, e);
         return error_misuse(e, "--tokenizer",
-                            "Give char, byte, word, word-lower, gpt2 or the path of a tokenizer.json",
+                            "Give char, byte, word, word-lower, gpt2, or a tokenizer.json",
                             "there is no tokenizer or file \"%.200s\"", which);
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
