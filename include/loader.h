@@ -58,8 +58,9 @@ typedef struct TokenizeRequest {
     const char *const *inputs; /* files, folders (every regular file, by name), or "-" */
     int n_inputs;
     const char *field;     /* JSON lines: field to take; "" if the inputs are plain text */
-    const char *tokenizer; /* "char", "byte", "word", "word-lower", or path of a tokenizer.json */
-    int64_t min_count, vocab_size; /* of words: see tokenizer_make_words */
+    const char *tokenizer; /* char, byte, word, word-lower, bpe, or path of a tokenizer.json */
+    int64_t min_count, vocab_size; /* see tokenizer_make_words, tokenizer_train_bpe */
+    int64_t threads;               /* 0: one per core */
     const char *output;    /* folder, made if need be */
     double val_fraction;   /* last part of the characters of the whole input */
     uint64_t data_hash;    /* not 0: other tokens are refused, and what is there stays */

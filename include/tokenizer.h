@@ -53,6 +53,12 @@ bool tokenizer_make_byte(Tokenizer *t, Error *e);
  * Fails on text that is not UTF-8, holds NUL, or has no such word. */
 bool tokenizer_make_words(Tokenizer *t, TokenizerKind kind, const char *name, const char *text,
                           int64_t bytes, int64_t min_count, int64_t most, Error *e);
+/* Byte pairs learned from a text: n_vocab tokens, of which 256 are bytes and the last END_OF_TEXT.
+ * The merges are those of Hugging Face's trainer, whatever the number of threads. Misuse: n_vocab
+ * below 258, or so large that a pair would be merged that occurs less than min_count times. Fails
+ * on text that is not UTF-8. */
+bool tokenizer_train_bpe(Tokenizer *t, const char *name, const char *text, int64_t bytes,
+                         int64_t n_vocab, int64_t min_count, int n_threads, Error *e);
 /* "word" and "word-lower" to their kind; TOKENIZER_CHAR for all else. */
 TokenizerKind tokenizer_word_kind(const char *name);
 /* Token i is words[i], all different; <UNK> is among them. */

@@ -35,7 +35,7 @@ static bool check_options(const Settings *s, Error *e) {
                             "no folder is named");
     if (o->output[0] && (o->show || o->stats) && !check_page(o, e)) return false;
     const bool words = tokenizer_word_kind(o->tokenizer) != TOKENIZER_CHAR;
-    if (o->vocab_size != 0 && !words)
+    if (o->vocab_size != 0 && !words && strcmp(o->tokenizer, "bpe") != 0)
         return error_misuse(e, "--vocab-size", "Leave it out",
                             "the vocabulary of this tokenizer follows from the text");
     return true;
@@ -103,6 +103,7 @@ static bool run(const Settings *s, Error *e) {
                                      .output = o->output,
                                      .min_count = o->min_count,
                                      .vocab_size = o->vocab_size,
+                                     .threads = o->threads,
                                      .val_fraction = o->val_fraction};
     if (o->show || o->stats) return view(s, &request, e);
     TokenizeResult result;

@@ -1,6 +1,7 @@
 /* Texts to a data folder. */
 #include "corpus.h"
 #include "loader.h"
+#include "plugin.h"
 #include "text.h"
 #include "utf8.h"
 #include <math.h>
@@ -15,11 +16,11 @@ static bool choose_tokenizer(Tokenizer *t, const TokenizeRequest *r, const Corpu
     const char *const which = r->tokenizer;
     const bool words = tokenizer_word_kind(which) != TOKENIZER_CHAR;
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
-    if (strcmp(which, "char") != 0 && !words) {
-        if (!strcmp(which, "gpt2") || access(which, F_OK) == 0)
-            return tokenizer_load(t, which, e);
+    const bool learned = !strcmp(which, "bpe");
+    if (strcmp(which, "char") != 0 && !words && !learned) {
+        if (!strcmp(which, "gpt2") || access(which, F_OK) == 0) return tokenizer_load(t, which, e);
         return error_misuse(e, "--tokenizer",
-                            "Give char, byte, word, word-lower, gpt2, or a tokenizer.json",
+                            "Give char, byte, word, word-lower, bpe, gpt2, or a tokenizer.json",
                             "there is no tokenizer or file \"%.200s\"", which);
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
@@ -32,6 +33,9 @@ static bool choose_tokenizer(Tokenizer *t, const TokenizeRequest *r, const Corpu
     if (words)
         return tokenizer_make_words(t, tokenizer_word_kind(which), name, c->text.data, c->text.n,
                                     r->min_count, r->vocab_size, e);
+    if (learned)
+        return tokenizer_train_bpe(t, name, c->text.data, c->text.n, r->vocab_size, r->min_count,
+                                   plugin_threads(r->threads), e);
     return tokenizer_make_char(t, name, c->text.data, c->text.n, e);
 }
 
@@ -129,9 +133,9 @@ bool tokenize_memory(const TokenizeRequest *r, Tokenized *result, Error *e) {
         const Document *d = &corpus.documents[i];
         char name[512];
         corpus_name(&corpus, d, name, sizeof name);
-        const int64_t n = tokenizer_encode(&result->tokenizer, name, corpus.text.data + d->first,
-                                           d[1].first - d->first,
-                                           result->ids + result->n_tokens, e);
+        const int64_t n =
+            tokenizer_encode(&result->tokenizer, name, corpus.text.data + d->first,
+                             d[1].first - d->first, result->ids + result->n_tokens, e);
         good = n >= 0;
         result->n_tokens += n;
     }

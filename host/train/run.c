@@ -161,6 +161,7 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
                                      .output = t->data,
                                      .min_count = o->min_count,
                                      .vocab_size = o->vocab_size,
+                                     .threads = o->threads,
                                      .val_fraction = o->val_fraction,
                                      .data_hash =
                                          start->resumes && !o->override ? t->state.data_hash : 0};
@@ -253,6 +254,9 @@ static bool vocab_of_data(Trainer *t, Error *e) {
         return tokenizer_load(&t->tokenizer, path, e);
     }
     if (strcmp(o->tokenizer, "byte") == 0) return tokenizer_make_byte(&t->tokenizer, e);
+    if (strcmp(o->tokenizer, "bpe") == 0)
+        return error_misuse(e, "--vocab-size", "Give it, such as --vocab-size 1024",
+                            "byte pairs need the size of their vocabulary");
     const TokenizerKind word = tokenizer_word_kind(o->tokenizer);
     if (strcmp(o->tokenizer, "char") != 0 && word == TOKENIZER_CHAR)
         return tokenizer_load(&t->tokenizer, o->tokenizer, e);

@@ -79,6 +79,15 @@ refuses 1 "show no token" "no token" -- "$puck" tokenize --input "$work/blank.tx
 refuses '[12]' "tokenize with another text's characters" "$work/other.txt" U+0071 -- \
     "$puck" tokenize --input "$work/other.txt" --tokenizer "$work/tokens/tokenizer.json" \
     --output "$work/other"
+works "tokenize by byte pairs" -- "$puck" tokenize --input "$work/text.txt" --tokenizer bpe \
+    --vocab-size 300 --output "$work/pairs"
+refuses 2 "byte pairs without a vocabulary's size" --vocab-size -- \
+    "$puck" tokenize --input "$work/text.txt" --tokenizer bpe --output "$work/other"
+refuses 2 "more byte pairs than the text supports" --vocab-size "the text supports" 90000 -- \
+    "${train[@]}" --run "$work/pairs-run" --data "$work/text.txt" --tokenizer bpe --vocab-size 90000
+works "train on byte pairs" -- "${train[@]}" --run "$work/pairs-run" --data "$work/text.txt" \
+    --tokenizer bpe --vocab-size 300
+works "generate by them" -- "$puck" generate --from "$work/pairs-run" --tokens 5 --device cpu
 head -c 1100 "$work/tokens/train_000000.bin" >"$work/cut"
 cp "$work/cut" "$work/tokens/train_000000.bin"
 refuses '[12]' "a shard that is cut short" train_000000.bin -- \

@@ -1,13 +1,8 @@
 /* Byte pairs: merges by hand, GPT-2's split, chunks, long words, tokenizer.json there and back, and
  * vocabularies that are wrong. */
-#include "tokenizer.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include "pieces.h"
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 /* The letters and the space in GPT-2's alphabet, where U+0120 is the space. */
 #define SPACE "\xC4\xA0"
@@ -18,21 +13,6 @@ static Tokenizer make(void) {
     Error e = {0};
     if (!tokenizer_from_merges(&t, "merges", merges, COUNT_OF(merges), &e)) fail_msg("%s", e.text);
     return t;
-}
-
-/* The tokens of `of`, each in brackets. */
-static const char *pieces(const Tokenizer *t, const char *of) {
-    static char out[1024];
-    int32_t ids[256];
-    Error e = {0};
-    const int64_t n = tokenizer_encode(t, "text", of, (int64_t)strlen(of), ids, &e);
-    out[0] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int32_t bytes;
-        const char *piece = tokenizer_text(t, ids[i], &bytes);
-        snprintf(out + strlen(out), sizeof out - strlen(out), "[%.*s]", (int)bytes, piece);
-    }
-    return out;
 }
 
 static void merges_the_earliest_first(void **state) {

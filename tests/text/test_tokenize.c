@@ -268,7 +268,7 @@ static void errors(void **state) {
         {{.inputs = {"euro"}, .tokenizer = "t.json", .val_fraction = 0.2},
          1,
          {"euro:2:2", "U+20AC"}},
-        {{.inputs = {"good"}, .tokenizer = "bpe"}, 2, {"--tokenizer", "\"bpe\"", "char, byte"}},
+        {{.inputs = {"good"}, .tokenizer = "chra"}, 2, {"--tokenizer", "\"chra\"", "char, byte"}},
         {{.inputs = {"good"}, .tokenizer = "words.json"}, 1, {"words.json", "Unigram"}},
         {{.inputs = {"good"}, .tokenizer = "good"}, 1, {"good", "JSON"}},
         {{.inputs = {"broken.jsonl"}, .field = "t"}, 1, {"broken.jsonl:2", "not JSON"}},

@@ -1,13 +1,8 @@
 /* Word tokenizers: where text is cut, what becomes <UNK>, how it is put together again, and
  * tokenizer.json there and back. */
-#include "tokenizer.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include "pieces.h"
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 static const char text[] = "The cat's mat, the cat--THE \xC3\x89t\xC3\xA9!\n"
                            "A dog's 'tis (the mat).\n";
@@ -18,21 +13,6 @@ static Tokenizer make(TokenizerKind kind, int64_t min_count, int64_t most) {
     if (!tokenizer_make_words(&t, kind, "text", text, (int64_t)strlen(text), min_count, most, &e))
         fail_msg("%s", e.text);
     return t;
-}
-
-/* The tokens of `of`, each in brackets. */
-static const char *pieces(const Tokenizer *t, const char *of) {
-    static char out[1024];
-    int32_t ids[256];
-    Error e = {0};
-    const int64_t n = tokenizer_encode(t, "text", of, (int64_t)strlen(of), ids, &e);
-    out[0] = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int32_t bytes;
-        const char *piece = tokenizer_text(t, ids[i], &bytes);
-        snprintf(out + strlen(out), sizeof out - strlen(out), "[%.*s]", (int)bytes, piece);
-    }
-    return out;
 }
 
 static void cuts_at_marks_and_spaces(void **state) {
@@ -56,8 +36,8 @@ static void lower_case_beyond_ascii(void **state) {
 /* the 3 (lower case: 4), mat 2, "-" 2, "\n" 2, cat 1 ... ; frequent ones first, then by bytes. */
 static void rare_words_are_unknown(void **state) {
     (void)state;
-    static const char *const want[] = {"<PAD>", "<UNK>", "<START>", "<END>", "the", "\n", "-",
-                                       "mat"};
+    static const char *const want[] = {"<PAD>", "<UNK>", "<START>", "<END>",
+                                       "the",   "\n",    "-",       "mat"};
     Tokenizer t = make(TOKENIZER_WORD_LOWER, 2, 0);
     assert_int_equal(t.n_vocab, COUNT_OF(want));
     for (int32_t i = 0; i < t.n_vocab; i++)
