@@ -115,13 +115,16 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *            its inputs are `special`, then each target but the last. A batch lies (T,B).
  *   neighbours  a word, one of its neighbours, and T - 2 words that are not: ids of the last two
  *            kinds lie n_vocab higher; all are drawn, whatever the order
+ *   grams    T words that stand together, of one in two the middle one replaced by a word
+ *            from anywhere in the text; the target says whether they are real (1) or not (0)
  *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too */
 typedef enum BatchForm {
     BATCH_WINDOWS,
     BATCH_NEXT,
     BATCH_STREAMS,
     BATCH_NEIGHBOURS,
-    BATCH_LINES
+    BATCH_LINES,
+    BATCH_GRAMS
 } BatchForm;
 
 /* What neighbours are drawn by. */
@@ -138,7 +141,7 @@ void loader_free_words(LoaderWords *w);
 /* What makes batches. Windows in ORDER_SHUFFLE: the stream is cut into ceil((n-1)/T) windows of T
  * inputs; an epoch visits each once, in an order that a keyed permutation of (seed, epoch) gives;
  * the last window's missing targets are -1. ORDER_RANDOM: window starts drawn from [0, n-T).
- * Forms next and lines likewise, over their samples; streams go on where they were. */
+ * Forms next, grams and lines likewise, over their samples; streams go on where they were. */
 typedef struct LoaderConfig {
     const Tokens *tokens;
     int64_t B, T; /* of one micro-batch */
@@ -157,7 +160,7 @@ typedef struct LoaderConfig {
  * next, so that its copy to a device may still be under way when the next one is asked for. */
 typedef struct Batch {
     int32_t *tokens;  /* (B,T) */
-    int32_t *targets; /* (B,T), -1 is ignored; of form next (B), of streams (T,B) like tokens */
+    int32_t *targets; /* (B,T), -1 is ignored; of streams (T,B); (B) where a row has one */
     int32_t *order;   /* (B*T): rows sorted by token, stable */
     int32_t *starts;  /* (B*T+1): starts of equal-token segments in order; unused are B*T */
     int64_t n_valid;  /* targets >= 0 */
@@ -179,6 +182,9 @@ int64_t loader_epoch_samples(const LoaderConfig *c);
 void loader_fill_next(const LoaderConfig *c, int64_t last, int32_t *row, int32_t *target);
 /* Form neighbours: the T ids of sample number `sample`. */
 void loader_fill_neighbours(const LoaderConfig *c, int64_t sample, int32_t *row);
+/* Form grams: the row that begins with token number `first`, its middle word replaced unless it is
+ * to be real; `draw` numbers the replacement. */
+void loader_fill_gram(const LoaderConfig *c, int64_t first, int64_t draw, bool real, int32_t *row);
 /* Form lines: the row of line number `line`. Returns its targets' number. */
 int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */

@@ -10,8 +10,11 @@
  *   gpt  a transformer, host/model/gpt.c
  *   ffn  the next token from a fixed number of tokens before it (Bengio and others 2003), ffn.c
  *   skipgram  no language model, but a vector for each word (Mikolov and others 2013), skipgram.c
- *   rnn  the next token from a state that each token changes (Elman 1990), rnn.c */
-typedef enum ModelKind { MODEL_GPT, MODEL_FFN, MODEL_SKIPGRAM, MODEL_RNN } ModelKind;
+ *   rnn  the next token from a state that each token changes (Elman 1990), rnn.c
+ *   ngram  no language model, but whether `context` words stand together in a text, or the middle
+ *          one was put there at random (Collobert and Weston 2008): ffn's layers, and the classes
+ *          0, no, and 1, yes */
+typedef enum ModelKind { MODEL_GPT, MODEL_FFN, MODEL_SKIPGRAM, MODEL_RNN, MODEL_NGRAM } ModelKind;
 
 /* What tells a position from another. Rotary is Llama's sign, reversed NanoChat's (see ops.h). */
 typedef enum Positions {
@@ -63,7 +66,7 @@ typedef struct ModelConfig {
 static inline int32_t model_special(const ModelConfig *c) { return (int32_t)c->vocab; }
 /* Targets of a row of `context` tokens. */
 static inline int64_t model_row_targets(const ModelConfig *c) {
-    return c->kind == MODEL_FFN || c->kind == MODEL_SKIPGRAM ? 1 : c->context;
+    return c->kind == MODEL_GPT || c->kind == MODEL_RNN ? c->context : 1;
 }
 /* Whether decoding goes on for ever; a GPT reads its last half context again, see generate.h. */
 static inline bool model_endless(const ModelConfig *c) { return c->kind != MODEL_GPT; }
@@ -156,7 +159,8 @@ static inline int64_t param_live_rows(const ParamSpec *spec, const ModelConfig *
 }
 /* Whether a model has it. */
 static inline bool param_exists(const ParamSpec *spec, const ModelConfig *c) {
-    return spec->kind == c->kind && (!spec->exists || spec->exists(c));
+    const ModelKind kind = c->kind == MODEL_NGRAM ? MODEL_FFN : c->kind; /* the same layers */
+    return spec->kind == kind && (!spec->exists || spec->exists(c));
 }
 /* One after the last layer that has it; a parameter of no layer counts as that of layer 0. */
 static inline int64_t param_end_layer(const ParamSpec *spec, const ModelConfig *c) {

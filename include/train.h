@@ -31,8 +31,10 @@ typedef struct EvalResult {
     int64_t n_scored;     /* tokens; 0 (and loss NaN) where there are fewer than two */
     double perplexity;    /* e^loss */
     double bits_per_byte; /* 0 if the bytes of the text are not known */
+    double accuracy;      /* kind ngram: part with a probability above 1/2; else 0 */
 } EvalResult;
-/* Windows of m->use.T, m->use.B of them a pass. Losses of single tokens are added as doubles in the
+/* Of kind ngram: each n-gram twice, as it is and with its middle word replaced.
+ * Windows of m->use.T, m->use.B of them a pass. Losses of single tokens are added as doubles in the
  * order of the text: so B shows only where it makes products round otherwise, threads never.
  * Overwrites the step parameters and the step result, so model_set_step and model_begin_step must
  * follow; else no trace. */

@@ -434,9 +434,10 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
     Subject subject = {0};
     Backend b;
     BenchTable table = {0};
-    if (strcmp(s->options.model, "skipgram") == 0)
+    if (strcmp(s->options.model, "skipgram") == 0 || strcmp(s->options.model, "ngram") == 0)
         return error_misuse(e, "--model", "Use `puck bench ops`",
-                            "the step of a skipgram model is timed by its training alone");
+                            "the step of a model of kind %s is timed by its training alone",
+                            s->options.model);
     bool ok = train_check_kind(s, e) && subject_open(&subject, &s->options, e);
     if (ok && (ok = plugin_open(&b, s->options.device, s->options.dtype, s->options.threads, e))) {
         ok = machine_measure(machine, &b, e);

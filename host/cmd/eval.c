@@ -20,10 +20,12 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
-static bool enough(int64_t n_tokens, const Options *o, Error *e) {
-    if (n_tokens > 1) return true;
+static bool enough(int64_t n_tokens, const Options *o, const ModelConfig *c, Error *e) {
+    const bool ngram = c->kind == MODEL_NGRAM;
+    if (n_tokens >= (ngram ? c->context : 2)) return true;
     return error_set(e, o->data, "Give more text, or another --split or --val-fraction",
-                     "the %s part has too few tokens to score one", o->split);
+                     "the %s part has too few tokens to score one%s", o->split,
+                     ngram ? " n-gram" : "");
 }
 
 /* Opens one split of a folder made by `puck tokenize`. */
@@ -31,7 +33,8 @@ static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, co
                         const Loaded *l, Error *e) {
     const bool val = strcmp(o->split, "val") == 0;
     DataMeta meta;
-    if (!data_meta_read(dir, &meta, e) || !enough(val ? meta.n_val : meta.n_train, o, e))
+    if (!data_meta_read(dir, &meta, e) ||
+        !enough(val ? meta.n_val : meta.n_train, o, &l->config, e))
         return false;
     if (meta.tokenizer_hash != tokenizer_hash(&l->tokenizer))
         return error_set(e, dir, "Tokenize the text with the checkpoint's tokenizer.json",
@@ -98,6 +101,17 @@ static bool recall_split(Settings *s, const char *folder, Error *e) {
 
 static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+static void print_grams(const EvalResult *r, const Options *o) {
+    if (o->json)
+        printf("{\"loss\": %.17g, \"accuracy\": %.17g, \"ngrams\": %ld}\n", r->loss, r->accuracy,
+               (long)r->n_scored);
+    else
+        printf("loss            %.4f nats per n-gram\n"
+               "accuracy        %.4f (chance: 0.5)\n"
+               "n-grams scored  %ld, half of them real\n",
+               r->loss, r->accuracy, (long)r->n_scored);
+}
+
 static void print_result(const EvalResult *r, const Options *o) {
     const double bits = r->bits_per_byte;
     if (!o->json) {
@@ -124,14 +138,15 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
     if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, s, l, e)) return false;
     const int64_t T = l->config.context;
     const int64_t fit = i64_max(1, EVAL_ROWS / T);
-    const int64_t most = l->config.kind == MODEL_FFN   ? i64_max(1, tokens.n_tokens - 1)
-                         : l->config.kind == MODEL_RNN ? 1
-                                                       : evaluate_windows(tokens.n_tokens, T);
+    const int64_t most = l->config.kind == MODEL_FFN     ? i64_max(1, tokens.n_tokens - 1)
+                         : l->config.kind == MODEL_NGRAM ? 2 * (tokens.n_tokens - T + 1)
+                         : l->config.kind == MODEL_RNN   ? 1
+                                                         : evaluate_windows(tokens.n_tokens, T);
     const ModelUse use = {.B = i64_min(fit, most), .T = T};
     const bool ok = load_weights(l, &use, e);
     if (ok) {
         const EvalResult result = evaluate_split(&l->model, &tokens, text_bytes);
-        print_result(&result, o);
+        (l->config.kind == MODEL_NGRAM ? print_grams : print_result)(&result, o);
     }
     tokens_close(&tokens);
     return ok;

@@ -26,9 +26,11 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
 }
 
 bool load_weights(Loaded *l, const ModelUse *use, Error *e) {
-    if (l->config.kind == MODEL_SKIPGRAM && (use->B || use->decode_batch))
+    const bool skipgram = l->config.kind == MODEL_SKIPGRAM, ngram = l->config.kind == MODEL_NGRAM;
+    if ((skipgram && use->B) || ((skipgram || ngram) && use->decode_batch))
         return error_set(e, l->folder, "Ask it with `puck embed`",
-                         "a model of kind skipgram has vectors of words, but no language model");
+                         "a model of kind %s has vectors of words, but is no language model",
+                         skipgram ? "skipgram" : "ngram");
     model_plan(&l->model, &l->config, use, &l->backend);
     return model_commit(&l->model, e) && checkpoint_read_weights(l->folder, &l->model, e);
 }

@@ -32,10 +32,12 @@ int64_t loader_epoch_samples(const LoaderConfig *c) {
     if (c->form == BATCH_STREAMS)
         return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
     if (c->form == BATCH_LINES) return c->tokens->n_lines;
+    if (c->form == BATCH_GRAMS) return n_targets + 2 - c->T;
     return c->form != BATCH_WINDOWS ? n_targets : i64_div_up(n_targets, c->T);
 }
 
-/* Forms next and lines: the token that is the last input of a sample, or the line. */
+/* Of form next the token that is a sample's last input, of grams that which is its first, of lines
+ * the line. */
 static int64_t choose(const LoaderConfig *c, int64_t sample) {
     const int64_t n = loader_epoch_samples(c);
     if (c->order == ORDER_RANDOM)
@@ -80,7 +82,7 @@ bool loader_begins(const LoaderConfig *c, int64_t sample) {
 }
 
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
-    if (c->form == BATCH_NEXT || c->form == BATCH_NEIGHBOURS) return 1;
+    if (c->form == BATCH_NEXT || c->form == BATCH_NEIGHBOURS || c->form == BATCH_GRAMS) return 1;
     int64_t n_inputs, source = 0;
     const int64_t start = loader_window(c, sample, &n_inputs);
     if (c->form != BATCH_LINES) return n_inputs;
@@ -95,7 +97,7 @@ bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
         return error_set(e, dir, "Use more text",
                          "the text has %" PRId64 " different words, too few to tell them apart",
                          c->words->n_used);
-    if (n <= (c->form == BATCH_WINDOWS ? c->T : 1))
+    if (n <= (c->form == BATCH_WINDOWS || c->form == BATCH_GRAMS ? c->T : 1))
         return error_set(e, dir, "Use a smaller --context or more text",
                          "the data has %" PRId64 " tokens, too few for one window of %" PRId64
                          " and its last target",
@@ -186,6 +188,12 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
         } else if (c->form == BATCH_NEXT) {
             loader_fill_next(c, choose(c, sample + b), batch->tokens + b * T,
                              batch->targets + b);
+            batch->n_valid++;
+        } else if (c->form == BATCH_GRAMS) {
+            const uint64_t index = (uint64_t)(sample + b);
+            batch->targets[b] = (int32_t)rng_below(2, c->seed, 0, rng_site(RNG_OFFSET, 3), index);
+            loader_fill_gram(c, choose(c, sample + b), sample + b, batch->targets[b] == 1,
+                             batch->tokens + b * T);
             batch->n_valid++;
         } else if (c->form == BATCH_LINES) {
             batch->n_valid += loader_fill_line(c, choose(c, sample + b), batch->tokens + b * T,

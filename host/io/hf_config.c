@@ -180,7 +180,7 @@ static bool read_any(json_t *root, const char *path, ModelConfig *c, Error *e) {
         return refuse(path, "quantization_config", "puck reads plain weights alone", e);
     if (type && strcmp(type, "gpt2") == 0) return gpt2_config_read(root, path, c, e);
     if (type && strcmp(type, "nanochat") == 0) return nanochat_config_read(root, path, c, e);
-    for (int kind = MODEL_GPT; type && kind <= MODEL_RNN; kind++) {
+    for (int kind = MODEL_GPT; type && kind <= MODEL_NGRAM; kind++) {
         c->kind = (ModelKind)kind;
         if (strcmp(type, layout_model_type(c->kind)) == 0)
             return layout_read_config(root, path, c, e);

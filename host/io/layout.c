@@ -78,7 +78,8 @@ bool checkpoint_check_format(const ModelConfig *c, bool any, Error *e) {
 const char *layout_model_type(ModelKind kind) {
     static const char *const types[] = {
         [MODEL_GPT] = "puck", [MODEL_FFN] = "puck-ffn",
-        [MODEL_SKIPGRAM] = "puck-skipgram", [MODEL_RNN] = "puck-rnn"};
+        [MODEL_SKIPGRAM] = "puck-skipgram", [MODEL_RNN] = "puck-rnn",
+        [MODEL_NGRAM] = "puck-ngram"};
     return types[kind];
 }
 

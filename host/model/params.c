@@ -9,7 +9,9 @@
 
 static int64_t n_vocab(const ModelConfig *c) { return model_vocab_padded(c); }
 static int64_t n_outputs(const ModelConfig *c) { return model_outputs_padded(c); }
-static int64_t n_inputs(const ModelConfig *c) { return c->vocab + 1; } /* model_special */
+static int64_t n_inputs(const ModelConfig *c) { /* ngram has no model_special */
+    return c->vocab + (c->kind != MODEL_NGRAM);
+}
 static int64_t n_pairs(const ModelConfig *c) { return 2 * c->vocab; } /* see skipgram.c */
 static int64_t n_context(const ModelConfig *c) { return c->context; }
 static int64_t n_channels(const ModelConfig *c) { return c->channels; }
@@ -175,6 +177,9 @@ bool model_config_check(const ModelConfig *c, Error *e) {
     if (!isfinite(c->softcap) || c->softcap < 0)
         return error_misuse(e, "--softcap", "15 is usual; 0 turns it off",
                             "the soft-cap must be a number above 0, not %g", c->softcap);
+    if (c->kind == MODEL_NGRAM && c->classes != 2)
+        return error_misuse(e, "--model", NULL, "a model of kind ngram has 2 classes, not %ld",
+                            (long)c->classes);
     if (c->kind == MODEL_GPT && c->classes && !c->untied)
         return error_misuse(e, "--tie-embeddings", "Use --no-tie-embeddings",
                             "the logits of classes cannot have the embedding's weights");
@@ -241,9 +246,10 @@ void params_make(Model *m) {
  * stream. The modern recipe: matrices 1/sqrt(C), branches and an untied head begin at zero; an
  * embedding of 1, or 1/sqrt(C) where it is the head too. Models that are no GPT: one over the root
  * of the terms of a sum, and an embedding of 1. Skip-gram's vectors begin so near to 0 that
- * every score is about 0. */
+ * every score is about 0; ngram's near enough that those of rare words are learned, not noise. */
 static double initial_std(const ParamSpec *spec, const ModelConfig *c) {
     if (c->kind == MODEL_SKIPGRAM) return 1 / (double)c->channels;
+    if (c->kind == MODEL_NGRAM && spec->init == INIT_EMBEDDING) return 0.1;
     if (c->kind != MODEL_GPT)
         return !spec->cols ? 0 : spec->init == INIT_EMBEDDING ? 1 : 1 / sqrt((double)spec->cols(c));
     if (c->init == RECIPE_GPT2)

@@ -75,7 +75,8 @@ static inline const ModelPasses *model_passes(const Model *m) {
         [MODEL_GPT] = &gpt_passes,
         [MODEL_FFN] = &ffn_passes,
         [MODEL_SKIPGRAM] = &skipgram_passes,
-        [MODEL_RNN] = &rnn_passes};
+        [MODEL_RNN] = &rnn_passes,
+        [MODEL_NGRAM] = &ffn_passes};
     return passes[m->config.kind];
 }
 

@@ -149,7 +149,8 @@ static void linear_shapes(const ModelConfig *c, int64_t list[LINEAR_SHAPES][2]) 
         {c->context * C, c->hidden}, {c->hidden, c->hidden}, {c->hidden, Vp}, {C, C}, {C, C}};
     const int64_t rnn[LINEAR_SHAPES][2] = {
         {C, c->hidden}, {c->hidden, c->hidden}, {c->hidden, Vp}, {C, C}, {C, C}};
-    memcpy(list, c->kind == MODEL_FFN ? ffn : c->kind == MODEL_RNN ? rnn : gpt, sizeof gpt);
+    const bool feeds = c->kind == MODEL_FFN || c->kind == MODEL_NGRAM;
+    memcpy(list, feeds ? ffn : c->kind == MODEL_RNN ? rnn : gpt, sizeof gpt);
 }
 
 /* The largest scratch that any op of a pass over B x T rows asks for. */

@@ -39,7 +39,7 @@ static void fill_row(const Tokens *tokens, int64_t T, int64_t k, int32_t *inputs
 /* Losses of a split's rows in the order of the text; each rank takes a part of the batches. */
 typedef struct Sum {
     double loss;
-    int64_t n_scored;
+    int64_t n_scored, n_likely; /* n_likely: of them with a probability above one half */
 } Sum;
 
 static void run_batch(Model *m, const int32_t *inputs, const int32_t *targets, float *losses,
@@ -52,6 +52,7 @@ static void run_batch(Model *m, const int32_t *inputs, const int32_t *targets, f
         if (targets[i] < 0) continue;
         sum->loss += losses[i];
         sum->n_scored++;
+        sum->n_likely += losses[i] < M_LN2;
     }
 }
 
@@ -64,6 +65,22 @@ static void evaluate_next(Model *m, const Tokens *tokens, int32_t *inputs, int32
         for (int64_t b = 0; b < B; b++) {
             loader_fill_next(&feed, i64_min(first + b, n - 1), inputs + b * T, targets + b);
             if (first + b >= n) targets[b] = -1;
+        }
+        run_batch(m, inputs, targets, losses, sum);
+    }
+}
+
+/* Rows 2 i and 2 i + 1 are n-gram i, real and not. */
+static void evaluate_grams(Model *m, const Tokens *tokens, int32_t *inputs, int32_t *targets,
+                           float *losses, Sum *sum) {
+    const int64_t B = m->use.B, T = m->use.T;
+    const LoaderConfig feed = train_feed(&m->config, tokens, B, T, 0, ORDER_SHUFFLE);
+    const int64_t n = 2 * loader_epoch_samples(&feed);
+    for (int64_t first = dist_rank() * B; first < n; first += dist_ranks() * B) {
+        for (int64_t b = 0; b < B; b++) {
+            const int64_t i = i64_min(first + b, n - 1);
+            loader_fill_gram(&feed, i / 2, i, i % 2 == 0, inputs + b * T);
+            targets[b] = first + b < n ? i % 2 == 0 : -1;
         }
         run_batch(m, inputs, targets, losses, sum);
     }
@@ -107,6 +124,8 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     model_set_step(m, &step);
     if (m->config.kind == MODEL_FFN) {
         evaluate_next(m, tokens, inputs, targets, losses, &sum);
+    } else if (m->config.kind == MODEL_NGRAM) {
+        evaluate_grams(m, tokens, inputs, targets, losses, &sum);
     } else if (m->config.kind == MODEL_RNN) {
         evaluate_stream(m, tokens, inputs, targets, losses, &sum);
     } else {
@@ -123,7 +142,10 @@ EvalResult evaluate_split(Model *m, const Tokens *tokens, int64_t text_bytes) {
     const double n_scored = dist_sum((double)sum.n_scored);
     EvalResult result = {.loss = dist_sum(sum.loss) / n_scored, .n_scored = (int64_t)n_scored};
     result.perplexity = exp(result.loss);
-    if (text_bytes > 0) /* the first token is not scored: the mean stands in for it */
+    const double n_likely = dist_sum((double)sum.n_likely);
+    if (m->config.kind == MODEL_NGRAM)
+        result.accuracy = n_likely / n_scored;
+    else if (text_bytes > 0) /* the first token is not scored: the mean stands in for it */
         result.bits_per_byte = result.loss / log(2) * (double)tokens->n_tokens / (double)text_bytes;
     return result;
 }

@@ -475,11 +475,11 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     bool ok;
     int lock = -1;
     *exit_code = EXIT_DONE;
-    if (!together_options(t, e) || !dist_agree(setup_skipgram_defaults(&t->settings, e), e)) {
+    if (!together_options(t, e) || !dist_agree(setup_word_defaults(&t->settings, e), e)) {
         ok = false;
     } else if (t->options->dry_run) {
-        ok = dist_agree(train_check_kind(s, e) && dry_run(t, e), e);
-    } else if (!dist_agree(train_check_kind(s, e), e)) {
+        ok = dist_agree(train_check_kind(&t->settings, e) && dry_run(t, e), e);
+    } else if (!dist_agree(train_check_kind(&t->settings, e), e)) {
         ok = false;
     } else if (!t->run[0]) {
         ok = error_misuse(e, "--run", "Give a folder, such as --run runs/first",

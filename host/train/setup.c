@@ -43,6 +43,7 @@ bool train_check_kind(const Settings *s, Error *e) {
     static const char *const language[] = {"context", "layers", "hidden", "activation",
                                            "optimizer"};
     const bool skipgram = strcmp(s->options.model, "skipgram") == 0;
+    const bool ngram = strcmp(s->options.model, "ngram") == 0;
     for (int i = 0; skipgram && i < COUNT_OF(language); i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
         options_flag(flag + 2, language[i]);
@@ -50,9 +51,12 @@ bool train_check_kind(const Settings *s, Error *e) {
             return error_misuse(e, flag, "Leave it out; --window and --channels count",
                                 "a model of kind skipgram has no %s", language[i]);
     }
-    if (skipgram && s->options.sample_every)
+    if ((skipgram || ngram) && s->options.sample_every)
         return error_misuse(e, "--sample-every", "Ask it with puck embed",
-                            "a model of kind skipgram writes no text");
+                            "a model of kind %s writes no text", s->options.model);
+    if (ngram && s->options.context % 2 == 0)
+        return error_misuse(e, "--context", "Give an odd number, 5 by default",
+                            "%ld words have none in their middle", (long)s->options.context);
     if (strcmp(s->options.model, "gpt") == 0) return true;
     if (strcmp(s->options.task, "pairs") == 0)
         return error_misuse(e, "--task", "Use --model gpt", "a model of kind %s learns no pairs",
@@ -78,20 +82,34 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                                   : c->kind == MODEL_FFN ? BATCH_NEXT
                                   : c->kind == MODEL_RNN ? BATCH_STREAMS
                                   : c->kind == MODEL_SKIPGRAM ? BATCH_NEIGHBOURS
+                                  : c->kind == MODEL_NGRAM    ? BATCH_GRAMS
                                                               : BATCH_WINDOWS,
                           .special = model_special(c),
                           .streams = B};
 }
 
 /* What suits 200,000 words; those of other kinds of models are far too slow a start for it. */
-bool setup_skipgram_defaults(Settings *s, Error *e) {
-    static const char *const values[][2] = {
-        {"batch_size", "4096"}, {"lr", "0.005"}, {"steps", "2000"}, {"beta2", "0.999"},
-        {"schedule", "linear"}, {"channels", "64"}, {"clip", "0"}, {"eval_every", "500"}};
-    if (strcmp(s->options.model, "skipgram") != 0) return true;
+bool setup_word_defaults(Settings *s, Error *e) {
+    static const char *const values[][3] = {{"skipgram", "batch_size", "4096"},
+                                            {"skipgram", "lr", "0.005"},
+                                            {"skipgram", "steps", "2000"},
+                                            {"skipgram", "beta2", "0.999"},
+                                            {"skipgram", "schedule", "linear"},
+                                            {"skipgram", "channels", "64"},
+                                            {"skipgram", "clip", "0"},
+                                            {"skipgram", "eval_every", "500"},
+                                            {"ngram", "context", "5"},
+                                            {"ngram", "layers", "1"},
+                                            {"ngram", "batch_size", "512"},
+                                            {"ngram", "lr", "0.01"},
+                                            {"ngram", "steps", "3000"},
+                                            {"ngram", "schedule", "linear"},
+                                            {"ngram", "channels", "48"},
+                                            {"ngram", "eval_every", "500"}};
     for (int i = 0; i < COUNT_OF(values); i++)
-        if (options_source(s, values[i][0]) == FROM_DEFAULT &&
-            !options_set(s, values[i][0], values[i][1], FROM_DEFAULT, "--model", e))
+        if (strcmp(s->options.model, values[i][0]) == 0 &&
+            options_source(s, values[i][1]) == FROM_DEFAULT &&
+            !options_set(s, values[i][1], values[i][2], FROM_DEFAULT, "--model", e))
             return false;
     return true;
 }
@@ -157,6 +175,7 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
                            .hidden = 1,
                            .bias = true,
                            .rope_base = c->rope_base};
+    if (c->kind == MODEL_NGRAM) c->classes = 2;
     if (n_vocab > c->vocab)
         return error_misuse(e, "--vocab-size", "Leave it out to take the tokenizer's",
                             "a vocabulary of %ld is smaller than the tokenizer's %ld",

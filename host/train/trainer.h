@@ -72,8 +72,8 @@ typedef struct Trainer {
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
-/* Sets the defaults that --model skipgram has of its own; options that were given stay. */
-bool setup_skipgram_defaults(Settings *s, Error *e);
+/* Sets the defaults that skipgram and ngram have of their own; options that were given stay. */
+bool setup_word_defaults(Settings *s, Error *e);
 /* What no single option's range can say. */
 bool setup_check(const Options *o, Error *e);
 /* The model of --init-from's folder; an option that says otherwise is an error. */

@@ -247,6 +247,48 @@ static void lines_score_targets_alone(void **state) {
 
 /* Three parts of a text of 32 tokens: 10, 11 and 11, each in three batches of 4 steps. The text is
  * 0, 1, 2 ..., so a target says where it is; its input is the token before, and START at first. */
+/* A row is the text's own, or differs in its middle alone; the other word is as frequent as in the
+ * text. There token 0 is one in two, ten others one in twenty each: a middle word that was not 0
+ * becomes 0 in 0.5 / 0.95 of all cases, so 0.2632 of all replaced ones are 0: of 4000 rows 1053,
+ * with a standard deviation of 28. An epoch has every row once, half of them real: 2000, with one
+ * of 32. Both may be five of these away. */
+static void grams_are_real_or_not(void **state) {
+    (void)state;
+    enum { T = 5, ROWS = 4000, N = ROWS + T - 1 };
+    Data d;
+    data_make(&d, N, 10);
+    for (int64_t i = 0; i < N; i++)
+        d.ids[i] = rng_below(2, 3, 0, rng_site(RNG_TEST, 0), (uint64_t)i) ? 0 : 1 + d.ids[i];
+    LoaderConfig c = windows(&d.tokens, 1, T, 5, ORDER_SHUFFLE);
+    c.form = BATCH_GRAMS;
+    assert_int_equal(loader_epoch_samples(&c), ROWS);
+    int64_t n_real = 0, n_frequent = 0, sum = 0;
+    for (int64_t first = 0; first < ROWS; first++) {
+        int32_t row[T];
+        loader_fill_gram(&c, first, first, true, row);
+        assert_memory_equal(row, d.ids + first, sizeof row);
+        loader_fill_gram(&c, first, first, false, row);
+        for (int64_t t = 0; t < T; t++)
+            assert_true((row[t] == d.ids[first + t]) == (t != T / 2));
+        n_frequent += row[T / 2] == 0;
+        sum += d.ids[first];
+    }
+    assert_in_range(n_frequent, 1053 - 140, 1053 + 140);
+    Batch b;
+    batch_make(&b, T);
+    for (int64_t sample = 0; sample < ROWS; sample++) {
+        assert_int_equal(loader_targets(&c, sample), 1);
+        loader_fill(&c, sample, &b);
+        assert_int_equal(b.n_valid, 1);
+        n_real += b.targets[0];
+        sum -= b.tokens[0];
+    }
+    assert_int_equal(sum, 0);
+    assert_in_range(n_real, ROWS / 2 - 160, ROWS / 2 + 160);
+    free(b.tokens);
+    free(d.ids);
+}
+
 static void streams_go_on(void **state) {
     (void)state;
     enum { N = 32, T = 4, S = 3, START = 1000 };
@@ -456,6 +498,7 @@ int main(void) {
         cmocka_unit_test(fill_shifts_targets),
         cmocka_unit_test(next_fills_from_the_left),
         cmocka_unit_test(lines_score_targets_alone),
+        cmocka_unit_test(grams_are_real_or_not),
         cmocka_unit_test(streams_go_on),
         cmocka_unit_test(fill_is_pure),
         cmocka_unit_test(rows_sorted_by_token),

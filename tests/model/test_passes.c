@@ -139,6 +139,15 @@ static void test_gradient_of_mixes(void **state) {
         }
 }
 
+static void test_gradient_of_ngram(void **state) {
+    (void)state;
+    for (int64_t layers = 1; layers < 3; layers++) {
+        const ModelConfig c = {.kind = MODEL_NGRAM, .vocab = 65, .context = 5, .layers = layers,
+                               .heads = 1, .channels = 12, .hidden = 20, .classes = 2};
+        check_gradient(&c, 5, RECOMPUTE_NONE);
+    }
+}
+
 /* Gradients and loss of six sequences, taken `B` at a time. */
 static double *gradients_in_parts(const ModelConfig *c, int64_t B, int64_t *n, double *loss) {
     enum { ALL = 6, T = 24 };
@@ -438,6 +447,7 @@ static void test_muon_calls(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradient),        cmocka_unit_test(test_gradient_of_mixes),
+        cmocka_unit_test(test_gradient_of_ngram),
         cmocka_unit_test(test_accumulation),    cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_decode_f64),      cmocka_unit_test(test_decode_f32),
         cmocka_unit_test(test_ignored_targets), cmocka_unit_test(test_no_targets),
