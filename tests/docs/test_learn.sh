@@ -8,7 +8,10 @@ cat >"$work/bin/puck" <<WRAPPER
 #!/usr/bin/env bash
 echo "\$1" >>"$work/calls"
 case \$1 in
-train) short=(--steps 3 --eval-every 2 --eval-batches 2 --save-every 0 --quiet --threads 1 --device cpu) ;;
+train)
+    short=(--steps 3 --eval-every 2 --eval-batches 2 --save-every 0 --min-count 2 --quiet --threads 1
+        --device cpu)
+    ;;
 generate)
     short=(--threads 1 --device cpu)
     [[ \$* == *--fill* ]] || short+=(--tokens 6)
@@ -17,16 +20,22 @@ eval) short=(--threads 1 --device cpu) ;;
 esac
 exec "$puck" "\$@" "\${short[@]}"
 WRAPPER
-chmod +x "$work/bin/puck"
+cat >"$work/bin/python3" <<WRAPPER
+#!/usr/bin/env bash
+[[ \$1 != *numbers.py ]] || set -- "\$@" 200 20
+exec $(command -v python3) "\$@"
+WRAPPER
+chmod +x "$work/bin/puck" "$work/bin/python3"
 export PATH=$work/bin:$PATH
 
 # The text to learn from is the page itself, some times over: it has the words of the commands. The page is
-# read in puck's folder, from which it takes two files.
+# read in puck's folder, from which it takes three files.
 for ((i = 0; i < 6; i++)); do
     LC_ALL=C sed 's/[^ -~]/?/g' "$page"
     echo {A..Z} {a..z}
 done >"$work/walk/data/text/tinyshakespeare.txt"
 ln -s "$PWD/README.md" "$PWD/docs" "$work/walk/"
+ln -s "$PWD/data/numbers.py" "$work/walk/data/"
 
 awk -v into="$work/block" '/^```sh$/ { n++; file = sprintf("%s-%02d", into, n); next }
     /^```/ { file = "" } file != "" { print >file }' "$page"
