@@ -16,10 +16,10 @@ typedef struct TokenizerChar {
 } TokenizerChar;
 
 typedef struct TokenizerMerge {
-    int32_t left, right; /* ids */
+    int32_t left, right, made; /* ids */
 } TokenizerMerge;
 
-/* GPT-2's one special token: the last id, and this text wherever it stands. */
+/* GPT-2's one special token. */
 #define END_OF_TEXT "<|endoftext|>"
 
 typedef struct Tokenizer {
@@ -33,9 +33,13 @@ typedef struct Tokenizer {
     /* Word tokenizer: ids by their text, for tokenizer_find, and what unknown words become. */
     int32_t *sorted;
     int32_t unknown;
-    /* Byte pairs: merge k makes token 256 + k of two earlier ones; `sorted` as for words. */
+    /* Byte pairs: earlier merges go first; `sorted` as for words. A special token is one wherever
+     * its text stands. An id that no token has has an empty text. */
     TokenizerMerge *merges;
     int32_t n_merges;
+    int32_t *specials, n_specials;
+    bool whole_first; /* a piece of the split that is a token as a whole is not merged */
+    char *split;      /* the split's pattern, as tokenizer.json has it; NULL: GPT-2's */
     struct Bpe *bpe;
 } Tokenizer;
 
@@ -69,22 +73,51 @@ int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes);
 /* Whether a space stands between a token and the one before it (-1: none) when a text is put
  * together: only a word tokenizer has no tokens of spaces. */
 bool tokenizer_spaces(const Tokenizer *t, int32_t before, int32_t id);
-/* Byte pairs from GPT-2's merges "a b", in its alphabet for bytes. Ids: 256 bytes, one a merge,
- * END_OF_TEXT. Fails on merges that are out of order, twice there, or of unknown parts. */
+/* A byte-pair vocabulary as its files say it. */
+typedef struct TokenizerPairs {
+    int32_t n_vocab;
+    const char **text; /* of each id, NULL where no token has it */
+    int32_t *bytes;
+    const char *const *merges; /* "a b", in GPT-2's alphabet for bytes */
+    int32_t n_merges;
+    const int32_t *specials;
+    int32_t n_specials;
+    bool whole_first;
+    const char *split; /* both as in Tokenizer */
+} TokenizerPairs;
+/* Fails on a byte without a token, on tokens of the same text, on merges that are twice there, of
+ * unknown parts, or make an unknown token, and, where no token is made in two ways, on merges that
+ * are out of order. */
+bool tokenizer_from_pairs(Tokenizer *t, const char *name, const TokenizerPairs *p, Error *e);
+/* From merges alone. Ids: 256 bytes in the alphabet's order, one a merge, END_OF_TEXT. */
 bool tokenizer_from_merges(Tokenizer *t, const char *name, const char *const *merges, int32_t n,
                            Error *e);
 /* The same from the bytes of GPT-2's vocab.bpe or merges.txt. */
 bool tokenizer_parse_merges(Tokenizer *t, const char *name, const char *file, int64_t bytes,
                             Error *e);
+/* A text in GPT-2's alphabet for bytes, as these bytes, into `out`, which is no shorter. Returns how
+ * many, or -1 if a character is none of the alphabet's. */
+int64_t tokenizer_read_alphabet(const char *text, int64_t bytes, char *out);
+/* The way back, into `out`, which has twice the room. */
+int64_t tokenizer_write_alphabet(const char *text, int64_t bytes, char *out);
+/* tiktoken's file, lines of a token in base64 and its rank, which is its id. It says no more, so
+ * that 100,256 tokens are taken for cl100k_base, with its split and special tokens, and any other
+ * number for GPT-2's split and END_OF_TEXT as the first free id. */
+bool tokenizer_parse_ranks(Tokenizer *t, const char *name, const char *file, int64_t bytes,
+                           Error *e);
 /* Token i is code[i]; the code points are distinct. */
 bool tokenizer_from_codes(Tokenizer *t, const int32_t *code, int32_t n, Error *e);
 /* Token i is byte[i], a permutation of 0..255. */
 bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e);
 /* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 on. */
 void tokenizer_byte_codes(int32_t code[256]);
-/* Reads a tokenizer.json or GPT-2's vocab.bpe, or refuses by name what it cannot represent exactly.
- * The name "gpt2" stands for the vocab.bpe that data/fetch.sh fetches. */
+/* Reads a tokenizer, or refuses by name what it cannot represent exactly: a tokenizer.json; GPT-2's
+ * vocab.bpe; a merges.txt, with the ids of a vocab.json beside it; tiktoken's ranks; of a folder its
+ * tokenizer.json or merges.txt, or those of its newest checkpoint if it is a run. The name "gpt2"
+ * stands for the vocab.bpe that data/fetch.sh fetches. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
+/* Whether a folder holds one of these files itself. */
+bool tokenizer_is_in(const char *folder);
 bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e);
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e);
 void tokenizer_free(Tokenizer *t);

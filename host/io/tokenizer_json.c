@@ -1,10 +1,10 @@
 /* tokenizer.json as Hugging Face's `tokenizers` has it. Characters and bytes are a byte-pair model
  * without merges, so every character (or byte, in GPT-2's alphabet) is a token of its own; words
- * are a WordLevel model behind a Split by WORDS_REGEX; byte pairs have the ids of GPT-2's order.
+ * are a WordLevel model behind a Split by WORDS_REGEX; byte_pairs.c has byte pairs.
  *
  * A reader that ignored a field would encode another way than the file says, so every field must
  * have one of the values listed here. */
-#include "io.h"
+#include "rules.h"
 #include "utf8.h"
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +12,6 @@
 /* The model's unk_token, absent from its vocabulary: without one `tokenizers` drops unknown
  * characters silently, with this one it raises an error, as puck does. */
 #define UNKNOWN "<unk>"
-
-static const char *const only_own = "Use a character or byte tokenizer made by puck";
-
-/* `allowed` is a set of: - missing, 0 null, f false, t true, e empty list or text, a list,
- * o object, i integer, s the string `text`, S any string. */
-typedef struct Rule {
-    const char *key, *allowed, *text;
-} Rule;
 
 static const Rule top_rules[] = {
     {"version", "-s", "1.0"},       {"truncation", "-0", NULL}, {"padding", "-0", NULL},
@@ -58,82 +50,12 @@ static const Rule word_top_rules[] = {
     {"post_processor", "-0", NULL}, {"decoder", "-0", NULL},     {"model", "o", NULL},
 };
 
-static const Rule bpe_top_rules[] = {
-    {"version", "-s", "1.0"},        {"truncation", "-0", NULL}, {"padding", "-0", NULL},
-    {"added_tokens", "a", NULL},     {"normalizer", "-0", NULL}, {"pre_tokenizer", "o", NULL},
-    {"post_processor", "-0o", NULL}, {"decoder", "o", NULL},     {"model", "o", NULL},
-};
-static const Rule bpe_model_rules[] = {
-    {"type", "-s", "BPE"},
-    {"dropout", "-0", NULL},
-    {"unk_token", "-0", NULL},
-    {"continuing_subword_prefix", "-0e", NULL},
-    {"end_of_word_suffix", "-0e", NULL},
-    {"fuse_unk", "-ft", NULL},
-    {"byte_fallback", "-f", NULL},
-    {"ignore_merges", "-f", NULL},
-    {"vocab", "o", NULL},
-    {"merges", "a", NULL},
-};
-static const Rule bpe_split_rules[] = {{"type", "s", "ByteLevel"},
-                                       {"add_prefix_space", "f", NULL},
-                                       {"trim_offsets", "-ft", NULL},
-                                       {"use_regex", "-t", NULL}};
-static const Rule end_of_text_rules[] = {
-    {"id", "i", NULL},      {"content", "s", END_OF_TEXT}, {"single_word", "f", NULL},
-    {"lstrip", "f", NULL},  {"rstrip", "f", NULL},         {"normalized", "ft", NULL},
-    {"special", "t", NULL},
-};
-
 static const Rule fuse_rules[] = {{"type", "s", "Fuse"}};
 /* use_regex says where merges must stop, trim_offsets what offsets are: neither changes ids. */
 static const Rule split_rules[] = {{"type", "s", "ByteLevel"},
                                    {"add_prefix_space", "f", NULL},
                                    {"trim_offsets", "-ft", NULL},
                                    {"use_regex", "-ft", NULL}};
-static const Rule join_rules[] = {{"type", "s", "ByteLevel"},
-                                  {"add_prefix_space", "-ft", NULL},
-                                  {"trim_offsets", "-ft", NULL},
-                                  {"use_regex", "-ft", NULL}};
-
-static bool rule_allows(const Rule *r, const json_t *v) {
-    const char *text = json_string_value(v);
-    const bool empty = (text && !*text) || (json_is_array(v) && json_array_size(v) == 0);
-    for (const char *a = r->allowed; *a; a++)
-        if ((*a == '-' && !v) || (*a == '0' && json_is_null(v)) ||
-            (*a == 'f' && json_is_false(v)) || (*a == 'i' && json_is_integer(v)) ||
-            (*a == 't' && json_is_true(v)) || (*a == 'e' && empty) ||
-            (*a == 'a' && json_is_array(v)) || (*a == 'o' && json_is_object(v)) ||
-            (*a == 'S' && text) || (*a == 's' && text && !strcmp(text, r->text)))
-            return true;
-    return false;
-}
-
-/* Checks every rule of an object, and that it has no other key. `path` is "" or "model." etc. */
-static bool rules_check(const Rule *rules, int64_t n, json_t *object, const char *name,
-                        const char *path, Error *e) {
-    const char *key;
-    json_t *value;
-    for (int64_t i = 0; i < n; i++) {
-        value = json_object_get(object, rules[i].key);
-        if (rule_allows(&rules[i], value)) continue;
-        if (!value)
-            return error_set(e, name, only_own, "the field `%s%s` is missing", path, rules[i].key);
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        error_set(e, name, only_own, "`%s%s` is %.40s, which puck does not reproduce", path,
-                  rules[i].key, text ? text : "a value");
-        free(text);
-        return false;
-    }
-    json_object_foreach(object, key, value) {
-        int64_t i = 0;
-        while (i < n && strcmp(rules[i].key, key) != 0) i++;
-        if (i == n) return error_set(e, name, only_own, "unknown field `%s%.40s`", path, key);
-    }
-    return true;
-}
-#define RULES_CHECK(rules, ...) rules_check(rules, COUNT_OF(rules), __VA_ARGS__)
-
 /* The code point of every token by id. */
 static bool vocab_read(json_t *vocab, int32_t *code, const char *name, Error *e) {
     const json_int_t n = (json_int_t)json_object_size(vocab);
@@ -144,10 +66,10 @@ static bool vocab_read(json_t *vocab, int32_t *code, const char *name, Error *e)
         const int64_t bytes = (int64_t)strlen(token);
         int32_t c = 0;
         if (bytes == 0 || utf8_next(token, bytes, &c) != bytes)
-            return error_set(e, name, only_own, "the token \"%.40s\" is not one character", token);
+            return error_set(e, name, rules_remedy, "the token \"%.40s\" is not one character", token);
         const json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0 || id >= n || code[id] >= 0)
-            return error_set(e, name, only_own,
+            return error_set(e, name, rules_remedy,
                              "the token \"%s\" needs an id of its own from 0 to %ld", token,
                              (long)(n - 1));
         code[id] = c;
@@ -161,13 +83,13 @@ static bool bytes_from_codes(Tokenizer *t, const int32_t *code, int64_t n, const
     uint8_t byte[256];
     tokenizer_byte_codes(code_of);
     if (n != 256)
-        return error_set(e, name, only_own, "a byte tokenizer has 256 tokens, this one %ld",
+        return error_set(e, name, rules_remedy, "a byte tokenizer has 256 tokens, this one %ld",
                          (long)n);
     for (int i = 0; i < 256; i++) {
         int b = 0;
         while (b < 256 && code_of[b] != code[i]) b++;
         if (b == 256)
-            return error_set(e, name, only_own, "the token of id %d stands for no byte", i);
+            return error_set(e, name, rules_remedy, "the token of id %d stands for no byte", i);
         byte[i] = (uint8_t)b;
     }
     return tokenizer_from_bytes(t, byte, e);
@@ -181,7 +103,7 @@ static bool words_read(json_t *vocab, const char **words, const char *name, Erro
     json_object_foreach(vocab, token, value) {
         const json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0 || id >= n || words[id])
-            return error_set(e, name, only_own,
+            return error_set(e, name, rules_remedy,
                              "the token \"%.40s\" needs an id of its own from 0 to %ld", token,
                              (long)(n - 1));
         words[id] = token;
@@ -201,7 +123,7 @@ static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Er
         (json_is_object(lower) && !RULES_CHECK(lower_rules, lower, name, "normalizer.", e)))
         return false;
     const int64_t n = (int64_t)json_object_size(vocab);
-    if (n == 0 || n > 1 << 24) return error_set(e, name, only_own, "it has %ld tokens", (long)n);
+    if (n == 0 || n > 1 << 24) return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
     const char **words = calloc((size_t)n, sizeof *words);
     if (!words) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
     const TokenizerKind kind = json_is_object(lower) ? TOKENIZER_WORD_LOWER : TOKENIZER_WORD;
@@ -211,96 +133,13 @@ static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Er
     return good;
 }
 
-/* A token as the file has it: the special one as it is, the others in the alphabet for bytes. The
- * caller frees it. */
-static char *bpe_key(const Tokenizer *t, int32_t id) {
-    int32_t code_of[256], bytes, n = 0;
-    const char *text = tokenizer_text(t, id, &bytes);
-    char *key = calloc((size_t)bytes * 2 + 1, 1);
-    CHECK(key, "no memory for a token");
-    tokenizer_byte_codes(code_of);
-    if (id == t->n_vocab - 1)
-        memcpy(key, text, (size_t)bytes);
-    else
-        for (int32_t i = 0; i < bytes; i++) n += utf8_write(key + n, code_of[(uint8_t)text[i]]);
-    return key;
-}
-
-/* Merges as "a b", whether the file has them so or as ["a", "b"]. The caller frees each. */
-static bool merges_read(json_t *list, char **merges, const char *name, Error *e) {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        json_t *m = json_array_get(list, i);
-        const char *a = json_string_value(json_array_get(m, 0));
-        const char *b = json_string_value(json_array_get(m, 1));
-        const bool pair = json_array_size(m) == 2 && a && b;
-        if (pair && (strchr(a, ' ') || strchr(b, ' ')))
-            return error_set(e, name, only_own, "a part of merge %ld has a space", (long)i + 1);
-        if (!pair && !json_is_string(m))
-            return error_set(e, name, only_own, "merge %ld is not two tokens", (long)i + 1);
-        if (asprintf(&merges[i], "%s%s%s", pair ? a : json_string_value(m), pair ? " " : "",
-                     pair ? b : "") < 0)
-            merges[i] = NULL;
-        CHECK(merges[i], "no memory for a merge");
-    }
-    return true;
-}
-
-/* The vocabulary must have the ids that follow from the merges. */
-static bool bpe_check_ids(const Tokenizer *t, json_t *vocab, json_t *special, const char *name,
-                          Error *e) {
-    if ((int64_t)json_object_size(vocab) != t->n_vocab ||
-        json_integer_value(json_object_get(special, "id")) != t->n_vocab - 1)
-        return error_set(e, name, only_own,
-                         "256 bytes, %d merges and " END_OF_TEXT
-                         ", the last, make other tokens than the file has",
-                         (int)t->n_merges);
-    for (int32_t id = 0; id < t->n_vocab; id++) {
-        char *key = bpe_key(t, id);
-        json_t *value = json_object_get(vocab, key);
-        const bool good = json_is_integer(value) && json_integer_value(value) == id;
-        if (!good)
-            error_set(e, name, only_own, "the token \"%.40s\" should have the id %d", key, (int)id);
-        free(key);
-        if (!good) return false;
-    }
-    return true;
-}
-
-static bool bpe_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
-    json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
-    json_t *post = json_object_get(root, "post_processor"), *special = json_array_get(added, 0);
-    if (!RULES_CHECK(bpe_top_rules, root, name, "", e) ||
-        !RULES_CHECK(bpe_model_rules, model, name, "model.", e) ||
-        !RULES_CHECK(bpe_split_rules, json_object_get(root, "pre_tokenizer"), name,
-                     "pre_tokenizer.", e) ||
-        !RULES_CHECK(join_rules, json_object_get(root, "decoder"), name, "decoder.", e) ||
-        (json_is_object(post) && !RULES_CHECK(join_rules, post, name, "post_processor.", e)))
-        return false;
-    if (json_array_size(added) != 1)
-        return error_set(e, name, only_own, "`added_tokens` is not " END_OF_TEXT " alone");
-    if (!RULES_CHECK(end_of_text_rules, special, name, "added_tokens[0].", e)) return false;
-    json_t *list = json_object_get(model, "merges");
-    const size_t n = json_array_size(list);
-    char **merges = calloc(n + 1, sizeof *merges);
-    CHECK(merges, "no memory for %ld merges", (long)n);
-    bool good = merges_read(list, merges, name, e) &&
-                tokenizer_from_merges(t, name, (const char *const *)merges, (int32_t)n, e);
-    for (size_t i = 0; i < n; i++) free(merges[i]);
-    free(merges);
-    if (good && !bpe_check_ids(t, json_object_get(model, "vocab"), special, name, e)) {
-        tokenizer_free(t);
-        good = false;
-    }
-    return good;
-}
-
 static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
-    if (!json_is_object(root)) return error_set(e, name, only_own, "the file is no JSON object");
+    if (!json_is_object(root)) return error_set(e, name, rules_remedy, "the file is no JSON object");
     const char *type = json_string_value(json_object_get(json_object_get(root, "model"), "type"));
     if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
     json_t *merges = json_object_get(json_object_get(root, "model"), "merges");
     json_t *first = json_object_get(root, "pre_tokenizer");
-    if (json_array_size(merges) > 0 && json_is_object(first)) return bpe_read(t, name, root, e);
+    if (json_array_size(merges) > 0 && json_is_object(first)) return byte_pairs_read(t, name, root, e);
     if (!RULES_CHECK(top_rules, root, name, "", e)) return false;
     json_t *model = json_object_get(root, "model"), *decoder = json_object_get(root, "decoder");
     json_t *split = json_object_get(root, "pre_tokenizer");
@@ -308,7 +147,7 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
     /* A pre_tokenizer makes it the byte kind; each kind has its own decoder. */
     const bool is_byte = json_is_object(split);
     if (is_byte && !RULES_CHECK(split_rules, split, name, "pre_tokenizer.", e)) return false;
-    if (is_byte ? !RULES_CHECK(join_rules, decoder, name, "decoder.", e)
+    if (is_byte ? !RULES_CHECK(rules_join, decoder, name, "decoder.", e)
                 : !RULES_CHECK(fuse_rules, decoder, name, "decoder.", e))
         return false;
 
@@ -316,9 +155,9 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
     const int64_t n = (int64_t)json_object_size(vocab);
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
     if (unknown && json_object_get(vocab, unknown))
-        return error_set(e, name, only_own,
+        return error_set(e, name, rules_remedy,
                          "`model.unk_token` is a token, so unknown characters would become it");
-    if (n == 0 || n > 0x110000) return error_set(e, name, only_own, "it has %ld tokens", (long)n);
+    if (n == 0 || n > 0x110000) return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
     int32_t *code = malloc((size_t)n * sizeof *code);
     if (!code) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
     const bool good = vocab_read(vocab, code, name, e) &&
@@ -332,21 +171,6 @@ bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t b
     json_t *root = json_parse(name, json, bytes, e);
     const bool good = root && tokenizer_read(t, name, root, e);
     json_decref(root);
-    return good;
-}
-
-bool tokenizer_load(Tokenizer *t, const char *path, Error *e) {
-    int64_t bytes;
-    char fetched[IO_PATH_MAX];
-    if (strcmp(path, "gpt2") == 0) {
-        if (!fetch_gpt2(fetched, e)) return false;
-        path = fetched;
-    }
-    char *json = file_read(path, &bytes, e);
-    const bool merges = json && bytes > 8 && memcmp(json, "#version", 8) == 0;
-    const bool good = json && (merges ? tokenizer_parse_merges(t, path, json, bytes, e)
-                                      : tokenizer_parse(t, path, json, bytes, e));
-    free(json);
     return good;
 }
 
@@ -385,11 +209,6 @@ static json_t *vocab_write(const Tokenizer *t) {
     return vocab;
 }
 
-static json_t *byte_level(void) {
-    return json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                     "trim_offsets", 1, "use_regex", 0);
-}
-
 static json_t *characters_write(const Tokenizer *t) {
     const bool is_byte = t->kind == TOKENIZER_BYTE;
     json_t *model = json_pack("{s:s,s:n,s:s,s:n,s:n,s:b,s:b,s:b,s:o,s:[]}", "type", "BPE",
@@ -398,39 +217,12 @@ static json_t *characters_write(const Tokenizer *t) {
                               "ignore_merges", 0, "vocab", vocab_write(t), "merges");
     return json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
                      "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                     is_byte ? byte_level() : json_null(), "post_processor", "decoder",
-                     is_byte ? byte_level() : json_pack("{s:s}", "type", "Fuse"), "model", model);
-}
-
-static json_t *bpe_write(const Tokenizer *t) {
-    json_t *vocab = json_object(), *merges = json_array();
-    for (int32_t id = 0; id < t->n_vocab; id++) {
-        char *key = bpe_key(t, id);
-        json_object_set_new(vocab, key, json_integer(id));
-        free(key);
-    }
-    for (int32_t k = 0; k < t->n_merges; k++) {
-        char *left = bpe_key(t, t->merges[k].left), *right = bpe_key(t, t->merges[k].right);
-        json_array_append_new(merges, json_pack("[s,s]", left, right));
-        free(left);
-        free(right);
-    }
-    json_t *split = byte_level(), *decoder = byte_level();
-    json_object_set_new(split, "use_regex", json_true());
-    json_t *special = json_pack("{s:i,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (int)t->n_vocab - 1,
-                                "content", END_OF_TEXT, "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                "normalized", 0, "special", 1);
-    json_t *model =
-        json_pack("{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:o,s:o}", "type", "BPE", "dropout",
-                  "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
-                  "byte_fallback", 0, "ignore_merges", 0, "vocab", vocab, "merges", merges);
-    return json_pack("{s:s,s:n,s:n,s:[o],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
-                     "padding", "added_tokens", special, "normalizer", "pre_tokenizer", split,
-                     "post_processor", "decoder", decoder, "model", model);
+                     is_byte ? byte_pairs_level(false) : json_null(), "post_processor", "decoder",
+                     is_byte ? byte_pairs_level(false) : json_pack("{s:s}", "type", "Fuse"), "model", model);
 }
 
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
-    json_t *root = t->kind == TOKENIZER_BPE ? bpe_write(t)
+    json_t *root = t->kind == TOKENIZER_BPE ? byte_pairs_write(t)
                    : tokenizer_is_word(t)   ? words_write(t)
                                             : characters_write(t);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;

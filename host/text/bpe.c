@@ -35,17 +35,16 @@ void bpe_free(Bpe *b) {
     free(b);
 }
 
-/* Token i < 256 is a byte, token 256 + k what merge k makes. */
 static bool fill_pairs(Tokenizer *t, const char *name, Error *e) {
     Bpe *b = t->bpe;
-    for (int32_t id = 0; id < 256; id++) b->byte_id[(uint8_t)t->text[t->offset[id]]] = id;
+    for (int i = 0; i < 256; i++) b->byte_id[i] = tokenizer_find(t, (const char[]){(char)i}, 1);
     for (int32_t k = 0; k < t->n_merges; k++) {
         const int32_t left = t->merges[k].left, right = t->merges[k].right;
         Pair *p = pair_slot(b, left, right);
         if (p->rank >= 0)
             return error_set(e, name, "Give the file as its maker wrote it",
                              "merges %d and %d are the same", (int)p->rank + 1, (int)k + 1);
-        *p = (Pair){(uint64_t)(uint32_t)left << 32 | (uint32_t)right, k, 256 + k};
+        *p = (Pair){(uint64_t)(uint32_t)left << 32 | (uint32_t)right, k, t->merges[k].made};
     }
     return true;
 }
@@ -59,8 +58,8 @@ bool bpe_make(Tokenizer *t, const char *name, Error *e) {
     b->pairs = malloc((b->mask + 1) * sizeof *b->pairs);
     CHECK(b->pairs, "no memory for %d merges", (int)t->n_merges);
     for (uint64_t i = 0; i <= b->mask; i++) b->pairs[i].rank = -1;
-    b->split = split_make();
-    return fill_pairs(t, name, e);
+    b->split = split_make(t->split, name, e);
+    return b->split && fill_pairs(t, name, e);
 }
 
 /* ---- merging one piece ---- */
@@ -115,7 +114,10 @@ static void piece_reserve(Piece *p, int64_t bytes) {
     CHECK(p->symbols && p->queue, "no memory for a word of %ld bytes", (long)bytes);
 }
 
-static int64_t encode_piece(const Bpe *b, Piece *p, const char *text, int64_t bytes, int32_t *ids) {
+static int64_t encode_piece(const Tokenizer *t, Piece *p, const char *text, int64_t bytes,
+                            int32_t *ids) {
+    const Bpe *b = t->bpe;
+    if (t->whole_first && (ids[0] = tokenizer_find(t, text, bytes)) >= 0) return 1;
     piece_reserve(p, bytes);
     p->n_queue = 0;
     for (int32_t i = 0; i < bytes; i++)
@@ -150,7 +152,7 @@ typedef struct Seen {
 
 enum { CACHE_SLOTS = 1 << 15, CACHED_BYTES = 64 };
 
-static int64_t encode_plain(const Bpe *b, const char *text, int64_t first, int64_t last,
+static int64_t encode_plain(const Tokenizer *t, const char *text, int64_t first, int64_t last,
                             int32_t *ids) {
     const int64_t slots = last - first < CACHE_SLOTS ? 256 : CACHE_SLOTS;
     Seen *cache = calloc((size_t)slots, sizeof *cache);
@@ -159,14 +161,14 @@ static int64_t encode_plain(const Bpe *b, const char *text, int64_t first, int64
     SplitMatch *match = NULL;
     int64_t n = 0;
     for (int64_t at = first, bytes; at < last; at += bytes) {
-        bytes = split_next(b->split, &match, text, at, last);
+        bytes = split_next(t->bpe->split, &match, text, at, last);
         Seen *seen = &cache[XXH3_64bits(text + at, (size_t)bytes) & (uint64_t)(slots - 1)];
         if (seen->bytes == bytes && memcmp(text + seen->at, text + at, (size_t)bytes) == 0) {
             memcpy(ids + n, ids + seen->ids_at, (size_t)seen->n * sizeof *ids);
             n += seen->n;
             continue;
         }
-        const int64_t made = encode_piece(b, &piece, text + at, bytes, ids + n);
+        const int64_t made = encode_piece(t, &piece, text + at, bytes, ids + n);
         if (bytes <= CACHED_BYTES) *seen = (Seen){at, n, (int32_t)bytes, (int32_t)made};
         n += made;
     }
@@ -180,14 +182,16 @@ static int64_t encode_plain(const Bpe *b, const char *text, int64_t first, int64
 int64_t bpe_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                    int64_t last, int32_t *ids, Error *e) {
     if (!utf8_check(name, text + first, last - first, e)) return -1;
-    const int64_t length = (int64_t)strlen(END_OF_TEXT);
     int64_t n = 0;
     for (int64_t at = first; at < last;) {
-        const char *end = memmem(text + at, (size_t)(last - at), END_OF_TEXT, (size_t)length);
-        const int64_t stop = end ? end - text : last;
-        n += encode_plain(t->bpe, text, at, stop, ids + n);
-        if (end) ids[n++] = t->n_vocab - 1;
-        at = end ? stop + length : last;
+        int32_t special, length = 0;
+        const int64_t stop = special_next(t, text, at, last, &special);
+        n += encode_plain(t, text, at, stop, ids + n);
+        if (special >= 0) {
+            ids[n++] = special;
+            tokenizer_text(t, special, &length);
+        }
+        at = stop + length;
     }
     return n;
 }

@@ -1,6 +1,4 @@
-/* GPT-2's vocab.bpe (merges.txt is the same): "#version: 0.2", then a merge "a b" a line, in
- * GPT-2's alphabet for bytes. Ids: the 256 bytes in the alphabet's order, one a merge,
- * <|endoftext|>. */
+/* Byte-pair vocabularies out of what their files say: tokens, merges, special tokens. */
 #include "text.h"
 #include "utf8.h"
 #include <stdlib.h>
@@ -8,15 +6,13 @@
 
 static const char *const remedy = "Give the file as its maker wrote it";
 
-/* A token in GPT-2's alphabet as bytes in `out`, which is no shorter; -1 if a character is none of
- * the alphabet's. */
-static int64_t alphabet_read(const char *text, int64_t chars_end, char *out) {
+int64_t tokenizer_read_alphabet(const char *text, int64_t bytes, char *out) {
     int32_t code_of[256];
     tokenizer_byte_codes(code_of);
     int64_t n = 0;
-    for (int64_t i = 0; i < chars_end;) {
+    for (int64_t i = 0; i < bytes;) {
         int32_t code = 0;
-        const int length = utf8_next(text + i, chars_end - i, &code);
+        const int length = utf8_next(text + i, bytes - i, &code);
         int b = 0;
         while (b < 256 && code_of[b] != code) b++;
         if (length == 0 || b == 256) return -1;
@@ -26,99 +22,180 @@ static int64_t alphabet_read(const char *text, int64_t chars_end, char *out) {
     return n;
 }
 
-/* Token 256 + k is the text of merge k without its space; `middle` gets the length of its left
- * part. Fails on a line that is not two tokens. */
-static bool merge_read(Tokenizer *t, const char *line, int32_t k, int32_t *middle, const char *name,
-                       Error *e) {
+int64_t tokenizer_write_alphabet(const char *text, int64_t bytes, char *out) {
+    int32_t code_of[256];
+    tokenizer_byte_codes(code_of);
+    int64_t n = 0;
+    for (int64_t i = 0; i < bytes; i++) n += utf8_write(out + n, code_of[(uint8_t)text[i]]);
+    return n;
+}
+
+/* Both parts of merge k as bytes in `out`, `left` of them the left part's; -1 if it is not two
+ * tokens. */
+static int64_t merge_read(const char *line, int32_t k, char *out, int64_t *left, const char *name,
+                          Error *e) {
     const char *space = strchr(line, ' ');
-    char *out = t->text + t->offset[256 + k];
-    const int64_t left = space ? alphabet_read(line, space - line, out) : 0;
+    *left = space ? tokenizer_read_alphabet(line, space - line, out) : 0;
     const int64_t right =
-        left > 0 ? alphabet_read(space + 1, (int64_t)strlen(space + 1), out + left) : 0;
-    if (left <= 0 || right <= 0)
-        return error_set(
-            e, name, remedy,
-            "merge %d is \"%.60s\", not two tokens in GPT-2's alphabet with a space between",
-            (int)k + 1, line);
-    *middle = (int32_t)left;
-    t->offset[256 + k + 1] = t->offset[256 + k] + (int32_t)(left + right);
+        *left > 0 ? tokenizer_read_alphabet(space + 1, (int64_t)strlen(space + 1), out + *left) : 0;
+    if (*left > 0 && right > 0) return *left + right;
+    error_set(e, name, remedy,
+              "merge %d is \"%.60s\", not two tokens in GPT-2's alphabet with a space between",
+              (int)k + 1, line);
+    return -1;
+}
+
+/* ---- a vocabulary ---- */
+
+/* All but merges, which have room. */
+static bool copy_tokens(Tokenizer *t, const char *name, const TokenizerPairs *p, Error *e) {
+    int64_t room = 1;
+    for (int32_t id = 0; id < p->n_vocab; id++) room += p->text[id] ? p->bytes[id] : 0;
+    if (room > INT32_MAX)
+        return error_set(e, name, remedy, "its tokens have %ld bytes", (long)room);
+    *t = (Tokenizer){.kind = TOKENIZER_BPE,
+                     .n_vocab = p->n_vocab,
+                     .n_merges = p->n_merges,
+                     .n_specials = p->n_specials,
+                     .whole_first = p->whole_first,
+                     .text = malloc((size_t)room),
+                     .offset = malloc(((size_t)p->n_vocab + 1) * sizeof *t->offset),
+                     .sorted = malloc((size_t)p->n_vocab * sizeof *t->sorted),
+                     .merges = malloc(((size_t)p->n_merges + 1) * sizeof *t->merges),
+                     .specials = malloc(((size_t)p->n_specials + 1) * sizeof *t->specials),
+                     .split = p->split ? strdup(p->split) : NULL};
+    CHECK(t->text && t->offset && t->sorted && t->merges && t->specials && (t->split || !p->split),
+          "no memory for %d tokens", (int)p->n_vocab);
+    t->offset[0] = 0;
+    for (int32_t id = 0; id < p->n_vocab; id++) {
+        const int32_t bytes = p->text[id] ? p->bytes[id] : 0;
+        if (bytes) memcpy(t->text + t->offset[id], p->text[id], (size_t)bytes);
+        t->offset[id + 1] = t->offset[id] + bytes;
+    }
+    if (p->n_specials)
+        memcpy(t->specials, p->specials, (size_t)p->n_specials * sizeof *t->specials);
     return true;
 }
 
-/* The id of a part of merge k: a byte or what an earlier merge makes. */
-static bool part_find(const Tokenizer *t, const char *text, int32_t bytes, int32_t k, int32_t *id,
-                      const char *name, Error *e) {
-    *id = tokenizer_find(t, text, bytes);
-    if (*id >= 0 && *id < 256 + k) return true;
-    if (*id < 0 || *id == t->n_vocab - 1)
-        return error_set(e, name, remedy, "merge %d refers to a part that no merge makes",
-                         (int)k + 1);
-    return error_set(e, name, remedy,
-                     "merge %d stands before merge %d, which makes one of its parts", (int)k + 1,
-                     (int)(*id - 256) + 1);
-}
-
-static bool parts_find(Tokenizer *t, const int32_t *middle, const char *name, Error *e) {
+static bool check_tokens(Tokenizer *t, const char *name, Error *e) {
     text_sort_ids(t);
     for (int32_t i = 1; i < t->n_vocab; i++) {
         int32_t a_bytes, b_bytes;
         const char *a = tokenizer_text(t, t->sorted[i - 1], &a_bytes);
         const char *b = tokenizer_text(t, t->sorted[i], &b_bytes);
-        if (a_bytes == b_bytes && memcmp(a, b, (size_t)a_bytes) == 0)
+        if (a_bytes && a_bytes == b_bytes && memcmp(a, b, (size_t)a_bytes) == 0)
             return error_set(e, name, remedy, "tokens %d and %d have the same text",
-                             (int)t->sorted[i - 1], (int)t->sorted[i]);
+                             (int)i64_min(t->sorted[i - 1], t->sorted[i]),
+                             (int)i64_max(t->sorted[i - 1], t->sorted[i]));
     }
-    for (int32_t k = 0; k < t->n_merges; k++) {
-        int32_t bytes;
-        const char *text = tokenizer_text(t, 256 + k, &bytes);
-        if (!part_find(t, text, middle[k], k, &t->merges[k].left, name, e) ||
-            !part_find(t, text + middle[k], bytes - middle[k], k, &t->merges[k].right, name, e))
-            return false;
-    }
+    for (int i = 0; i < 256; i++)
+        if (tokenizer_find(t, (const char[]){(char)i}, 1) < 0)
+            return error_set(e, name, remedy, "no token stands for the byte %02X", i);
     return true;
 }
 
-/* The bytes first, in the order of their characters in the alphabet. */
-static bool start_with_bytes(Tokenizer *t, int32_t n, int64_t room, Error *e) {
-    Tokenizer bytes;
-    if (!tokenizer_make_byte(&bytes, e)) return false;
-    *t = (Tokenizer){.kind = TOKENIZER_BPE,
-                     .n_vocab = 256 + n + 1,
-                     .n_merges = n,
-                     .text = malloc((size_t)room),
-                     .offset = malloc(((size_t)n + 258) * sizeof *t->offset),
-                     .sorted = malloc(((size_t)n + 257) * sizeof *t->sorted),
-                     .merges = malloc(((size_t)n + 1) * sizeof *t->merges)};
-    CHECK(t->text && t->offset && t->sorted && t->merges, "no memory for %d merges", (int)n);
-    memcpy(t->text, bytes.text, 256);
-    memcpy(t->offset, bytes.offset, 257 * sizeof *t->offset);
-    tokenizer_free(&bytes);
-    return true;
+static bool find_merges(Tokenizer *t, const char *name, const TokenizerPairs *p, Error *e) {
+    size_t longest = 0;
+    for (int32_t k = 0; k < p->n_merges; k++)
+        longest = strlen(p->merges[k]) > longest ? strlen(p->merges[k]) : longest;
+    char *both = malloc(longest + 1);
+    CHECK(both, "no memory for a merge");
+    bool good = true;
+    for (int32_t k = 0; good && k < p->n_merges; k++) {
+        TokenizerMerge *m = &t->merges[k];
+        int64_t left;
+        const int64_t bytes = merge_read(p->merges[k], k, both, &left, name, e);
+        good = bytes > 0;
+        if (!good) break;
+        m->left = tokenizer_find(t, both, left);
+        m->right = tokenizer_find(t, both + left, bytes - left);
+        m->made = tokenizer_find(t, both, bytes);
+        if (m->left < 0 || m->right < 0)
+            good = error_set(e, name, remedy, "merge %d refers to a part that no merge makes",
+                             (int)k + 1);
+        else if (m->made < 0)
+            good = error_set(e, name, remedy, "merge %d makes a token that is not there",
+                             (int)k + 1);
+    }
+    free(both);
+    return good;
 }
+
+/* A part is a byte or what an earlier merge makes. Where tokens are made in several ways, as in
+ * vocabularies that were ranks, an order of all of them is none. */
+static bool check_order(const Tokenizer *t, const char *name, Error *e) {
+    int32_t *maker = malloc((size_t)t->n_vocab * sizeof *maker);
+    CHECK(maker, "no memory for %d tokens", (int)t->n_vocab);
+    for (int32_t id = 0; id < t->n_vocab; id++) maker[id] = -1;
+    bool one_way = true, good = true;
+    for (int32_t k = 0; k < t->n_merges; k++) {
+        one_way = one_way && maker[t->merges[k].made] < 0;
+        maker[t->merges[k].made] = k;
+    }
+    for (int32_t k = 0; good && one_way && k < t->n_merges; k++)
+        for (int side = 0; good && side < 2; side++) {
+            const int32_t id = side ? t->merges[k].right : t->merges[k].left;
+            int32_t bytes;
+            tokenizer_text(t, id, &bytes);
+            if (bytes > 1 && maker[id] < 0)
+                good = error_set(e, name, remedy, "merge %d refers to a part that no merge makes",
+                                 (int)k + 1);
+            else if (maker[id] > k)
+                good = error_set(e, name, remedy,
+                                 "merge %d stands before merge %d, which makes one of its parts",
+                                 (int)k + 1, (int)maker[id] + 1);
+        }
+    free(maker);
+    return good;
+}
+
+bool tokenizer_from_pairs(Tokenizer *t, const char *name, const TokenizerPairs *p, Error *e) {
+    *t = (Tokenizer){0};
+    const bool good = copy_tokens(t, name, p, e) && check_tokens(t, name, e) &&
+                      find_merges(t, name, p, e) && check_order(t, name, e) &&
+                      bpe_make(t, name, e);
+    if (!good) tokenizer_free(t);
+    return good;
+}
+
+/* ---- from merges alone ---- */
 
 bool tokenizer_from_merges(Tokenizer *t, const char *name, const char *const *merges, int32_t n,
                            Error *e) {
     if (n == 0) return error_set(e, name, remedy, "it has no merges");
-    int64_t room = 256 + (int64_t)strlen(END_OF_TEXT);
-    for (int32_t k = 0; k < n; k++) room += (int64_t)strlen(merges[k]);
-    if (room > INT32_MAX)
-        return error_set(e, name, remedy, "its tokens have %ld bytes", (long)room);
-    int32_t *middle = malloc(((size_t)n + 1) * sizeof *middle);
-    CHECK(middle, "no memory for %d merges", (int)n);
-    if (!start_with_bytes(t, n, room, e)) {
-        free(middle);
-        return false;
-    }
+    Tokenizer alone;
+    if (!tokenizer_make_byte(&alone, e)) return false;
+    const int32_t n_vocab = 256 + n + 1, special = n_vocab - 1;
+    size_t room = 1;
+    for (int32_t k = 0; k < n; k++) room += strlen(merges[k]);
+    const char **text = malloc((size_t)n_vocab * sizeof *text);
+    int32_t *bytes = malloc((size_t)n_vocab * sizeof *bytes);
+    char *made = malloc(room), *at = made;
+    CHECK(text && bytes && made, "no memory for %d merges", (int)n);
+    for (int32_t id = 0; id < 256; id++) text[id] = tokenizer_text(&alone, id, &bytes[id]);
     bool good = true;
-    for (int32_t k = 0; good && k < n; k++) good = merge_read(t, merges[k], k, &middle[k], name, e);
-    if (good) {
-        const int32_t at = t->offset[256 + n], length = (int32_t)strlen(END_OF_TEXT);
-        memcpy(t->text + at, END_OF_TEXT, (size_t)length);
-        t->offset[256 + n + 1] = at + length;
+    for (int32_t k = 0; good && k < n; k++) {
+        int64_t left;
+        const int64_t length = merge_read(merges[k], k, at, &left, name, e);
+        good = length > 0;
+        text[256 + k] = at;
+        bytes[256 + k] = (int32_t)length;
+        at += good ? length : 0;
     }
-    good = good && parts_find(t, middle, name, e) && bpe_make(t, name, e);
-    free(middle);
-    if (!good) tokenizer_free(t);
+    text[special] = END_OF_TEXT;
+    bytes[special] = (int32_t)strlen(END_OF_TEXT);
+    const TokenizerPairs pairs = {.n_vocab = n_vocab,
+                                  .text = text,
+                                  .bytes = bytes,
+                                  .merges = merges,
+                                  .n_merges = n,
+                                  .specials = &special,
+                                  .n_specials = 1};
+    good = good && tokenizer_from_pairs(t, name, &pairs, e);
+    free(made);
+    free(bytes);
+    free(text);
+    tokenizer_free(&alone);
     return good;
 }
 

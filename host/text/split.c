@@ -1,37 +1,46 @@
-/* GPT-2's split: byte pairs never merge across these cuts.
- *
- *     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- *
- * Pieces of ASCII alone are found by hand, which is ten times as fast; PCRE2 has the tables of
- * Unicode for all others. */
+/* The split: byte pairs never merge across its cuts. In GPT-2's, pieces of ASCII alone are found by
+ * hand, which is ten times as fast; PCRE2 has the tables of Unicode for all others, and runs other
+ * patterns. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text.h"
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Unicode's White_Space, written out: PCRE2's own \s has another. */
-#define SPACE                                                                                      \
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"    \
-    "\\x{205f}\\x{3000}"
-#define GPT2_SPLIT                                                                                 \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|[" SPACE              \
-    "]+(?![^" SPACE "])|[" SPACE "]+"
+#define GPT2_SPLIT "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 struct Split {
     pcre2_code *code;
+    bool is_gpt2;
 };
 
-Split *split_make(void) {
+static const char *const remedy = "Use another tokenizer";
+
+Split *split_make(const char *pattern, const char *name, Error *e) {
+    const bool is_gpt2 = !pattern || strcmp(pattern, GPT2_SPLIT) == 0;
+    const char *refused;
+    char *own = pattern_translate(is_gpt2 ? GPT2_SPLIT : pattern, &refused);
+    if (!own) {
+        error_set(e, name, remedy, "the split pattern is not understood from \"%.20s\" on", refused);
+        return NULL;
+    }
     Split *s = malloc(sizeof *s);
     int error;
     PCRE2_SIZE at;
+    uint32_t shortest = 0;
     CHECK(s, "no memory for a split pattern");
-    s->code = pcre2_compile((PCRE2_SPTR)GPT2_SPLIT, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF | PCRE2_ANCHORED, &error, &at, NULL);
-    CHECK(s->code, "the split pattern is wrong at %ld", (long)at);
-    (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without it, the same but slower */
-    return s;
+    s->is_gpt2 = is_gpt2;
+    s->code = pcre2_compile((PCRE2_SPTR)own, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
+    free(own);
+    if (s->code) pcre2_pattern_info(s->code, PCRE2_INFO_MINLENGTH, &shortest);
+    if (shortest > 0) {
+        (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* without it, the same but slower */
+        return s;
+    }
+    error_set(e, name, remedy, "the split pattern %s",
+              s->code ? "may match nothing at all" : "is no regular expression");
+    split_free(s);
+    return NULL;
 }
 
 void split_free(Split *s) {
@@ -79,7 +88,7 @@ static int64_t next_ascii(const char *text, int64_t bytes) {
 }
 
 int64_t split_next(const Split *s, SplitMatch **match, const char *text, int64_t at, int64_t end) {
-    const int64_t fast = next_ascii(text + at, end - at);
+    const int64_t fast = s->is_gpt2 ? next_ascii(text + at, end - at) : 0;
     if (fast) return fast;
     pcre2_match_data *data = (pcre2_match_data *)*match;
     if (!data) {
@@ -89,8 +98,11 @@ int64_t split_next(const Split *s, SplitMatch **match, const char *text, int64_t
     }
     const int n = pcre2_match(s->code, (PCRE2_SPTR)text, (PCRE2_SIZE)end, (PCRE2_SIZE)at,
                               PCRE2_NO_UTF_CHECK, data, NULL);
+    if (n == PCRE2_ERROR_NOMATCH) return end - at;
     CHECK(n > 0, "the split pattern fails with %d", n);
-    return (int64_t)pcre2_get_ovector_pointer(data)[1] - at;
+    /* What lies before a match is a piece too. */
+    const PCRE2_SIZE *match_at = pcre2_get_ovector_pointer(data);
+    return (int64_t)(match_at[0] > (PCRE2_SIZE)at ? match_at[0] : match_at[1]) - at;
 }
 
 void split_match_free(SplitMatch *match) { pcre2_match_data_free((pcre2_match_data *)match); }

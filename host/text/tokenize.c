@@ -63,7 +63,7 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
         for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
             to = i64_min(from + CHUNK_BYTES, end);
             if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
-            if (t->kind == TOKENIZER_BPE && to < end) to = split_boundary(text, from, to, end);
+            if (t->kind == TOKENIZER_BPE && to < end) to = special_boundary(t, text, from, to, end);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
             const int64_t n = text_encode(t, name, text, from, to, ids, e);
             if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;

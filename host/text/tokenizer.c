@@ -104,6 +104,8 @@ void tokenizer_free(Tokenizer *t) {
     free(t->chars);
     free(t->sorted);
     free(t->merges);
+    free(t->specials);
+    free(t->split);
     bpe_free(t->bpe);
     *t = (Tokenizer){0};
 }
@@ -174,6 +176,10 @@ uint64_t tokenizer_hash(const Tokenizer *t) {
     XXH3_64bits_update(state, t->text, (size_t)t->offset[t->n_vocab]);
     if (t->n_merges > 0) /* the same tokens may be made of other parts */
         XXH3_64bits_update(state, t->merges, (size_t)t->n_merges * sizeof *t->merges);
+    if (t->n_specials > 0)
+        XXH3_64bits_update(state, t->specials, (size_t)t->n_specials * sizeof *t->specials);
+    if (t->split) XXH3_64bits_update(state, t->split, strlen(t->split));
+    if (t->whole_first) XXH3_64bits_update(state, "whole", 5);
     const uint64_t hash = XXH3_64bits_digest(state);
     XXH3_freeState(state);
     return hash;

@@ -4,6 +4,7 @@ puck writes to the same ids and the same text, and whose own files puck must rea
     check_tokenizers.py PUCK [VENV]     prints "N passed, N failed"
 """
 
+import base64
 import json
 import os
 import random
@@ -11,14 +12,17 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 if len(sys.argv) > 2 and not sys.prefix == os.path.realpath(sys.argv[2]):
     python = str(Path(sys.argv[2]) / "bin" / "python")
     os.execv(python, [python, *sys.argv[:2]])
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+import tiktoken
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
+                        processors, trainers)
+from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
 PUCK = os.path.abspath(sys.argv[1])
 passed = failed = 0
@@ -159,6 +163,163 @@ def foreign(folder):
         check(f"refusal of {word}", result.returncode == 1 and word in result.stderr, result.stderr)
 
 
+GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+                r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def assigned(c):
+    """In Unicode 14; private and half characters are not letters in any version."""
+    return unicodedata.category(c) != "Cn"
+
+
+def same_ids(name, path, encode, samples, folder):
+    """puck with the tokenizer of `path`, and what puck writes of it, against encode(text)."""
+    for title, text in samples:
+        expected = encode(text)
+        ids = puck_ids(text, path, folder)
+        check(f"{name}: ids of {title}", ids == expected, str(ids)[:200])
+    written = str(folder / "data" / "tokenizer.json")
+    theirs = Tokenizer.from_file(written)
+    for title, text in samples:
+        check(f"{name}: ids of {title} by what puck wrote",
+              theirs.encode(text, add_special_tokens=False).ids == encode(text))
+
+
+def gpt2_files(vocab_bpe, samples, folder):
+    """GPT-2's vocabulary in the other forms that it is given in."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    order = printable + [b for b in range(256) if b not in printable]
+    letter = {b: chr(b) if b in printable else chr(256 + order.index(b) - 188) for b in range(256)}
+    byte = {c: b for b, c in letter.items()}
+    merges = [line.split() for line in Path(vocab_bpe).read_text().split("\n")[1:] if line]
+    vocab = {c: i for i, c in enumerate([letter[b] for b in order] + [a + b for a, b in merges])}
+    ranks = {bytes(byte[c] for c in token): i for token, i in vocab.items()}
+    vocab["<|endoftext|>"] = len(vocab)
+    old = folder / "old"
+    old.mkdir()
+    (old / "vocab.json").write_text(json.dumps(vocab))
+    (old / "merges.txt").write_bytes(Path(vocab_bpe).read_bytes())
+    peer = tiktoken.Encoding("gpt2", pat_str=GPT2_SPLIT, mergeable_ranks=ranks,
+                             special_tokens={"<|endoftext|>": 50256})
+    encode = lambda text: peer.encode(text, allowed_special="all")
+    same_ids("vocab.json and merges.txt", old, encode, samples, folder)
+    GPT2TokenizerFast.from_pretrained(str(old)).save_pretrained(str(folder / "saved"))
+    same_ids("GPT2TokenizerFast.save_pretrained", folder / "saved", encode, samples, folder)
+    (folder / "gpt2.tiktoken").write_text(
+        "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()))
+    same_ids("tiktoken's ranks", folder / "gpt2.tiktoken", encode, samples, folder)
+
+
+def trained(samples, folder):
+    """Vocabularies that `tokenizers` trains, with other splits and special tokens."""
+    corpus = [text for _, text in samples]
+    cases = {
+        "ByteLevel": pre_tokenizers.ByteLevel(add_prefix_space=False),
+        "GPT-2's pattern": pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(GPT2_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
+        "Llama 3's pattern": pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
+        "a pattern with gaps": pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(r"\p{Lu}\p{Ll}*|[\d\s]{2}|\u00e9+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
+    }
+    for name, split in cases.items():
+        for whole in (False, True):
+            t = Tokenizer(models.BPE(ignore_merges=whole))
+            t.pre_tokenizer = split
+            t.decoder = decoders.ByteLevel()
+            t.train_from_iterator(corpus, trainers.BpeTrainer(
+                vocab_size=1500, special_tokens=["<s>", "<pad>", "<|im start|>"], show_progress=False,
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+            t.add_tokens([AddedToken("<s>x", normalized=False), AddedToken("ROMEO", normalized=False)])
+            t.post_processor = processors.TemplateProcessing(
+                single="<s> $A", special_tokens=[("<s>", t.token_to_id("<s>"))])
+            path = folder / "trained.json"
+            t.save(str(path))
+            if whole:  # the older form of merges
+                old = json.loads(path.read_text())
+                old["model"]["merges"] = [" ".join(m) for m in old["model"]["merges"]]
+                path.write_text(json.dumps(old))
+            encode = lambda text: t.encode(text, add_special_tokens=False).ids
+            same_ids(f"{name}, ignore_merges {whole}", path, encode, samples, folder)
+
+
+def cl100k_like(samples, folder):
+    """A ranks file of as many tokens as cl100k_base: its split is taken. Most of them end with bytes that
+    no text has."""
+    import tiktoken_ext.openai_public as public
+    public.load_tiktoken_bpe = lambda *a, **k: {}
+    split = public.cl100k_base()["pat_str"]
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    t.train_from_iterator([s for _, s in samples], trainers.BpeTrainer(
+        vocab_size=6000, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    vocab = t.get_vocab()
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in printable]
+    byte = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(rest)}
+    ranks = {bytes(byte[c] for c in token): i for token, i in vocab.items()}
+    for token in [token for token in ranks if token[0] < 0xC0]:
+        for end in [*range(0xC0, 0xC2), *range(0xF5, 0x100)]:
+            for twice in (b"", bytes([end])):
+                if len(ranks) < 100256:
+                    ranks[token + bytes([end]) + twice] = len(ranks)
+    assert len(ranks) == 100256, len(ranks)
+    peer = tiktoken.Encoding("cl100k", pat_str=split, mergeable_ranks=ranks,
+                             special_tokens={"<|endoftext|>": 100257, "<|fim_prefix|>": 100258,
+                                             "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260,
+                                             "<|endofprompt|>": 100276})
+    path = folder / "cl100k.tiktoken"
+    path.write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n"
+                            for token, rank in sorted(ranks.items(), key=lambda x: x[1])))
+    samples = [*samples, ("fim", "a<|fim_prefix|>b 1234567'LL'\u017f\n\n  "), ("blanks", "a\n\n  ")]
+    same_ids("ranks with cl100k's split", path, lambda text: peer.encode(text, allowed_special="all"),
+             samples, folder)
+
+
+def foreign_pairs(folder):
+    """Byte pairs that puck must refuse by name."""
+    bytes_vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+
+    def make(split=None, normalizer=None, added=None):
+        t = Tokenizer(models.BPE(vocab={**bytes_vocab, "ab": 256}, merges=[("a", "b")]))
+        t.pre_tokenizer = split or pre_tokenizers.ByteLevel(add_prefix_space=False)
+        t.decoder = decoders.ByteLevel()
+        if normalizer:
+            t.normalizer = normalizer
+        if added:
+            t.add_tokens([added])
+        return t
+
+    def splits(*patterns, behavior="isolated"):
+        return pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(p), behavior) for p in patterns]
+            + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+    cases = {
+        "NFC": make(normalizer=normalizers.NFC()),
+        "add_prefix_space": make(pre_tokenizers.ByteLevel(add_prefix_space=True)),
+        "Removed": make(splits(r"\s+", behavior="removed")),
+        "Sequence of 3": make(splits(r"\s+", r"\d")),
+        "Digits": make(pre_tokenizers.Sequence([pre_tokenizers.Digits(True),
+                                                pre_tokenizers.ByteLevel(False, use_regex=False)])),
+        "\\w+": make(splits(r"a|\w+")),
+        "(?<=a)b": make(splits(r"c|(?<=a)b")),
+        "may match nothing": make(splits(r"a*")),
+        "[^\\S]": make(splits(r"[^\S]")),
+        "lstrip": make(added=AddedToken("<x>", lstrip=True)),
+        "single_word": make(added=AddedToken("xyz", single_word=True)),
+    }
+    for word, t in cases.items():
+        t.save(str(folder / "theirs.json"))
+        result = run_puck("abc", folder / "theirs.json", folder)
+        check(f"refusal of {word}", result.returncode == 1 and word.strip("[^]") in result.stderr,
+              result.stderr)
+
+
 # GPT-2's vocabulary, where it is.
 gpt2 = [str(p) for p in [Path("../shared/data/gpt2-vocab.bpe").resolve()] if p.exists()]
 with tempfile.TemporaryDirectory() as name:
@@ -172,5 +333,13 @@ with tempfile.TemporaryDirectory() as name:
     unknown(scratch)
     byte_text(scratch)
     foreign(scratch)
+    # PCRE2's tables are those of Unicode 14, as are those of Python 3.11.
+    few = [(title, "".join(c for c in sample[:60000] if assigned(c)))
+           for title, sample in texts() if title != "wide"]
+    for which in gpt2:
+        gpt2_files(which, few, scratch)
+    trained(few, scratch)
+    cl100k_like(few, scratch)
+    foreign_pairs(scratch)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0)

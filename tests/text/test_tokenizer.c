@@ -343,7 +343,7 @@ static void json_missing_file(void **state) {
     assert_false(tokenizer_load(&t, "none.json", &e));
     ASSERT_ERROR(&e, EXIT_FAILED, "none.json", "No such file");
     assert_false(tokenizer_load(&t, ".", &e));
-    ASSERT_ERROR(&e, EXIT_FAILED, "directory");
+    ASSERT_ERROR(&e, EXIT_FAILED, "neither tokenizer.json");
 }
 
 static void hash_tells_apart(void **state) {
