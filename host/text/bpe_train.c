@@ -90,8 +90,9 @@ static void words_count(Words *w, const Split *split, const char *text, int64_t 
 static Words words_of_text(const char *text, int64_t bytes, int n_threads) {
     Words *part = calloc((size_t)n_threads, sizeof *part);
     int64_t *cut = calloc((size_t)n_threads + 1, sizeof *cut);
-    Split *split = split_make();
-    CHECK(part && cut, "no memory for %d threads", n_threads);
+    Error e = {0};
+    Split *split = split_make(NULL, "GPT-2", &e);
+    CHECK(part && cut && split, "no memory for %d threads", n_threads);
     for (int i = 1; i < n_threads; i++)
         cut[i] =
             split_boundary(text, cut[i - 1], i64_max(cut[i - 1], bytes / n_threads * i), bytes);
@@ -304,7 +305,7 @@ static int32_t learn(Learner *l, TokenizerMerge *merges, int32_t wanted, int64_t
         const int32_t pair = queue_next(l, min_count);
         if (pair < 0) return k;
         const int64_t known = l->n_pairs;
-        merges[k] = (TokenizerMerge){l->pairs[pair].left, l->pairs[pair].right};
+        merges[k] = (TokenizerMerge){l->pairs[pair].left, l->pairs[pair].right, 256 + k};
         pair_merge(l, pair, 256 + k);
         for (int64_t i = known; i < l->n_pairs; i++) queue_push(l, (int32_t)i);
     }
@@ -312,8 +313,8 @@ static int32_t learn(Learner *l, TokenizerMerge *merges, int32_t wanted, int64_t
 }
 
 /* 256 bytes, one token a merge, END_OF_TEXT. */
-static bool tokenizer_from_pairs(Tokenizer *t, const char *name, const TokenizerMerge *merges,
-                                 int32_t n, Error *e) {
+static bool tokenizer_from_learned(Tokenizer *t, const char *name, const TokenizerMerge *merges,
+                                   int32_t n, Error *e) {
     Tokenizer bytes;
     if (!tokenizer_make_byte(&bytes, e)) return false;
     const int32_t special = (int32_t)strlen(END_OF_TEXT);
@@ -331,11 +332,14 @@ static bool tokenizer_from_pairs(Tokenizer *t, const char *name, const Tokenizer
     *t = (Tokenizer){.kind = TOKENIZER_BPE,
                      .n_vocab = 257 + n,
                      .n_merges = n,
+                     .n_specials = 1,
+                     .specials = malloc(sizeof *t->specials),
                      .text = malloc((size_t)offset[257 + n]),
                      .offset = offset,
                      .sorted = malloc(((size_t)n + 257) * sizeof *t->sorted),
                      .merges = malloc((size_t)n * sizeof *t->merges)};
-    CHECK(t->text && t->sorted && t->merges, "no memory for %d merges", (int)n);
+    CHECK(t->text && t->sorted && t->merges && t->specials, "no memory for %d merges", (int)n);
+    t->specials[0] = 256 + n;
     memcpy(t->merges, merges, (size_t)n * sizeof *merges);
     memcpy(t->text, bytes.text, 256);
     tokenizer_free(&bytes);
@@ -371,7 +375,7 @@ bool tokenizer_train_bpe(Tokenizer *t, const char *name, const char *text, int64
     bool good = learner_start(&learner, &words, id_of, name, e);
     if (good) {
         const int32_t n = learn(&learner, merges, wanted, min_count);
-        good = n == wanted ? tokenizer_from_pairs(t, name, merges, n, e)
+        good = n == wanted ? tokenizer_from_learned(t, name, merges, n, e)
                            : error_misuse(e, "--vocab-size",
                                           "Give that or less, a smaller --min-count, or more text",
                                           "the text supports %d tokens, not %ld: no other pair of "
