@@ -95,8 +95,8 @@ bool tokenizer_from_merges(Tokenizer *t, const char *name, const char *const *me
 /* The same from the bytes of GPT-2's vocab.bpe or merges.txt. */
 bool tokenizer_parse_merges(Tokenizer *t, const char *name, const char *file, int64_t bytes,
                             Error *e);
-/* A text in GPT-2's alphabet for bytes, as these bytes, into `out`, which is no shorter. Returns how
- * many, or -1 if a character is none of the alphabet's. */
+/* A text in GPT-2's alphabet for bytes, as these bytes, into `out`, which is no shorter. Returns
+ * how many, or -1 if a character is none of the alphabet's. */
 int64_t tokenizer_read_alphabet(const char *text, int64_t bytes, char *out);
 /* The way back, into `out`, which has twice the room. */
 int64_t tokenizer_write_alphabet(const char *text, int64_t bytes, char *out);
@@ -112,9 +112,9 @@ bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e);
 /* GPT-2's byte-to-unicode map: printable bytes stand for themselves, the others for U+0100 on. */
 void tokenizer_byte_codes(int32_t code[256]);
 /* Reads a tokenizer, or refuses by name what it cannot represent exactly: a tokenizer.json; GPT-2's
- * vocab.bpe; a merges.txt, with the ids of a vocab.json beside it; tiktoken's ranks; of a folder its
- * tokenizer.json or merges.txt, or those of its newest checkpoint if it is a run. The name "gpt2"
- * stands for the vocab.bpe that data/fetch.sh fetches. */
+ * vocab.bpe; a merges.txt, with the ids of a vocab.json beside it; tiktoken's ranks; of a folder
+ * its tokenizer.json or merges.txt, or those of its newest checkpoint if it is a run. The name
+ * "gpt2" stands for the vocab.bpe that data/fetch.sh fetches. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
 /* Whether a folder holds one of these files itself. */
 bool tokenizer_is_in(const char *folder);

@@ -39,8 +39,8 @@ static const Rule level_rules[] = {{"type", "s", "ByteLevel"},
                                    {"use_regex", "f", NULL}};
 /* Without a normalizer a text is what it was. */
 static const Rule added_rules[] = {
-    {"id", "i", NULL},     {"content", "S", NULL}, {"single_word", "-f", NULL},
-    {"lstrip", "-f", NULL}, {"rstrip", "-f", NULL}, {"normalized", "-ft", NULL},
+    {"id", "i", NULL},        {"content", "S", NULL}, {"single_word", "-f", NULL},
+    {"lstrip", "-f", NULL},   {"rstrip", "-f", NULL}, {"normalized", "-ft", NULL},
     {"special", "-ft", NULL},
 };
 
@@ -332,10 +332,10 @@ json_t *byte_pairs_write(const Tokenizer *t) {
         json_array_append_new(merges, json_pack("[o,o]", key_write(t, t->merges[k].left),
                                                 key_write(t, t->merges[k].right)));
     for (int32_t i = 0; i < t->n_specials; i++)
-        json_array_append_new(
-            added, json_pack("{s:i,s:o,s:b,s:b,s:b,s:b,s:b}", "id", (int)t->specials[i], "content",
-                             key_write(t, t->specials[i]), "single_word", 0, "lstrip", 0, "rstrip",
-                             0, "normalized", 0, "special", 1));
+        json_array_append_new(added,
+                              json_pack("{s:i,s:o,s:b,s:b,s:b,s:b,s:b}", "id", (int)t->specials[i],
+                                        "content", key_write(t, t->specials[i]), "single_word", 0,
+                                        "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
     json_t *model = json_pack("{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:o,s:o}", "type", "BPE", "dropout",
                               "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
                               "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",

@@ -66,7 +66,8 @@ static bool vocab_read(json_t *vocab, int32_t *code, const char *name, Error *e)
         const int64_t bytes = (int64_t)strlen(token);
         int32_t c = 0;
         if (bytes == 0 || utf8_next(token, bytes, &c) != bytes)
-            return error_set(e, name, rules_remedy, "the token \"%.40s\" is not one character", token);
+            return error_set(e, name, rules_remedy, "the token \"%.40s\" is not one character",
+                             token);
         const json_int_t id = json_integer_value(value);
         if (!json_is_integer(value) || id < 0 || id >= n || code[id] >= 0)
             return error_set(e, name, rules_remedy,
@@ -123,7 +124,8 @@ static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Er
         (json_is_object(lower) && !RULES_CHECK(lower_rules, lower, name, "normalizer.", e)))
         return false;
     const int64_t n = (int64_t)json_object_size(vocab);
-    if (n == 0 || n > 1 << 24) return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
+    if (n == 0 || n > 1 << 24)
+        return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
     const char **words = calloc((size_t)n, sizeof *words);
     if (!words) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
     const TokenizerKind kind = json_is_object(lower) ? TOKENIZER_WORD_LOWER : TOKENIZER_WORD;
@@ -134,12 +136,14 @@ static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Er
 }
 
 static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
-    if (!json_is_object(root)) return error_set(e, name, rules_remedy, "the file is no JSON object");
+    if (!json_is_object(root))
+        return error_set(e, name, rules_remedy, "the file is no JSON object");
     const char *type = json_string_value(json_object_get(json_object_get(root, "model"), "type"));
     if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
     json_t *merges = json_object_get(json_object_get(root, "model"), "merges");
     json_t *first = json_object_get(root, "pre_tokenizer");
-    if (json_array_size(merges) > 0 && json_is_object(first)) return byte_pairs_read(t, name, root, e);
+    if (json_array_size(merges) > 0 && json_is_object(first))
+        return byte_pairs_read(t, name, root, e);
     if (!RULES_CHECK(top_rules, root, name, "", e)) return false;
     json_t *model = json_object_get(root, "model"), *decoder = json_object_get(root, "decoder");
     json_t *split = json_object_get(root, "pre_tokenizer");
@@ -157,7 +161,8 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
     if (unknown && json_object_get(vocab, unknown))
         return error_set(e, name, rules_remedy,
                          "`model.unk_token` is a token, so unknown characters would become it");
-    if (n == 0 || n > 0x110000) return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
+    if (n == 0 || n > 0x110000)
+        return error_set(e, name, rules_remedy, "it has %ld tokens", (long)n);
     int32_t *code = malloc((size_t)n * sizeof *code);
     if (!code) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
     const bool good = vocab_read(vocab, code, name, e) &&
@@ -218,7 +223,8 @@ static json_t *characters_write(const Tokenizer *t) {
     return json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
                      "padding", "added_tokens", "normalizer", "pre_tokenizer",
                      is_byte ? byte_pairs_level(false) : json_null(), "post_processor", "decoder",
-                     is_byte ? byte_pairs_level(false) : json_pack("{s:s}", "type", "Fuse"), "model", model);
+                     is_byte ? byte_pairs_level(false) : json_pack("{s:s}", "type", "Fuse"),
+                     "model", model);
 }
 
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {

@@ -114,8 +114,8 @@ static bool find_merges(Tokenizer *t, const char *name, const TokenizerPairs *p,
             good = error_set(e, name, remedy, "merge %d refers to a part that no merge makes",
                              (int)k + 1);
         else if (m->made < 0)
-            good = error_set(e, name, remedy, "merge %d makes a token that is not there",
-                             (int)k + 1);
+            good =
+                error_set(e, name, remedy, "merge %d makes a token that is not there", (int)k + 1);
     }
     free(both);
     return good;
@@ -152,8 +152,7 @@ static bool check_order(const Tokenizer *t, const char *name, Error *e) {
 bool tokenizer_from_pairs(Tokenizer *t, const char *name, const TokenizerPairs *p, Error *e) {
     *t = (Tokenizer){0};
     const bool good = copy_tokens(t, name, p, e) && check_tokens(t, name, e) &&
-                      find_merges(t, name, p, e) && check_order(t, name, e) &&
-                      bpe_make(t, name, e);
+                      find_merges(t, name, p, e) && check_order(t, name, e) && bpe_make(t, name, e);
     if (!good) tokenizer_free(t);
     return good;
 }

@@ -1,5 +1,5 @@
-/* Split patterns of tokenizer.json are regular expressions of Oniguruma. Those parts of its language
- * that PCRE2 has with the same meaning are handed on; the rest is refused. */
+/* Split patterns of tokenizer.json are regular expressions of Oniguruma. Those parts of its
+ * language that PCRE2 has with the same meaning are handed on; the rest is refused. */
 #include "text.h"
 #include <ctype.h>
 #include <stdlib.h>

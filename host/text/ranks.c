@@ -40,8 +40,7 @@ static int64_t base64_read(const char *text, int64_t length, char *out) {
     int64_t n = 0;
     if (length == 0 || length % 4) return -1;
     for (int64_t i = 0; i < length; i += 4) {
-        const int padded =
-            i + 4 < length || text[i + 3] != '=' ? 0 : text[i + 2] == '=' ? 2 : 1;
+        const int padded = i + 4 < length || text[i + 3] != '=' ? 0 : text[i + 2] == '=' ? 2 : 1;
         int32_t bits = 0;
         for (int k = 0; k < 4; k++) {
             const int six = k >= 4 - padded ? 0 : sextet(text[i + k]);
@@ -66,8 +65,9 @@ static bool line_read(Ranks *r, const char *line, int64_t length, int64_t number
         return error_set(e, name, remedy, "line %ld is not a token in base64 and its rank",
                          (long)number);
     if (rank >= most)
-        return error_set(e, name, remedy, "line %ld has the rank %ld, far beyond its number of lines",
-                         (long)number, (long)rank);
+        return error_set(e, name, remedy,
+                         "line %ld has the rank %ld, but there are not so many lines", (long)number,
+                         (long)rank);
     if (r->pairs.text[rank])
         return error_set(e, name, remedy, "line %ld has the rank %ld, which was there already",
                          (long)number, (long)rank);
@@ -121,9 +121,9 @@ static bool make_merges(Ranks *r, const char *name, Error *e) {
         if (!text || bytes < 2) continue;
         const int32_t middle = middle_of(r, id, start);
         if (middle == 0)
-            good = error_set(e, name, remedy,
-                             "the token of rank %d is not made of two tokens of lower ranks",
-                             (int)id);
+            good =
+                error_set(e, name, remedy,
+                          "the token of rank %d is not made of two tokens of lower ranks", (int)id);
         r->merges[r->pairs.n_merges++] = out;
         out += tokenizer_write_alphabet(text, middle, out);
         *out++ = ' ';
@@ -135,9 +135,9 @@ static bool make_merges(Ranks *r, const char *name, Error *e) {
 }
 
 /* cl100k_base, as Oniguruma and PCRE2 both read it. */
-static const char cl100k_split[] =
-    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|"
-    "\\s++\\z|\\s*[\\r\\n]|\\s+(?!\\S)|\\s";
+static const char cl100k_split[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,"
+                                   "3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|"
+                                   "\\s++\\z|\\s*[\\r\\n]|\\s+(?!\\S)|\\s";
 static const struct {
     int32_t id;
     const char *text;

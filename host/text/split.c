@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GPT2_SPLIT "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2_SPLIT                                                                                 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 struct Split {
     pcre2_code *code;
@@ -21,7 +22,8 @@ Split *split_make(const char *pattern, const char *name, Error *e) {
     const char *refused;
     char *own = pattern_translate(is_gpt2 ? GPT2_SPLIT : pattern, &refused);
     if (!own) {
-        error_set(e, name, remedy, "the split pattern is not understood from \"%.20s\" on", refused);
+        error_set(e, name, remedy, "the split pattern is not understood from \"%.20s\" on",
+                  refused);
         return NULL;
     }
     Split *s = malloc(sizeof *s);
