@@ -70,7 +70,7 @@ static int64_t most_frequent(const int32_t *ids, int64_t n, TokenizerMerge *best
         const bool smaller = a < best->left || (a == best->left && b < best->right);
         if (count > most || (count == most && smaller)) {
             most = count;
-            *best = (TokenizerMerge){a, b};
+            *best = (TokenizerMerge){.left = a, .right = b};
         }
     }
     return most;
