@@ -39,6 +39,11 @@ for other in two part; do
     done
 done
 works "on the emulator" -- "${small[@]}" --run "$work/emu" --device emu --dtype f32 --steps 2 --eval-every 0
+works "as long on the CPU" -- "${small[@]}" --run "$work/cpu" --steps 2 --eval-every 0
+# Two losses of about 0.7, from sums of a few hundred terms in single precision.
+check "the same losses" awk -F"[:,]" '/train_loss/ { if (NR == FNR) cpu[FNR] = $4
+    else if (($4 - cpu[FNR])^2 > 1e-10) exit 1; else n++ } END { if (n != 2) exit 1 }' \
+    "$work/cpu/metrics.jsonl" "$work/emu/metrics.jsonl"
 
 refuses 2 "no middle" --context odd -- "${small[@]}" --run "$work/x" --context 4
 refuses 2 "heads" --heads ngram -- "${small[@]}" --run "$work/x" --heads 2
