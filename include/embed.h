@@ -54,6 +54,7 @@ typedef struct EmbedMap {
     bool tsne;
     double perplexity; /* of t-SNE: about as many neighbours count */
     const char *name;  /* the model's, for the title */
+    bool arrows;       /* one from each first, third, ... word to the next */
 } EmbedMap;
 /* The map as an SVG. A label that would cover another one is left out, but shows where the pointer
  * rests on its dot. Returns how many labels there are. */

@@ -159,8 +159,11 @@ static bool answer_map(const Embedding *m, const int32_t *ids, int n, const Opti
     if (n_words < 3)
         return error_misuse(e, "map", "Name more words, or give --count",
                             "%ld words make no map; three do", (long)n_words);
+    if (o->arrows && (n == 0 || n % 2))
+        return error_misuse(e, "--arrows", "Name pairs: HE SHE KING QUEEN",
+                            "arrows join words two by two, and there are %d", n);
     const double perplexity = n_words / 3 < 30 ? (double)n_words / 3 : 30;
-    const EmbedMap map = {strcmp(o->method, "tsne") == 0, perplexity, o->from};
+    const EmbedMap map = {strcmp(o->method, "tsne") == 0, perplexity, o->from, o->arrows};
     char *picture = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&picture, &bytes);

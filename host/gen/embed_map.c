@@ -185,6 +185,23 @@ static bool find_place(const SvgFrame *f, Box *boxes, int64_t n_boxes, double x,
     return false;
 }
 
+/* Writes a word beside its dot, and adds its box. False if there is no place. */
+static bool draw_label(const SvgFrame *f, Box *boxes, int64_t n_boxes, double x, double y,
+                       const char *word, FILE *out) {
+    const size_t bytes = strlen(word);
+    size_t characters = 0;
+    for (size_t k = 0; k < bytes; k++) characters += utf8_starts(word[k]);
+    Box at;
+    if (!find_place(f, boxes, n_boxes, x, y, 7.9 * (double)characters + 2, &at)) return false;
+    boxes[n_boxes] = at;
+    const SvgAnchor anchor = at.left > x ? SVG_START : at.right < x ? SVG_END : SVG_MIDDLE;
+    const double from = anchor == SVG_START ? at.left
+                        : anchor == SVG_END ? at.right
+                                            : (at.left + at.right) / 2;
+    svg_text(out, from, at.top + 12, anchor, -1, word, (int64_t)bytes);
+    return true;
+}
+
 /* An axis around the values, with room for labels. */
 static SvgAxis axis_of(const double *value, int64_t n, const char *label, bool bare) {
     double low = value[0], high = value[0];
@@ -220,39 +237,26 @@ int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const 
     svg_axes(out, &f);
     Box *boxes = calloc((size_t)(2 * n), sizeof *boxes);
     CHECK(boxes, "no memory for %ld labels", (long)n);
-    int64_t n_boxes = n, n_labels = 0;
+    int64_t n_boxes = n;
     for (int64_t i = 0; i < n; i++) {
         const double px = svg_x(&f, x[i]), py = svg_y(&f, y[i]);
         boxes[i] = (Box){px - 4, py - 4, px + 4, py + 4};
     }
+    for (int64_t i = 0; map->arrows && i + 1 < n; i += 2)
+        svg_arrow(out, &f, x[i], y[i], x[i + 1], y[i + 1], 1);
     for (int64_t i = 0; i < n; i++) {
         char *word = NULL;
-        size_t bytes, characters = 0;
+        size_t bytes;
         FILE *text = open_memstream(&word, &bytes);
         CHECK(text, "no memory for a word");
         embed_write_word(m, ids[i], text);
         fclose(text);
-        for (size_t k = 0; k < bytes; k++) characters += utf8_starts(word[k]);
         svg_point(out, &f, x[i], y[i], 0, word);
-        const double width = 7.9 * (double)characters + 2;
-        if (find_place(&f, boxes, n_boxes, svg_x(&f, x[i]), svg_y(&f, y[i]), width,
-                       &boxes[n_boxes])) {
-            const Box at = boxes[n_boxes];
-            const double px = svg_x(&f, x[i]);
-            const SvgAnchor anchor = at.left > px    ? SVG_START
-                                     : at.right < px ? SVG_END
-                                                     : SVG_MIDDLE;
-            const double from = anchor == SVG_START ? at.left
-                                : anchor == SVG_END ? at.right
-                                                    : (at.left + at.right) / 2;
-            svg_text(out, from, at.top + 12, anchor, -1, word, (int64_t)bytes);
-            n_boxes++;
-            n_labels++;
-        }
+        n_boxes += draw_label(&f, boxes, n_boxes, svg_x(&f, x[i]), svg_y(&f, y[i]), word, out);
         free(word);
     }
     svg_end(out);
     free(boxes);
     free(x);
-    return n_labels;
+    return n_boxes - n;
 }

@@ -130,6 +130,21 @@ void svg_line(FILE *out, const SvgFrame *f, const double *x, const double *y, in
     fprintf(out, "\"/></svg>\n");
 }
 
+void svg_arrow(FILE *out, const SvgFrame *f, double x0, double y0, double x1, double y1,
+               int colour) {
+    enum { GAP = 7, HEAD = 8, HALF = 4 };
+    const double dx = svg_x(f, x1) - svg_x(f, x0), dy = svg_y(f, y1) - svg_y(f, y0);
+    const double length = hypot(dx, dy);
+    if (length < 2 * GAP) return; /* the dots touch */
+    const double ux = dx / length, uy = dy / length;
+    const double x = svg_x(f, x1) - GAP * ux, y = svg_y(f, y1) - GAP * uy;
+    const double base_x = x - HEAD * ux, base_y = y - HEAD * uy;
+    fprintf(out,
+            "<path class=\"thin s%d\" d=\"M%.1f %.1fL%.1f %.1fM%.1f %.1fL%.1f %.1fL%.1f %.1f\"/>\n",
+            colour % SVG_COLOURS, svg_x(f, x0) + GAP * ux, svg_y(f, y0) + GAP * uy, x, y,
+            base_x - HALF * uy, base_y + HALF * ux, x, y, base_x + HALF * uy, base_y - HALF * ux);
+}
+
 void svg_point(FILE *out, const SvgFrame *f, double x, double y, int colour, const char *hover) {
     fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" class=\"f%d\">", svg_x(f, x),
             svg_y(f, y), colour % SVG_COLOURS);

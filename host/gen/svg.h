@@ -35,6 +35,9 @@ double svg_y(const SvgFrame *f, double y);
 /* Joins n points. A NaN breaks the line; what lies outside the frame is cut off. */
 void svg_line(FILE *out, const SvgFrame *f, const double *x, const double *y, int64_t n, int colour,
               SvgStroke stroke);
+/* A line that ends a little before the second point, with a head there. */
+void svg_arrow(FILE *out, const SvgFrame *f, double x0, double y0, double x1, double y1,
+               int colour);
 /* A dot, with a text that shows where the pointer rests on it, or NULL. */
 void svg_point(FILE *out, const SvgFrame *f, double x, double y, int colour, const char *hover);
 /* n bytes of text at a place of the picture. `colour` -1 is that of plain text. */

@@ -35,6 +35,10 @@ if command -v python3 >/dev/null; then
     check "they are XML" python3 -c "import sys, xml.dom.minidom as m; [m.parse(f) for f in sys.argv[1:]]" \
         "$work/map.svg" "$work/tsne.svg"
 fi
+works "with arrows" "6 words" -- "${map[@]}" "$work/arrows.svg" --arrows a e i h n t
+check "three of them" test "$(grep -c 'class="thin s1"' "$work/arrows.svg")" = 3
+refuses 2 "an arrow to nowhere" --arrows 5 -- "${map[@]}" "$work/x.svg" --arrows a e i h n
+refuses 2 "arrows between no words" --arrows -- "${map[@]}" "$work/x.svg" --arrows --count 6
 refuses 2 "a map of two words" three -- "${map[@]}" "$work/x.svg" a e
 refuses 2 "a map of the first two" three -- "${map[@]}" "$work/x.svg" --count 2
 refuses 2 "a map as PNG" --output .svg -- "${map[@]}" "$work/x.png" a e i
