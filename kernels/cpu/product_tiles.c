@@ -17,6 +17,7 @@
 
 enum {
     SIDE = 16,            /* rows of a tile register, and floats of one of its rows */
+    LOG_SIDE = 4,
     DEPTH = 2 * SIDE,     /* bf16 of one of its rows: terms that one instruction adds */
     SQUARE = 2 * SIDE,    /* of the result: 2 x 2 registers */
     PARTS = 3,            /* high, middle, low */
@@ -27,6 +28,8 @@ enum {
     STEPS = BLOCK_INNER / DEPTH,
     BLOCK_SQUARES = PRODUCT_ROWS / SQUARE
 };
+
+#define UNROLL _Pragma("GCC unroll 16")
 
 /* ---- splitting and packing ---- */
 
@@ -70,66 +73,99 @@ static inline void split_pair(char *to, __m512 x0, __m512 x1) {
 }
 
 /* The transpose of a SIDE x SIDE square, by rounds of shuffling the first half of its rows into the
- * second, like cards: each round moves one bit of the row's number into the column's. */
+ * second, like cards: each round moves one bit of the row's number into the column's. Unrolled, as
+ * the rows stay in registers. */
 static inline void transpose(__m512 v[SIDE]) {
     const __m512i lower =
         _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     const __m512i upper =
         _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
-    for (int round = 1; round < SIDE; round *= 2) {
+    UNROLL for (int round = 0; round < LOG_SIDE; round++) {
         __m512 next[SIDE];
-        for (int i = 0; i < SIDE / 2; i++) {
+        UNROLL for (int i = 0; i < SIDE / 2; i++) {
             next[2 * i] = _mm512_permutex2var_ps(v[i], lower, v[i + SIDE / 2]);
             next[2 * i + 1] = _mm512_permutex2var_ps(v[i], upper, v[i + SIDE / 2]);
         }
-        for (int i = 0; i < SIDE; i++) v[i] = next[i];
+        UNROLL for (int i = 0; i < SIDE; i++) v[i] = next[i];
     }
 }
 
-static inline __mmask16 first_lanes(int64_t n) {
-    return n >= SIDE ? (__mmask16)0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+static inline void load_square(__m512 v[SIDE], const float *from, int64_t stride) {
+    UNROLL for (int i = 0; i < SIDE; i++) v[i] = _mm512_loadu_ps(from + i * stride);
 }
 
-/* SIDE rows of up to SIDE contiguous floats, zeros beyond `rows` and `cols`. */
-static inline void load_square(__m512 v[SIDE], const float *from, int64_t stride, int64_t rows,
-                               int64_t cols) {
-    const __mmask16 lanes = first_lanes(cols);
-    for (int i = 0; i < SIDE; i++)
-        v[i] = i < rows ? _mm512_maskz_loadu_ps(lanes, from + i * stride) : _mm512_setzero_ps();
+/* Packs SIDE rows of a, DEPTH terms each, `row` apart. */
+static void pack_rows(char *to, const float *from, int64_t row) {
+    UNROLL for (int i = 0; i < SIDE; i++, to += 64, from += row)
+        split_row(to, _mm512_loadu_ps(from), _mm512_loadu_ps(from + SIDE));
 }
 
-/* SIDE lines (rows of a, columns of b) of DEPTH terms each, as v[0][line], v[1][line]. Where terms
- * are contiguous in memory that is how they are read, else they are turned; `turned` asks for the
- * other way round, v[0][term], v[1][term]. */
-static inline void load_lines(__m512 v[2][SIDE], const float *from, int64_t line_stride,
-                              int64_t term_stride, int64_t lines, int64_t terms, bool turned) {
-    for (int half = 0; half < 2; half++) {
-        const float *const at = from + half * SIDE * term_stride;
-        const int64_t left = terms - half * SIDE;
-        if (term_stride == 1) load_square(v[half], at, line_stride, lines, left);
-        else load_square(v[half], at, term_stride, left, lines);
-        if ((term_stride == 1) == turned) transpose(v[half]);
+/* The same where it is the terms that are `term` apart, and a term's rows are contiguous. */
+static void pack_rows_turned(char *to, const float *from, int64_t term) {
+    __m512 v[2][SIDE];
+    UNROLL for (int half = 0; half < 2; half++) {
+        load_square(v[half], from + half * SIDE * term, term);
+        transpose(v[half]);
+    }
+    UNROLL for (int i = 0; i < SIDE; i++) split_row(to + i * 64, v[0][i], v[1][i]);
+}
+
+/* Packs SIDE columns of b, DEPTH terms each; the terms are `term` apart. */
+static void pack_columns(char *to, const float *from, int64_t term) {
+    UNROLL for (int i = 0; i < SIDE; i++, to += 64, from += 2 * term)
+        split_pair(to, _mm512_loadu_ps(from), _mm512_loadu_ps(from + term));
+}
+
+/* The same where it is the columns that are `col` apart. */
+static void pack_columns_turned(char *to, const float *from, int64_t col) {
+    UNROLL for (int half = 0; half < 2; half++) {
+        __m512 v[SIDE];
+        load_square(v, from + half * SIDE, col);
+        transpose(v);
+        UNROLL for (int i = 0; i < SIDE; i += 2, to += 64) split_pair(to, v[i], v[i + 1]);
     }
 }
 
-/* Packs DEPTH terms of SQUARE rows of a. */
-static void pack_rows(char *to, Matrix a, int64_t rows, int64_t terms) {
-    for (int64_t half = 0; half < 2; half++, to += TILE_BYTES) {
-        __m512 v[2][SIDE];
-        load_lines(v, a.data + half * SIDE * a.row, a.row, a.col, rows - half * SIDE, terms, false);
-        for (int i = 0; i < SIDE; i++) split_row(to + i * 64, v[0][i], v[1][i]);
+/* Packs DEPTH terms of SQUARE lines (rows of a, or columns of b) whose floats are `line` and `term`
+ * apart; one of the two is 1. What is beyond `lines` and `terms` counts as zeros. */
+static void pack_step(char *to, const float *from, int64_t line, int64_t term, int64_t lines,
+                      int64_t terms, bool rows) {
+    alignas(64) float edge[SQUARE * DEPTH];
+    if (lines < SQUARE || terms < DEPTH) {
+        memset(edge, 0, sizeof edge);
+        for (int64_t i = 0; i < i64_min(lines, SQUARE); i++)
+            for (int64_t k = 0; k < i64_min(terms, DEPTH); k++)
+                edge[i * DEPTH + k] = from[i * line + k * term];
+        from = edge;
+        line = DEPTH;
+        term = 1;
+    }
+    for (int half = 0; half < 2; half++, to += TILE_BYTES, from += SIDE * line) {
+        if (rows && term == 1) pack_rows(to, from, line);
+        else if (rows) pack_rows_turned(to, from, term);
+        else if (term == 1) pack_columns_turned(to, from, line);
+        else pack_columns(to, from, term);
     }
 }
 
-/* Packs DEPTH terms of SQUARE columns of b. */
-static void pack_columns(char *to, Matrix b, int64_t cols, int64_t terms) {
-    for (int64_t half = 0; half < 2; half++, to += TILE_BYTES) {
-        __m512 v[2][SIDE];
-        load_lines(v, b.data + half * SIDE * b.col, b.col, b.row, cols - half * SIDE, terms, true);
-        for (int i = 0; i < SIDE; i++)
-            split_pair(to + i * 64, v[i / (SIDE / 2)][2 * i % SIDE],
-                       v[i / (SIDE / 2)][2 * i % SIDE + 1]);
-    }
+/* ---- prefetching ---- */
+
+static Matrix matrix_at(Matrix m, int64_t row, int64_t col) {
+    return (Matrix){m.data + row * m.row + col * m.col, m.row, m.col};
+}
+
+/* Asks for rows of contiguous floats ahead of their use: the processor does not foresee the jump
+ * from one square or panel to the next. */
+static void prefetch_rows(const float *from, int64_t stride, int64_t rows, int64_t cols) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j += SIDE) __builtin_prefetch(from + i * stride + j, 0, 2);
+}
+
+/* One of `shares` parts of a panel of b, (terms, cols). */
+static void prefetch_columns(Matrix b, int64_t terms, int64_t cols, int64_t share, int64_t shares) {
+    const int64_t rows = b.col == 1 ? terms : cols, first = rows * share / shares;
+    const int64_t end = rows * (share + 1) / shares, stride = b.col == 1 ? b.row : b.col;
+    prefetch_rows(b.data + first * stride, stride, end - first, b.col == 1 ? cols : terms);
 }
 
 /* ---- the product ---- */
@@ -205,24 +241,6 @@ static void square_at_edge(float *c, int64_t ldc, int64_t rows, int64_t cols, co
         memcpy(c + i * ldc, all + i * SQUARE, (size_t)cols * sizeof *c);
 }
 
-static Matrix matrix_at(Matrix m, int64_t row, int64_t col) {
-    return (Matrix){m.data + row * m.row + col * m.col, m.row, m.col};
-}
-
-/* Asks for rows of contiguous floats ahead of their use: the processor does not foresee the jump
- * from one square or panel to the next. */
-static void prefetch_rows(const float *from, int64_t stride, int64_t rows, int64_t cols) {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j += SIDE) __builtin_prefetch(from + i * stride + j, 0, 2);
-}
-
-/* One of `shares` parts of a panel of b, (terms, cols). */
-static void prefetch_columns(Matrix b, int64_t terms, int64_t cols, int64_t share, int64_t shares) {
-    const int64_t rows = b.col == 1 ? terms : cols, first = rows * share / shares;
-    const int64_t end = rows * (share + 1) / shares, stride = b.col == 1 ? b.row : b.col;
-    prefetch_rows(b.data + first * stride, stride, end - first, b.col == 1 ? cols : terms);
-}
-
 /* SQUARE columns of the result: a packed block of a by a packed panel of b. `next` is what the
  * panel after this one will be packed from. */
 static void column(float *c, int64_t ldc, const char *block, const char *panel, int64_t rows,
@@ -247,13 +265,18 @@ void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int
         const int64_t terms = i64_min(BLOCK_INNER, inner - k);
         char *to = block;
         for (int64_t r = 0; r < rows; r += SQUARE)
-            for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES)
-                pack_rows(to, matrix_at(a, r, k + i), rows - r, terms - i);
+            for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES) {
+                const float *const from = a.data + r * a.row + (k + i) * a.col;
+                if (r + SQUARE < rows)
+                    prefetch_rows(from + SQUARE * a.row, a.col == 1 ? a.row : a.col, SQUARE, DEPTH);
+                pack_step(to, from, a.row, a.col, rows - r, terms - i, true);
+            }
         for (int64_t j = 0; j < cols; j += SQUARE) {
             const int64_t width = i64_min(SQUARE, cols - j), left = cols - j - width;
             to = panel;
             for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES)
-                pack_columns(to, matrix_at(b, k + i, j), width, terms - i);
+                pack_step(to, b.data + (k + i) * b.row + j * b.col, b.col, b.row, width, terms - i,
+                          false);
             column(c + j, ldc, block, panel, rows, width, terms, add || k > 0,
                    matrix_at(b, k, j + SQUARE), i64_max(0, i64_min(SQUARE, left)));
         }
