@@ -2,6 +2,7 @@
 #include "utf8.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 int utf8_write(char *out, int32_t code) {
     if (code < 0x80) {
@@ -30,6 +31,12 @@ void utf8_place(char *place, size_t size, const char *name, const char *text, in
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e) {
     int32_t code;
     for (int64_t i = 0; i < bytes;) {
+        uint64_t eight = UINT64_MAX;
+        if (bytes - i >= 8) memcpy(&eight, text + i, 8);
+        if ((eight & 0x8080808080808080u) == 0) { /* ASCII */
+            i += 8;
+            continue;
+        }
         const int length = utf8_next(text + i, bytes - i, &code);
         if (length == 0) {
             char place[512];

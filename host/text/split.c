@@ -71,13 +71,34 @@ static int64_t contraction(const char *text, int64_t bytes) {
     return 0;
 }
 
+/* How many letters of ASCII text[0 .. bytes) begins with, eight at a time: for bytes x of 7 bits
+ * the high bit of x + (0x80 - c) is x >= c. */
+static int64_t letters(const char *text, int64_t bytes) {
+    const uint64_t ones = 0x0101010101010101u;
+    int64_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t x;
+        memcpy(&x, text + i, 8);
+        const uint64_t lower = (x | 0x20 * ones) & 0x7F * ones;
+        const uint64_t from_a = lower + (0x80 - 'a') * ones, beyond_z = lower + (0x7F - 'z') * ones;
+        const uint64_t others = ~(from_a & ~beyond_z & ~x) & 0x80 * ones;
+        if (others) return i + __builtin_ctzll(others) / 8;
+    }
+    while (i < bytes && class_of(text[i]) == LETTER) i++;
+    return i;
+}
+
 /* The length of the piece at text[0], or 0 where a character beyond ASCII has a say. */
 static int64_t next_ascii(const char *text, int64_t bytes) {
-    int64_t i = 0;
+    int64_t i = bytes > 1 && *text == ' ';
+    const int64_t n_letters = letters(text + i, bytes - i);
+    if (n_letters) {
+        i += n_letters;
+        return i < bytes && class_of(text[i]) == WIDE ? 0 : i;
+    }
     const int64_t shortened = *text == '\'' ? contraction(text, bytes) : 0;
     if (shortened) return shortened;
-    if (*text == ' ' && bytes > 1) i = 1;
-    Class c = class_of(text[i]);
+    const Class c = class_of(text[i]);
     if (c == BLANK) {
         for (i = 1; i < bytes && class_of(text[i]) == BLANK; i++) {}
         if (i == bytes) return i;

@@ -53,6 +53,8 @@ static int64_t find_cut(const char *text, int64_t bytes, double val_fraction) {
 /* Encodes bytes [first, last) of the corpus into the split begun last. Returns the count, or -1. */
 static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, int64_t last,
                            int32_t *ids, DataWriter *w, Error *e) {
+    /* Between chunks byte pairs forget their words. */
+    const int64_t chunk = t->kind == TOKENIZER_BPE ? 16 * CHUNK_BYTES : CHUNK_BYTES;
     int64_t total = 0;
     for (int64_t i = 0; i < c->n_documents; i++) {
         const Document *d = &c->documents[i];
@@ -61,7 +63,7 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
         char name[512];
         if (end > 0) corpus_name(c, d, name, sizeof name);
         for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
-            to = i64_min(from + CHUNK_BYTES, end);
+            to = i64_min(from + chunk, end);
             if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
             if (t->kind == TOKENIZER_BPE && to < end) to = special_boundary(t, text, from, to, end);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;

@@ -1,6 +1,7 @@
 /* Byte pairs: merges by hand, GPT-2's split, chunks, long words, tokenizer.json there and back, and
  * vocabularies that are wrong. */
 #include "pieces.h"
+#include "rng.h"
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -62,6 +63,89 @@ static void long_word(void **state) {
     tokenizer_free(&t);
 }
 
+/* Tokens by the definition: the earliest merge, of several the leftmost, until none fits. */
+static int64_t merge_by_definition(const Tokenizer *t, const char *text, int64_t n, int32_t *ids) {
+    enum { MOST_TOKENS = 600 };
+    static int32_t rank[MOST_TOKENS][MOST_TOKENS];
+    assert_in_range(t->n_vocab, 257, MOST_TOKENS);
+    memset(rank, 0x7f, sizeof rank);
+    const int32_t none = rank[0][0];
+    for (int32_t k = 0; k < t->n_merges; k++) rank[t->merges[k].left][t->merges[k].right] = k;
+    for (int64_t i = 0; i < n; i++) ids[i] = tokenizer_find(t, text + i, 1);
+    for (;; n--) {
+        int32_t first = none;
+        int64_t at = 0;
+        for (int64_t i = 0; i + 1 < n; i++) {
+            if (rank[ids[i]][ids[i + 1]] >= first) continue;
+            first = rank[ids[i]][ids[i + 1]];
+            at = i;
+        }
+        if (first == none) return n;
+        ids[at] = 256 + first;
+        memmove(ids + at + 1, ids + at + 2, (size_t)(n - at - 2) * sizeof *ids);
+    }
+}
+
+static void assert_by_definition(const Tokenizer *t, const char *text, int64_t bytes) {
+    enum { MOST = 5000 };
+    static int32_t ids[MOST], want[MOST];
+    Error e = {0};
+    assert_in_range(bytes, 1, MOST);
+    const int64_t n = tokenizer_encode(t, "t", text, bytes, ids, &e);
+    assert_int_equal(n, merge_by_definition(t, text, bytes, want));
+    assert_memory_equal(ids, want, (size_t)n * sizeof *ids);
+}
+
+/* Words that are merged one window after another, with tokens of one byte to more than a window, by
+ * merges learned from such words. */
+static void long_words_by_definition(void **state) {
+    (void)state;
+    enum { MOST = 3000 };
+    static const int lengths[] = {63, 64, 65, 1024, 1025, 1500, MOST};
+    static char text[MOST];
+    for (uint64_t seed = 0; seed < 16; seed++) {
+        const uint32_t letters = 1 + seed % 4;
+        for (int64_t i = 0; i < MOST; i++) {
+            const uint32_t r = rng_word(seed, 0, rng_site(RNG_TEST, 0), (uint64_t)i);
+            /* Long runs in some: their tokens double. */
+            const bool run = seed % 3 == 0 && i > 0 && r % 512 != 0;
+            text[i] = run ? text[i - 1] : (char)('a' + r / 512 % letters);
+        }
+        Tokenizer t;
+        Error e = {0};
+        const int64_t n_merges = (letters == 1 ? 1 : seed % 3 == 0 ? 2 : 8) * (1 + (int64_t)seed);
+        if (!tokenizer_train_bpe(&t, "text", text, MOST, 257 + n_merges, 1, 1, &e))
+            fail_msg("%s", e.text);
+        for (int k = 0; k < COUNT_OF(lengths); k++) assert_by_definition(&t, text, lengths[k]);
+        tokenizer_free(&t);
+    }
+}
+
+/* The merges Aa, Ab, ... Zz of some of a chain's links, then those of two neighbours, the last of
+ * the chain first: which links are joined depends on where the chain ends, and a window that ends
+ * inside of it joins others, up to its beginning. */
+static void chains_longer_than_an_overlap(void **state) {
+    (void)state;
+    for (int links = 101; links < 145; links += 7) {
+        char merges_of[300][8], chain[300] = "", text[5001] = "";
+        const char *all[300];
+        for (int i = 0; i < links; i++) {
+            sprintf(merges_of[i], "%c %c", 'A' + i / 26, 'a' + i % 26);
+            sprintf(chain + 2 * i, "%c%c", 'A' + i / 26, 'a' + i % 26);
+        }
+        for (int i = links - 2, k = links; i >= 0; i--, k++)
+            sprintf(merges_of[k], "%.2s %.2s", chain + 2 * i, chain + 2 * i + 2);
+        for (int k = 0; k < 2 * links - 1; k++) all[k] = merges_of[k];
+        for (int at = 0; at + 2 * links <= 5000; at += 2 * links) strcpy(text + at, chain);
+        Tokenizer t;
+        Error e = {0};
+        if (!tokenizer_from_merges(&t, "chain", all, 2 * links - 1, &e)) fail_msg("%s", e.text);
+        for (int64_t bytes = 1021; bytes < 4000; bytes += 521)
+            assert_by_definition(&t, text, bytes);
+        tokenizer_free(&t);
+    }
+}
+
 static void there_and_back(void **state) {
     (void)state;
     Tokenizer t = make(), back;
@@ -110,6 +194,8 @@ int main(void) {
         cmocka_unit_test(merges_the_earliest_first),
         cmocka_unit_test(splits_as_gpt2),
         cmocka_unit_test(long_word),
+        cmocka_unit_test(long_words_by_definition),
+        cmocka_unit_test(chains_longer_than_an_overlap),
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(wrong_merges),
     };
