@@ -116,8 +116,8 @@ void tokenizer_byte_codes(int32_t code[256]);
  * its tokenizer.json or merges.txt, or those of its newest checkpoint if it is a run. The name
  * "gpt2" stands for the vocab.bpe that data/fetch.sh fetches. */
 bool tokenizer_load(Tokenizer *t, const char *path, Error *e);
-/* Whether a folder holds one of these files itself. */
-bool tokenizer_is_in(const char *folder);
+/* The path of the tokenizer that lies in a folder, where there is one: false otherwise. */
+bool tokenizer_path(const char *folder, char *path, size_t size);
 bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e);
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e);
 void tokenizer_free(Tokenizer *t);

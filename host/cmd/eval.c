@@ -50,7 +50,7 @@ static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, con
     const char *parent = getenv("TMPDIR");
     char dir[1024], tokenizer[sizeof l->folder + 32];
     snprintf(dir, sizeof dir, "%s/puck-eval-XXXXXX", parent && *parent ? parent : "/tmp");
-    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", l->folder);
+    CHECK(tokenizer_path(l->folder, tokenizer, sizeof tokenizer), "%s has no tokenizer", l->folder);
     if (!mkdtemp(dir))
         return error_set(e, dir, "Set TMPDIR to a folder with room",
                          "there is no folder for the tokens: %s", strerror(errno));

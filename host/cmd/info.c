@@ -200,8 +200,7 @@ static bool info_checkpoint(const Options *o, json_t *facts, Error *e) {
     add_model(facts, &c);
     if (has_file(folder, "state.json", path, sizeof path) && !add_state(facts, folder, e))
         return false;
-    if (has_file(folder, "tokenizer.json", path, sizeof path) && !add_tokenizer(facts, path, e))
-        return false;
+    if (tokenizer_path(folder, path, sizeof path) && !add_tokenizer(facts, path, e)) return false;
     print_facts(facts, o->json);
     return true;
 }

@@ -11,9 +11,8 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
                             "there is no model to load");
     char path[sizeof l->folder + 32];
     if (!checkpoint_find(o->from, l->folder, sizeof l->folder, e)) return false;
-    snprintf(path, sizeof path, "%s/tokenizer.json", l->folder);
     if (!checkpoint_read_config(l->folder, &l->config, e)) return false;
-    if (access(path, F_OK) != 0)
+    if (!tokenizer_path(l->folder, path, sizeof path))
         return error_set(e, l->folder, "Copy the tokenizer.json that it was trained with there",
                          "the model has no tokenizer.json");
     if (!tokenizer_load(&l->tokenizer, path, e)) return false;

@@ -16,19 +16,21 @@ static bool find_in(const char *folder, const char *name, char path[IO_PATH_MAX]
     return path_join(path, folder, name, &ignored) && access(path, F_OK) == 0;
 }
 
-/* The file of a folder that says most. */
+bool tokenizer_path(const char *folder, char *path, size_t size) {
+    char found[IO_PATH_MAX];
+    if (!find_in(folder, "tokenizer.json", found) && !find_in(folder, "merges.txt", found))
+        return false;
+    snprintf(path, size, "%s", found);
+    return true;
+}
+
 static bool find_file(const char *folder, char path[IO_PATH_MAX], Error *e) {
     char newest[IO_PATH_MAX];
-    if (find_in(folder, "tokenizer.json", path) || find_in(folder, "merges.txt", path)) return true;
+    if (tokenizer_path(folder, path, IO_PATH_MAX)) return true;
     if (checkpoint_exists(folder))
         return checkpoint_find(folder, newest, sizeof newest, e) && find_file(newest, path, e);
     return error_set(e, folder, "Give the tokenizer's file",
                      "the folder has neither tokenizer.json nor merges.txt");
-}
-
-bool tokenizer_is_in(const char *folder) {
-    char path[IO_PATH_MAX];
-    return find_in(folder, "tokenizer.json", path) || find_in(folder, "merges.txt", path);
 }
 
 /* vocab.json and merges.txt, of which `path` names one, if both are there. */

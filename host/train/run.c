@@ -94,9 +94,8 @@ static bool find_start(Trainer *t, Start *s, Error *e) {
  * for. */
 static const char *choose_tokenizer(const Trainer *t, const Start *start, char *path, size_t size) {
     if (!start->folder[0] || options_source(&t->settings, "tokenizer") != FROM_DEFAULT ||
-        !exists(start->folder, "tokenizer.json"))
+        !tokenizer_path(start->folder, path, size))
         return t->options->tokenizer;
-    snprintf(path, size, "%s/tokenizer.json", start->folder);
     return path;
 }
 
@@ -188,9 +187,8 @@ static bool check_tokenizer(const Trainer *t, const Start *start, Error *e) {
     Tokenizer own;
     Error ignored;
     const bool chosen = options_source(&t->settings, "tokenizer") != FROM_DEFAULT;
-    snprintf(path, sizeof path, "%s/tokenizer.json", start->folder);
-    if (!start->folder[0] || (start->finetunes && chosen)) return true;
-    if (!tokenizer_load(&own, path, &ignored)) return true; /* none, or of a kind unknown here */
+    if (!start->folder[0] || !tokenizer_path(start->folder, path, sizeof path)) return true;
+    if (!tokenizer_load(&own, path, &ignored)) return true; /* of a kind unknown here */
     const bool same = tokenizer_hash(&own) == tokenizer_hash(&t->tokenizer);
     tokenizer_free(&own);
     return same ||

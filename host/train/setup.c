@@ -267,10 +267,14 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
         if (!options_set(&t->settings, "dropout", text, FROM_FILE, folder, e)) return false;
     }
     c->dropout = t->options->dropout;
-    if (t->tokenizer.n_vocab > c->vocab)
-        return error_misuse(e, "--data", "Use the tokenizer that the weights were trained with",
-                            "the data's vocabulary of %d does not fit the %ld tokens of %s",
-                            (int)t->tokenizer.n_vocab, (long)c->vocab, folder);
+    /* A model's vocabulary may be rounded up, to a multiple of 64 or 128. */
+    const int64_t n = t->tokenizer.n_vocab;
+    if (n > c->vocab || (n && c->vocab >= n + 128))
+        return error_misuse(e, "--data",
+                            "Use the tokenizer that the weights were trained with, such as "
+                            "--tokenizer gpt2",
+                            "the data's vocabulary of %ld does not fit the %ld tokens of %s",
+                            (long)n, (long)c->vocab, folder);
     return model_config_check(c, e);
 }
 

@@ -26,7 +26,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config,
-                          GPT2LMHeadModel, GPT2Model, NanoChatConfig, NanoChatForCausalLM)
+                          GPT2LMHeadModel, GPT2Model, GPT2TokenizerFast, NanoChatConfig,
+                          NanoChatForCausalLM)
 
 sys.path.append("bench/peers")
 import gpt2
@@ -218,6 +219,49 @@ def check_loads(work):
     compare("a head of its own", folder, model, 1e-4)
 
 
+def check_finetuned(work):
+    """A GPT-2 with its vocabulary, which may be rounded up: it is finetuned with its own tokenizer, and
+    what comes of it loads there again."""
+    vocab_bpe = Path("../shared/data/gpt2-vocab.bpe")
+    if not vocab_bpe.exists():
+        print("SKIPPED finetuning GPT-2: its vocabulary is not here")
+        return
+    text = work / "verse.txt"
+    text.write_text("But soft, what light through yonder window breaks?\n" * 40)
+    for n_vocab, fast in ((50257, True), (50304, False)):
+        folder, tuned = work / f"hf-{n_vocab}", work / f"tuned-{n_vocab}"
+        random_model(vocab_size=n_vocab).save_pretrained(folder)
+        old = work / f"old-{n_vocab}" if fast else folder
+        old.mkdir(exist_ok=True)
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        letters = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+        merges = [line for line in vocab_bpe.read_text().split("\n")[1:] if line]
+        tokens = letters + [m.replace(" ", "") for m in merges] + ["<|endoftext|>"]
+        (old / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        (old / "merges.txt").write_bytes(vocab_bpe.read_bytes())
+        peer = GPT2TokenizerFast.from_pretrained(str(old))
+        if fast:
+            peer.save_pretrained(folder)
+        result = run(PUCK, "train", "--init-from", folder, "--data", text, "--run", tuned, "--steps", 3,
+                     "--batch-size", 2, "--device", "cpu", "--eval-every", 0, "--lr", "0.01")
+        check(f"GPT-2 of {n_vocab} is finetuned", result.returncode == 0,
+              result.stderr[-300:] if result.returncode else "")
+        latest = tuned / "ckpt" / "latest"
+        sample = "But soft!<|endoftext|> It's the east,  and Juliet is the sun."
+        ids = AutoTokenizer.from_pretrained(latest)(sample)["input_ids"]
+        check(f"GPT-2 of {n_vocab}: its tokenizer", ids == peer(sample)["input_ids"], ids)
+        model = GPT2LMHeadModel.from_pretrained(latest)
+        check(f"GPT-2 of {n_vocab}: its vocabulary", model.config.vocab_size == n_vocab)
+        compare(f"GPT-2 of {n_vocab}: logits", latest, model, 1e-4)
+        result = run(PUCK, "generate", "--from", folder, "--prompt", "But soft", "--tokens", 5, "--greedy",
+                     "--device", "cpu")
+        want = GPT2LMHeadModel.from_pretrained(folder).generate(
+            torch.tensor([peer("But soft")["input_ids"]]), max_new_tokens=5, do_sample=False,
+            suppress_tokens=list(range(50257, n_vocab)) or None, pad_token_id=0)
+        check(f"GPT-2 of {n_vocab} speaks", result.stdout.rstrip("\n") == peer.decode(want[0]),
+              (result.stdout, peer.decode(want[0]), result.stderr[-200:]))
+
+
 def check_nanochat_loads(work):
     for dtype in (torch.float32, torch.bfloat16):
         for shards in ("10GB", "60KB"):
@@ -310,6 +354,7 @@ def main():
         check_eval("bare", work)
         check_eval("modern", work)
         check_loads(work)
+        check_finetuned(work)
         check_nanochat_loads(work)
         check_bench_models(work)
         check_refused(work)
