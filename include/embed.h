@@ -18,13 +18,6 @@ typedef struct Embedding {
 bool embed_open(Embedding *m, const Model *model, const Tokenizer *tokenizer, Error *e);
 void embed_close(Embedding *m);
 
-/* The id of a word: a token with this text, or with a space before it, or in small letters. Misuse:
- * there is none; the nearest spellings are named, or what the tokens are if they are no words. */
-bool embed_find(const Embedding *m, const char *word, int32_t *id, Error *e);
-/* What a word means to its model may be part of every one: those it can be asked for. False for
- * <PAD>, <UNK> and their like. */
-bool embed_is_word(const Embedding *m, int32_t id);
-
 /* The cosine of the angle between two vectors; 0 if one of them is zero. */
 double embed_cosine(const Embedding *m, int32_t a, int32_t b);
 

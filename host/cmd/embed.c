@@ -136,7 +136,7 @@ static int64_t map_words(const Embedding *m, const int32_t *ids, int n, int64_t 
     int64_t n_words = 0;
     for (int i = 0; i < n; i++) words[n_words++] = ids[i];
     for (int32_t id = 0; n == 0 && id < m->n && n_words < count; id++)
-        if (embed_is_word(m, id)) words[n_words++] = id;
+        if (tokenizer_is_plain(m->tokenizer, id)) words[n_words++] = id;
     return n_words;
 }
 
@@ -216,7 +216,7 @@ static bool run(Settings *s, Error *e) {
     strcpy(s->options.device, "cpu"); /* a table is only read */
     bool ok = load_open(&l, &s->options, e) && load_weights(&l, &use, e) &&
               embed_open(&m, &l.model, &l.tokenizer, e);
-    for (int i = 0; ok && i < n; i++) ok = embed_find(&m, s->positional[i + 1], &ids[i], e);
+    for (int i = 0; ok && i < n; i++) ok = tokenizer_find_word(m.tokenizer, s->positional[i + 1], &ids[i], e);
     ok = ok && q->answer(&m, ids, n, &s->options, e);
     embed_close(&m);
     load_close(&l);

@@ -3,6 +3,7 @@
 #include "cmd.h"
 #include "load.h"
 #include "loader.h"
+#include "log.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -95,6 +96,10 @@ static bool run_text(Loaded *l, const Options *o, Error *e) {
                                      .seed = (uint64_t)o->seed}};
     bool ok = read_prompt(o, &prompt, &r.prompt_bytes, e);
     r.prompt = prompt;
+    Error unknown;
+    if (ok && !tokenizer_check_words(&l->tokenizer, prompt, r.prompt_bytes, &unknown))
+        log_info("the prompt's word \"%s\" is read as <UNK>, for it is not in the vocabulary. %s",
+                 unknown.place, unknown.hint);
     ok = ok && generate_samples(l, o, &r, e);
     free(prompt);
     return ok;

@@ -77,7 +77,7 @@ static bool read_choices(Fill *f, const Tokenizer *t, const char *list, Error *e
             c->text = list;
             c->bytes = (int64_t)strcspn(list, ",");
             c->n = tokenizer_encode(t, "--candidates", list, c->bytes, ids, e);
-            if (c->n < 0) return false;
+            if (c->n < 0 || !tokenizer_check_words(t, list, c->bytes, e)) return false;
             if (c->n == 0)
                 return error_misuse(e, "--candidates", "Separate them by one comma each",
                                     "candidate %ld is empty", (long)i + 1);

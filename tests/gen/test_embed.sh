@@ -53,6 +53,13 @@ check "what is no word is no answer" bash -c "! grep -q '<' '$work/stdout'"
 works "with a capital letter" 1.000 -- "${ask[@]}" similar King king "${words[@]}"
 refuses 2 "a word that is not there, and its nearest spelling" kign king vocabulary -- \
     "${ask[@]}" nearest kign "${words[@]}"
+works "a language model of words" -- "$puck" train --tokenizer word --data "$work/words.txt" --run "$work/gpt" \
+    --steps 1 --layers 1 --heads 1 --channels 8 --context 8 --batch-size 2 --device cpu --eval-every 0
+speak=("$puck" generate --from "$work/gpt" --device cpu)
+refuses 2 "a candidate that is not there" kign king vocabulary -- \
+    "${speak[@]}" --fill "the ___ sat" --candidates queen,kign
+works "a prompt with such a word" '"kign" is read as <UNK>' "Did you mean king" -- \
+    "${speak[@]}" --prompt "the kign" --tokens 1
 refuses 2 "a word like no other" zzzzzz vocabulary -- "${ask[@]}" nearest zzzzzz "${words[@]}"
 refuses 2 "no question" nearest analogy -- "${ask[@]}" "${from[@]}"
 refuses 2 "an unknown question" export -- "${ask[@]}" furthest e "${from[@]}"

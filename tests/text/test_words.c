@@ -107,11 +107,44 @@ static void bad_texts_are_named(void **state) {
     assert_non_null(strstr(e.text, "pre_tokenizer"));
 }
 
+static void assert_meant(const Tokenizer *t, const char *word, const char *meant) {
+    int32_t id, bytes;
+    Error e = {0};
+    if (!tokenizer_find_word(t, word, &id, &e)) {
+        assert_string_equal(e.place, word);
+        if (strcmp(e.hint, meant) != 0) fail_msg("%s: \"%s\", not \"%s\"", word, e.hint, meant);
+        return;
+    }
+    const char *found = tokenizer_text(t, id, &bytes);
+    assert_int_equal(bytes, strlen(meant));
+    assert_memory_equal(found, meant, bytes);
+}
+
+static void words_that_a_user_names(void **state) {
+    (void)state;
+    Tokenizer t = make(TOKENIZER_WORD, 1, 0);
+    assert_meant(&t, "THE", "THE");
+    assert_meant(&t, "MAT", "mat"); /* in small letters */
+    assert_meant(&t, "mta", "Did you mean mat?");
+    assert_meant(&t, "matt", "Did you mean mat or cat?");
+    assert_meant(&t, "unicorn", "Its words are in tokenizer.json");
+    Error e = {0};
+    assert_true(tokenizer_check_words(&t, "the cat's, mat", 14, &e));
+    assert_false(tokenizer_check_words(&t, "the  kat's mat", 14, &e));
+    assert_string_equal(e.place, "kat's");
+    assert_string_equal(e.hint, "Did you mean cat's or cat?");
+    tokenizer_free(&t);
+    t = make(TOKENIZER_WORD_LOWER, 1, 0);
+    assert_true(tokenizer_check_words(&t, "THE \xC3\x89T\xC3\x89", 9, &e));
+    tokenizer_free(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuts_at_marks_and_spaces), cmocka_unit_test(lower_case_beyond_ascii),
         cmocka_unit_test(rare_words_are_unknown),   cmocka_unit_test(put_together_it_reads_right),
         cmocka_unit_test(file_there_and_back),      cmocka_unit_test(bad_texts_are_named),
+        cmocka_unit_test(words_that_a_user_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
