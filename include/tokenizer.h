@@ -70,9 +70,9 @@ bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *w
                           Error *e);
 /* Word and byte-pair tokenizers: the id of a token by its text, or -1. */
 int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes);
-/* The id of a word that a user names: a token with this text, or with a space before it, or in small
- * letters. Misuse: there is none; the nearest spellings are named, or what the tokens are if they
- * are no words. */
+/* The id of a word that a user names: a token with this text, or with a space before it, or in
+ * small letters. Misuse: there is none; the nearest spellings are named, or what the tokens are if
+ * they are no words. */
 bool tokenizer_find_word(const Tokenizer *t, const char *word, int32_t *id, Error *e);
 /* The same for every word of a text, where the tokens are words; true of other tokenizers. */
 bool tokenizer_check_words(const Tokenizer *t, const char *text, int64_t bytes, Error *e);

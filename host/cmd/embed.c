@@ -216,7 +216,8 @@ static bool run(Settings *s, Error *e) {
     strcpy(s->options.device, "cpu"); /* a table is only read */
     bool ok = load_open(&l, &s->options, e) && load_weights(&l, &use, e) &&
               embed_open(&m, &l.model, &l.tokenizer, e);
-    for (int i = 0; ok && i < n; i++) ok = tokenizer_find_word(m.tokenizer, s->positional[i + 1], &ids[i], e);
+    for (int i = 0; ok && i < n; i++)
+        ok = tokenizer_find_word(&l.tokenizer, s->positional[i + 1], &ids[i], e);
     ok = ok && q->answer(&m, ids, n, &s->options, e);
     embed_close(&m);
     load_close(&l);
