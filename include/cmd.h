@@ -18,6 +18,7 @@ int cmd_info(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
+int cmd_classify(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 /* `puck` alone: what there is, in a few lines. */
 void cmd_overview(void);

@@ -16,7 +16,8 @@ enum {
     CMD_BENCH = 32,
     CMD_PLOT = 64,
     CMD_EMBED = 128,
-    CMD_ALL = 255
+    CMD_CLASSIFY = 256,
+    CMD_ALL = 511
 };
 
 /* What a change of the option on resume means. */

@@ -33,6 +33,7 @@ typedef struct Tokens {
     /* Of form lines: first token of line i, and that behind the last. NULL of a plain text. */
     int64_t *lines, n_lines;
     int32_t tab;
+    int32_t first_label; /* of labelled texts, which are the lines: the id of label 0; else 0 */
 } Tokens;
 
 /* Opens DIR/SPLIT_*.bin in order of name. Fails on a missing folder or split, a header or size that
@@ -50,6 +51,8 @@ bool lines_check(const char *path, const char *text, int64_t bytes, Error *e);
  * left out. Fails if there is none, or one that does not fit the context. */
 bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, bool continues,
                        int64_t context, Error *e);
+/* Finds the texts of a split made by tokenize_labelled, for form texts. */
+void tokens_find_texts(Tokens *t, int32_t first_label);
 
 /* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded
  * up, is for validation. Plain texts are joined as they are; each text of JSON lines gets a
@@ -64,12 +67,22 @@ typedef struct TokenizeRequest {
     const char *output;    /* folder, made if need be */
     double val_fraction;   /* last part of the characters of the whole input */
     uint64_t data_hash;    /* not 0: other tokens are refused, and what is there stays */
+    const struct Labels *labels; /* labelled texts: those of the model, or NULL */
+    uint64_t seed;               /* labelled texts: of the choice for validation */
 } TokenizeRequest;
 typedef struct TokenizeResult {
     int64_t n_train, n_val, n_bytes;
     int32_t n_vocab;
 } TokenizeResult;
 bool tokenize_files(const TokenizeRequest *request, TokenizeResult *result, Error *e);
+/* A file of labelled texts (examples.h) to a data folder with labels.json: the tokens of each text
+ * and behind them its label, as n_vocab of the tokenizer + its number. Of each label val_fraction
+ * is for validation, at least one and not all; the seed says which. Fails on a label that is not
+ * among request->labels, if there are any, and on a text without a token (FILE:LINE named). */
+bool tokenize_labelled(const TokenizeRequest *request, TokenizeResult *result, Error *e);
+/* What the request's file would make, nothing written. */
+bool tokenize_labelled_vocab(const TokenizeRequest *request, Tokenizer *t, struct Labels *labels,
+                             Error *e);
 
 /* The tokens of all inputs in memory, none kept for validation; the request's output is not looked
  * at. Freed by tokenize_free, after a failure too. */
@@ -99,6 +112,7 @@ DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e);
 /* Tokens go to the split begun last. */
 bool data_writer_split(DataWriter *w, const char *split, Error *e);
 bool data_writer_tokens(DataWriter *w, const int32_t *ids, int64_t n, Error *e);
+bool data_writer_labels(DataWriter *w, const struct Labels *labels, Error *e);
 /* Adds tokenizer.json and meta.json and puts the folder in place. data_hash is filled in; where it
  * was not 0 and is not that of these tokens, they are refused. */
 bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error *e);
@@ -117,14 +131,18 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *            kinds lie n_vocab higher; all are drawn, whatever the order
  *   grams    T words that stand together, of one in two the middle one replaced by a word
  *            from anywhere in the text; the target says whether they are real (1) or not (0)
- *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too */
+ *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too
+ *   texts    a labelled text, or its end where it does not fit; the one target is its label, after
+ *            the last token; it lies as `rows` says: as windows (from the left), as next (filled
+ *            from the left), as streams (behind `special`, a batch (T,B)) */
 typedef enum BatchForm {
     BATCH_WINDOWS,
     BATCH_NEXT,
     BATCH_STREAMS,
     BATCH_NEIGHBOURS,
     BATCH_LINES,
-    BATCH_GRAMS
+    BATCH_GRAMS,
+    BATCH_TEXTS
 } BatchForm;
 
 /* What neighbours are drawn by. */
@@ -148,6 +166,7 @@ typedef struct LoaderConfig {
     uint64_t seed;
     DataOrder order;
     BatchForm form;
+    BatchForm rows; /* form texts */
     int32_t special;
     int64_t streams; /* rows of the global batch */
     /* Form neighbours: a neighbour is at most `window` words away, and nearer ones are drawn more
@@ -167,6 +186,8 @@ typedef struct Batch {
     int64_t sample;   /* index of the first sequence */
 } Batch;
 
+/* The keyed permutation: where `index` of [0, n) goes. */
+int64_t loader_shuffle(int64_t n, int64_t index, uint64_t seed, int64_t epoch);
 /* Start of the window of sample number `sample`, and its inputs that exist: T but for the last,
  * and for the first ones of form next. */
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
@@ -187,6 +208,9 @@ void loader_fill_neighbours(const LoaderConfig *c, int64_t sample, int32_t *row)
 void loader_fill_gram(const LoaderConfig *c, int64_t first, int64_t draw, bool real, int32_t *row);
 /* Form lines: the row of line number `line`. Returns its targets' number. */
 int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target);
+/* Form texts: row b of a batch from text number `text`. Returns which of the batch's targets is the
+ * text's. */
+int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *batch);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 

@@ -281,6 +281,7 @@ typedef struct Model {
      * parameters above lie in them. */
     Tensor flat_w, flat_act, flat_grad;
     Partition partition;
+    const struct Labels *labels; /* names of the classes, or NULL; the caller's */
     ParamSlice *slices;  /* those of the partition, in its order */
     Tensor grad_flags;   /* (slices of this rank) i32 */
     Tensor rank_results; /* (ranks) StepResult as bytes */
@@ -347,6 +348,8 @@ void model_update(Model *m, const Optimiser *constants);
 StepResult model_result(Model *m);
 /* The table with a row for each token, first thing that the model looks up; NULL: it has none. */
 const Param *model_embedding(const Model *m);
+/* The parameter of a row of the table and a layer (-1: per no layer), or NULL. */
+Param *model_find_param(const Model *m, const ParamSpec *spec, int layer);
 /* Name of the parameter that first_bad numbers: rank r's slice i is r * most slices + i. */
 const char *model_param_name(const Model *m, int number);
 

@@ -31,7 +31,7 @@ done_check() {
 bottom="base.h dtype.h tensor.h rng.h"
 core="$bottom utf8.h arena.h log.h backend.h ops.h options.def config.h plugin.h"
 # A checkpoint is made of a model's parameter table, so model.h, the contract, is known to host/io.
-middle="$core tokenizer.h safetensors.h loader.h dist.h partition.h scaling.h"
+middle="$core tokenizer.h safetensors.h loader.h examples.h dist.h partition.h scaling.h"
 declare -A allowed=(
     [kernels/cuda]="$bottom backend.h ops.h"
     [kernels/emu]="$bottom"
@@ -44,7 +44,7 @@ declare -A allowed=(
     [host/feed]="$middle"
     [host/dist]="$middle"
     [host/model]="$bottom arena.h log.h backend.h ops.h partition.h model.h"
-    [host/train]="$middle tfevents.h model.h checkpoint.h schedule.h train.h"
+    [host/train]="$middle tfevents.h model.h checkpoint.h schedule.h train.h classify.h"
     [host/gen]="$middle model.h checkpoint.h generate.h plot.h embed.h token_view.h"
     [host/cmd]="any"
 )

@@ -1,4 +1,5 @@
 /* puck eval */
+#include "classify.h"
 #include "cmd.h"
 #include "load.h"
 #include "loader.h"
@@ -20,6 +21,10 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
+/* The whole text; else one of its parts. */
+static bool is_all(const Options *o) { return strcmp(o->split, "all") == 0; }
+static const char *part_of(const Options *o) { return is_all(o) ? "train" : o->split; }
+
 static bool enough(int64_t n_tokens, const Options *o, const ModelConfig *c, Error *e) {
     const bool ngram = c->kind == MODEL_NGRAM;
     if (n_tokens >= (ngram ? c->context : 2)) return true;
@@ -40,31 +45,44 @@ static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, co
         return error_set(e, dir, "Tokenize the text with the checkpoint's tokenizer.json",
                          "these tokens were made by another tokenizer than the model's");
     *text_bytes = val ? meta.val_bytes : meta.train_bytes;
-    return tokens_open(tokens, dir, o->split, l->config.vocab, e);
+    return tokens_open(tokens, dir, part_of(o), l->config.vocab, e);
 }
 
-/* Tokenizes a text as `puck train` does and opens the split. The files are mapped by then, so their
- * names can go at once. */
-static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
-                      Error *e) {
+/* Tokenizes a text as `puck train` does, into a new folder. */
+static bool tokenize_text(char dir[1024], const Options *o, const Loaded *l, Error *e) {
     const char *parent = getenv("TMPDIR");
-    char dir[1024], tokenizer[sizeof l->folder + 32];
-    snprintf(dir, sizeof dir, "%s/puck-eval-XXXXXX", parent && *parent ? parent : "/tmp");
+    char tokenizer[sizeof l->folder + 32];
+    snprintf(dir, 1024, "%s/puck-eval-XXXXXX", parent && *parent ? parent : "/tmp");
     CHECK(tokenizer_path(l->folder, tokenizer, sizeof tokenizer), "%s has no tokenizer", l->folder);
-    if (!mkdtemp(dir))
-        return error_set(e, dir, "Set TMPDIR to a folder with room",
-                         "there is no folder for the tokens: %s", strerror(errno));
+    if (!mkdtemp(dir)) {
+        error_set(e, dir, "Set TMPDIR to a folder with room",
+                  "there is no folder for the tokens: %s", strerror(errno));
+        dir[0] = 0;
+        return false;
+    }
     const char *input = o->data;
     const TokenizeRequest request = {.inputs = &input,
                                      .n_inputs = 1,
                                      .field = "",
                                      .tokenizer = tokenizer,
                                      .output = dir,
-                                     .val_fraction = o->val_fraction};
-    TokenizeResult made;
-    bool ok = tokenize_files(&request, &made, e);
-    ok = ok && open_tokens(tokens, text_bytes, dir, o, l, e);
-    nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+                                     .val_fraction = is_all(o) ? 0 : o->val_fraction,
+                                     .labels = &l->labels,
+                                     .seed = (uint64_t)o->seed};
+    TokenizeResult made = {0};
+    return (l->labels.n ? tokenize_labelled : tokenize_files)(&request, &made, e);
+}
+
+/* The files are mapped by the time that they are deleted. */
+static void remove_text(const char *dir) {
+    if (dir[0]) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
+                      Error *e) {
+    char dir[1024];
+    const bool ok = tokenize_text(dir, o, l, e) && open_tokens(tokens, text_bytes, dir, o, l, e);
+    remove_text(dir);
     return ok;
 }
 
@@ -76,6 +94,9 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Settings *s, co
         return error_set(e, o->data, "Check --data", "the data cannot be read: %s",
                          strerror(errno));
     if (!S_ISDIR(status.st_mode)) return open_text(tokens, text_bytes, o, l, e);
+    if (is_all(o))
+        return error_misuse(e, "--split", "Score one after the other",
+                            "the tokens in %s are split already", o->data);
     if (options_source(s, "val_fraction") != FROM_DEFAULT)
         return error_misuse(e, "--val-fraction", "Leave it out, or give --data a text",
                             "the tokens in %s are split already", o->data);
@@ -96,6 +117,7 @@ static bool recall_split(Settings *s, const char *folder, Error *e) {
                             "%s was trained on pairs", folder);
     if (options_source(s, "val_fraction") == FROM_DEFAULT)
         s->options.val_fraction = recorded.options.val_fraction;
+    s->options.seed = recorded.options.seed;
     return true;
 }
 
@@ -131,11 +153,58 @@ static void print_result(const EvalResult *r, const Options *o) {
     json_decref(line);
 }
 
+static bool open_part(Tokens *tokens, const char *dir, const char *part, const Loaded *l,
+                      Error *e) {
+    const int32_t n_vocab = l->tokenizer.n_vocab;
+    if (!tokens_open(tokens, dir, part, n_vocab + l->labels.n, e)) return false;
+    tokens_find_texts(tokens, n_vocab);
+    return true;
+}
+
+/* Naive Bayes learns from the other part. */
+static bool score_parts(const char *dir, const Options *o, Loaded *l, Error *e) {
+    Tokens texts = {0}, rest = {0};
+    ClassScore score, bayes = {0};
+    DataMeta meta;
+    const bool val = strcmp(o->split, "val") == 0;
+    if (!data_meta_read(dir, &meta, e) ||
+        !enough(val ? meta.n_val : meta.n_train, o, &l->config, e))
+        return false;
+    const bool both = meta.n_val > 0 && meta.n_train > 0;
+    const ModelUse use = {.B = i64_max(1, EVAL_ROWS / l->config.context), .T = l->config.context};
+    const bool ok = open_part(&texts, dir, part_of(o), l, e) &&
+                    (!both || open_part(&rest, dir, val ? "train" : "val", l, e)) &&
+                    load_weights(l, &use, e);
+    if (ok) {
+        classify_split(&l->model, &texts, 0, 1, &score);
+        if (both) classify_bayes(&rest, &texts, l->labels.n, &bayes);
+        classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
+        classify_free(&score);
+        classify_free(&bayes);
+    }
+    tokens_close(&texts);
+    tokens_close(&rest);
+    return ok;
+}
+
+static bool run_classes(const Options *o, Loaded *l, Error *e) {
+    char dir[1024];
+    struct stat status;
+    if (stat(o->data, &status) == 0 && S_ISDIR(status.st_mode))
+        return error_misuse(e, "--data", "Give a .tsv or .jsonl of labelled texts",
+                            "a classifier is scored on a file");
+    const bool ok = tokenize_text(dir, o, l, e) && score_parts(dir, o, l, e);
+    remove_text(dir);
+    return ok;
+}
+
 static bool run_loaded(Settings *s, Loaded *l, Error *e) {
     const Options *o = &s->options;
     Tokens tokens;
     int64_t text_bytes;
-    if (!recall_split(s, l->folder, e) || !open_data(&tokens, &text_bytes, s, l, e)) return false;
+    if (!recall_split(s, l->folder, e)) return false;
+    if (l->labels.n) return run_classes(o, l, e);
+    if (!open_data(&tokens, &text_bytes, s, l, e)) return false;
     const int64_t T = l->config.context;
     const int64_t fit = i64_max(1, EVAL_ROWS / T);
     const int64_t most = l->config.kind == MODEL_FFN     ? i64_max(1, tokens.n_tokens - 1)

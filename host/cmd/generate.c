@@ -108,8 +108,8 @@ static bool run_text(Loaded *l, const Options *o, Error *e) {
 static bool run_fill(Loaded *l, const Options *o, Error *e) {
     /* No sentence has more tokens than the two texts have bytes. */
     const int64_t most = (int64_t)(strlen(o->fill) + strlen(o->candidates));
-    if (l->config.kind != MODEL_GPT)
-        return error_misuse(e, "--fill", "Use a run of --model gpt",
+    if (l->config.kind != MODEL_GPT || l->config.classes)
+        return error_misuse(e, "--fill", "Use a run of --model gpt and --task text",
                             "the ranking of whole sentences is for transformers alone");
     const ModelUse use = {.B = FILL_BATCH, .T = i64_min(l->config.context, most)};
     return load_weights(l, &use, e) &&

@@ -23,7 +23,7 @@ int cmd_fail(const Error *e) {
 
 const char *const *cmd_names(void) {
     static const char *const names[] = {"train", "generate", "eval", "tokenize", "info",
-                                        "bench", "plot",     "embed", "help", NULL};
+                                        "bench", "plot",     "embed", "classify", "help", NULL};
     return names;
 }
 
@@ -45,6 +45,7 @@ void cmd_overview(void) {
            "  bench      measure operations and training steps\n"
            "  plot       draw the losses of runs, or what a model attends to\n"
            "  embed      ask a model's embedding which words are alike\n"
+           "  classify   say which class each line of text is of\n"
            "  help       `puck help COMMAND`, or `puck COMMAND --help`: every option\n\n"
            "`puck help` shows common calls.\n");
 }

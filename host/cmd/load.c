@@ -20,6 +20,11 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
         return error_set(e, path, "They belong to different models",
                          "the tokenizer has %d tokens, but the model %ld", l->tokenizer.n_vocab,
                          (long)l->config.vocab);
+    if (!labels_read(&l->labels, l->folder, e)) return false;
+    if (l->config.classes && l->labels.n && l->labels.n != l->config.classes)
+        return error_set(e, l->folder, "They belong to different models",
+                         "labels.json has %d names, but the model %ld classes", l->labels.n,
+                         (long)l->config.classes);
     log_info("loading %s", l->folder);
     return plugin_open(&l->backend, o->device, o->dtype, o->threads, e);
 }
@@ -30,6 +35,12 @@ bool load_weights(Loaded *l, const ModelUse *use, Error *e) {
         return error_set(e, l->folder, "Ask it with `puck embed`",
                          "a model of kind %s has vectors of words, but is no language model",
                          skipgram ? "skipgram" : "ngram");
+    if (l->config.classes && !ngram && !l->labels.n && use->B)
+        return error_set(e, l->folder, "Write them there as {\"labels\": [\"first\", \"second\"]}",
+                         "the model has classes, but no labels.json with their names");
+    if (l->config.classes && use->decode_batch)
+        return error_set(e, l->folder, "Ask it with `puck classify`",
+                         "the model is a classifier, which writes no text");
     model_plan(&l->model, &l->config, use, &l->backend);
     return model_commit(&l->model, e) && checkpoint_read_weights(l->folder, &l->model, e);
 }
@@ -38,4 +49,5 @@ void load_close(Loaded *l) {
     if (l->model.backend) model_free(&l->model);
     if (l->backend.close) l->backend.close(&l->backend);
     tokenizer_free(&l->tokenizer);
+    labels_free(&l->labels);
 }

@@ -1,11 +1,13 @@
 /* A checkpoint ready for use: what `generate` and `eval` begin with. */
 #pragma once
 #include "checkpoint.h"
+#include "examples.h"
 
 typedef struct Loaded {
     char folder[1024]; /* the checkpoint that --from led to */
     ModelConfig config;
     Tokenizer tokenizer;
+    Labels labels; /* of a classifier, else none */
     Backend backend;
     Model model;
 } Loaded;

@@ -10,7 +10,7 @@
 /* In the order of cmd_names. */
 static int (*const run[])(int argc, char **argv) = {cmd_train, cmd_generate, cmd_eval, cmd_tokenize,
                                                     cmd_info,  cmd_bench,    cmd_plot, cmd_embed,
-                                                    cmd_help};
+                                                    cmd_classify, cmd_help};
 
 /* An illegal instruction would say nothing: name what the build needs and this processor has
  * not. */

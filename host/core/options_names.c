@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const command_names[] = {"train", "generate", "eval", "tokenize",
-                                            "info",  "bench",    "plot", "embed"};
+static const char *const command_names[] = {"train", "generate", "eval",  "tokenize", "info",
+                                            "bench", "plot",     "embed", "classify"};
 
 const char *options_command_name(int command) {
     for (int i = 0; i < COUNT_OF(command_names); i++)

@@ -8,7 +8,7 @@ enum { FEISTEL_ROUNDS = 8 };
 /* A keyed bijection of [0, n): a Feistel network over the next even number of bits, walked along
  * its cycle until it is back inside n (Black and Rogaway, "Ciphers with arbitrary finite domains",
  * 2002). The power of two is below 4n (or 64), so four steps are expected at most. */
-static int64_t shuffle_index(int64_t n, int64_t index, uint64_t seed, int64_t epoch) {
+int64_t loader_shuffle(int64_t n, int64_t index, uint64_t seed, int64_t epoch) {
     int half = 3; /* networks of fewer bits favour some orders by several per cent */
     while ((int64_t)1 << (2 * half) < n) half++;
     const uint64_t mask = ((uint64_t)1 << half) - 1;
@@ -31,19 +31,19 @@ int64_t loader_epoch_samples(const LoaderConfig *c) {
     const int64_t n_targets = c->tokens->n_tokens - 1;
     if (c->form == BATCH_STREAMS)
         return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
-    if (c->form == BATCH_LINES) return c->tokens->n_lines;
+    if (c->tokens->lines) return c->tokens->n_lines;
     if (c->form == BATCH_GRAMS) return n_targets + 2 - c->T;
     return c->form != BATCH_WINDOWS ? n_targets : i64_div_up(n_targets, c->T);
 }
 
 /* Of form next the token that is a sample's last input, of grams that which is its first, of lines
- * the line. */
+ * and texts the line. */
 static int64_t choose(const LoaderConfig *c, int64_t sample) {
     const int64_t n = loader_epoch_samples(c);
     if (c->order == ORDER_RANDOM)
         return (int64_t)rng_below((uint64_t)n, c->seed, 0, rng_site(RNG_OFFSET, 0),
                                   (uint64_t)sample);
-    return shuffle_index(n, sample % n, c->seed, sample / n);
+    return loader_shuffle(n, sample % n, c->seed, sample / n);
 }
 
 int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) {
@@ -72,7 +72,7 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs) 
     }
     const int64_t windows = loader_epoch_samples(c);
     const int64_t start =
-        c->T * shuffle_index(windows, sample % windows, c->seed, sample / windows);
+        c->T * loader_shuffle(windows, sample % windows, c->seed, sample / windows);
     *n_inputs = i64_min(c->T, n - 1 - start);
     return start;
 }
@@ -82,7 +82,9 @@ bool loader_begins(const LoaderConfig *c, int64_t sample) {
 }
 
 int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
-    if (c->form == BATCH_NEXT || c->form == BATCH_NEIGHBOURS || c->form == BATCH_GRAMS) return 1;
+    if (c->form == BATCH_NEXT || c->form == BATCH_NEIGHBOURS || c->form == BATCH_GRAMS ||
+        c->form == BATCH_TEXTS)
+        return 1;
     int64_t n_inputs, source = 0;
     const int64_t start = loader_window(c, sample, &n_inputs);
     if (c->form != BATCH_LINES) return n_inputs;
@@ -198,6 +200,9 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
         } else if (c->form == BATCH_LINES) {
             batch->n_valid += loader_fill_line(c, choose(c, sample + b), batch->tokens + b * T,
                                                batch->targets + b * T);
+        } else if (c->form == BATCH_TEXTS) {
+            loader_fill_text(c, choose(c, sample + b), b, batch);
+            batch->n_valid++;
         } else if (c->form == BATCH_STREAMS) {
             fill_stream(c, sample + b, b, batch);
         } else {

@@ -1,5 +1,6 @@
 /* Saving, rotating and finding checkpoints. checkpoint.h has the order that makes a save safe. */
 #include "dist.h"
+#include "examples.h"
 #include "io.h"
 #include "log.h"
 #include <dirent.h>
@@ -105,7 +106,8 @@ static bool write_files(const char *folder, Model *m, const Tokenizer *tokenizer
     return weights_write(folder, m, e) && config_write(folder, &m->config, e) &&
            path_join(path, folder, "tokenizer.json", e) && tokenizer_save(tokenizer, path, e) &&
            (!m->use.training || optim_write(folder, m, e)) && carry_write(folder, m, e) &&
-           state_write(folder, state, e) && checkpoint_write_choices(folder, m->backend, e) &&
+           (!m->labels || labels_write(m->labels, folder, e)) && state_write(folder, state, e) &&
+           checkpoint_write_choices(folder, m->backend, e) &&
            (!options || checkpoint_write_options(folder, options, e));
 }
 

@@ -1,4 +1,5 @@
 /* Writes a data folder whole or not at all. */
+#include "examples.h"
 #include "io.h"
 #include "loader.h"
 #include <dirent.h>
@@ -39,7 +40,8 @@ static bool is_data_file(const char *name) {
     const bool shard = !strncmp(name, "train_", 6) || !strncmp(name, "val_", 4);
     return (shard && n > 4 && !strcmp(name + n - 4, ".bin")) || !strcmp(name, "tokenizer.json") ||
            !strcmp(name, "meta.json") || !strcmp(name, "tokenizer.json.tmp") ||
-           !strcmp(name, "meta.json.tmp");
+           !strcmp(name, "meta.json.tmp") || !strcmp(name, "labels.json") ||
+           !strcmp(name, "labels.json.tmp");
 }
 
 /* Fails if the folder holds anything but token data, which replacing it would delete. */
@@ -178,6 +180,10 @@ bool data_writer_tokens(DataWriter *w, const int32_t *ids, int64_t n, Error *e) 
         w->in_shard += count;
     }
     return true;
+}
+
+bool data_writer_labels(DataWriter *w, const Labels *labels, Error *e) {
+    return labels_write(labels, w->temporary, e);
 }
 
 /* Exchanges the two folders, so that there is no moment without a whole one. */

@@ -300,6 +300,12 @@ const Param *model_embedding(const Model *m) {
     return NULL;
 }
 
+Param *model_find_param(const Model *m, const ParamSpec *spec, int layer) {
+    for (int i = 0; i < m->n_params; i++)
+        if (m->params[i].spec == spec && m->params[i].layer == layer) return &m->params[i];
+    return NULL;
+}
+
 const char *model_param_name(const Model *m, int number) {
     const Partition *p = &m->partition;
     if (number < 0) return "the loss";

@@ -1,6 +1,6 @@
 /* Private to host/text: all input texts in one piece of memory. */
 #pragma once
-#include "base.h"
+#include "loader.h"
 
 typedef struct Bytes {
     char *data;
@@ -30,3 +30,6 @@ bool corpus_read(Corpus *c, const char *const *inputs, int n_inputs, const char 
 void corpus_free(Corpus *c);
 /* "FILE", or "FILE:LINE" of JSON lines, with which places in a document begin. */
 void corpus_name(const Corpus *c, const Document *d, char *name, size_t size);
+
+/* tokenize.c. The tokenizer that a request asks for, made of this text where it has to be. */
+bool tokenize_choose(Tokenizer *t, const TokenizeRequest *r, const Corpus *c, Error *e);

@@ -12,7 +12,7 @@
 enum { CHUNK_BYTES = 1 << 20 }; /* encoded at once, which bounds the ids in memory */
 
 /* "char" makes the vocabulary from the whole input, so validation text has no unknown character. */
-static bool choose_tokenizer(Tokenizer *t, const TokenizeRequest *r, const Corpus *c, Error *e) {
+bool tokenize_choose(Tokenizer *t, const TokenizeRequest *r, const Corpus *c, Error *e) {
     const char *const which = r->tokenizer;
     const bool words = tokenizer_word_kind(which) != TOKENIZER_CHAR;
     if (!strcmp(which, "byte")) return tokenizer_make_byte(t, e);
@@ -114,7 +114,7 @@ bool tokenize_files(const TokenizeRequest *r, TokenizeResult *result, Error *e) 
     Corpus corpus;
     Tokenizer tokenizer = {0};
     const bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, r->output, e) &&
-                      choose_tokenizer(&tokenizer, r, &corpus, e) &&
+                      tokenize_choose(&tokenizer, r, &corpus, e) &&
                       tokenize_corpus(r, &corpus, &tokenizer, result, e);
     tokenizer_free(&tokenizer);
     corpus_free(&corpus);
@@ -125,7 +125,7 @@ bool tokenize_memory(const TokenizeRequest *r, Tokenized *result, Error *e) {
     Corpus corpus;
     *result = (Tokenized){0};
     bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, "", e) &&
-                choose_tokenizer(&result->tokenizer, r, &corpus, e);
+                tokenize_choose(&result->tokenizer, r, &corpus, e);
     result->n_bytes = corpus.text.n;
     if (good) {
         result->ids = malloc((size_t)corpus.text.n * sizeof *result->ids);

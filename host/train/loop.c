@@ -89,7 +89,8 @@ static void enqueue_step(Trainer *t) {
                           .lr = record.lr,
                           .max_grad_norm = t->options->clip};
         model_set_step(m, p);
-        if (t->feed.form == BATCH_STREAMS && loader_begins(&t->feed, batch->sample))
+        if (t->feed.form == BATCH_TEXTS ||
+            (t->feed.form == BATCH_STREAMS && loader_begins(&t->feed, batch->sample)))
             model_reset_carry(m);
         if (i == t->n_micro - 1)
             model_micro_last(m);

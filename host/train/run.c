@@ -123,7 +123,9 @@ static bool has_own_data(const Trainer *t) {
            meta.tokenizer_hash == t->state.tokenizer_hash;
 }
 
-static bool is_pairs(const Trainer *t) { return strcmp(t->options->task, "pairs") == 0; }
+static bool is_task(const Trainer *t, const char *task) {
+    return strcmp(t->options->task, task) == 0;
+}
 
 static bool check_pairs(const char *path, Error *e) {
     int64_t bytes;
@@ -134,12 +136,33 @@ static bool check_pairs(const char *path, Error *e) {
 }
 
 /* The model is made: every pair must fit its context. */
-static bool find_pairs(Trainer *t, Error *e) {
+static bool find_lines(Trainer *t, Error *e) {
     const int64_t T = t->model.config.context;
-    return !is_pairs(t) ||
+    if (is_task(t, "classify")) {
+        tokens_find_texts(&t->train, t->tokenizer.n_vocab);
+        if (t->meta.n_val) tokens_find_texts(&t->val, t->tokenizer.n_vocab);
+    }
+    return !is_task(t, "pairs") ||
            (tokens_find_lines(&t->train, &t->tokenizer, t->data, false, T, e) &&
             (t->meta.n_val == 0 ||
              tokens_find_lines(&t->val, &t->tokenizer, t->data, true, T, e)));
+}
+
+/* What tokenizes the text into RUN/data; `path` is room for a name. */
+static TokenizeRequest request_of(const Trainer *t, const Start *start, char *path, size_t size) {
+    const Options *o = t->options;
+    return (TokenizeRequest){.inputs = &t->text,
+                             .n_inputs = 1,
+                             .field = "",
+                             .tokenizer = choose_tokenizer(t, start, path, size),
+                             .output = t->data,
+                             .min_count = o->min_count,
+                             .vocab_size = o->vocab_size,
+                             .threads = o->threads,
+                             .val_fraction = o->val_fraction,
+                             .seed = (uint64_t)o->seed,
+                             .data_hash =
+                                 start->resumes && !o->override ? t->state.data_hash : 0};
 }
 
 /* A folder is taken as it is; a text is tokenized into RUN/data. */
@@ -152,33 +175,31 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
     char path[2048];
     snprintf(t->data, sizeof t->data, "%s/data", t->run);
     if (start->resumes && has_own_data(t)) return true;
-    const char *input = o->data;
-    const TokenizeRequest request = {.inputs = &input,
-                                     .n_inputs = 1,
-                                     .field = "",
-                                     .tokenizer = choose_tokenizer(t, start, path, sizeof path),
-                                     .output = t->data,
-                                     .min_count = o->min_count,
-                                     .vocab_size = o->vocab_size,
-                                     .threads = o->threads,
-                                     .val_fraction = o->val_fraction,
-                                     .data_hash =
-                                         start->resumes && !o->override ? t->state.data_hash : 0};
-    TokenizeResult result;
-    if (is_pairs(t) && !check_pairs(o->data, e)) return false;
-    if (!tokenize_files(&request, &result, e)) return false;
+    const TokenizeRequest request = request_of(t, start, path, sizeof path);
+    TokenizeResult result = {0};
+    if (is_task(t, "pairs") && !check_pairs(o->data, e)) return false;
+    if (!(is_task(t, "classify") ? tokenize_labelled : tokenize_files)(&request, &result, e))
+        return false;
     log_info("%s: %ld training and %ld validation tokens, vocabulary %d", o->data,
              (long)result.n_train, (long)result.n_val, (int)result.n_vocab);
     return true;
+}
+
+static bool open_labels(Trainer *t, Error *e) {
+    return labels_read(&t->labels, t->data, e) &&
+           (t->labels.n || error_misuse(e, "--data", "Give a .tsv or .jsonl of labelled texts",
+                                        "the tokens in %s have no labels", t->data));
 }
 
 static bool open_data(Trainer *t, Error *e) {
     char path[2048];
     snprintf(path, sizeof path, "%s/tokenizer.json", t->data);
     if (!data_meta_read(t->data, &t->meta, e) || !tokenizer_load(&t->tokenizer, path, e) ||
-        !tokens_open(&t->train, t->data, "train", t->tokenizer.n_vocab, e))
+        (is_task(t, "classify") && !open_labels(t, e)))
         return false;
-    return t->meta.n_val == 0 || tokens_open(&t->val, t->data, "val", t->tokenizer.n_vocab, e);
+    const int64_t n_ids = t->tokenizer.n_vocab + t->labels.n;
+    return tokens_open(&t->train, t->data, "train", n_ids, e) &&
+           (t->meta.n_val == 0 || tokens_open(&t->val, t->data, "val", n_ids, e));
 }
 
 /* To a model with another tokenizer the same ids are another text. */
@@ -273,13 +294,29 @@ static bool check_format(const Trainer *t, const ModelConfig *c, Error *e) {
     return checkpoint_check_format(c, strcmp(t->options->format, "puck") == 0, e);
 }
 
+static bool config_of_options(Trainer *t, ModelConfig *c, Error *e) {
+    if (!train_model_config(t->options, t->tokenizer.n_vocab, c, e)) return false;
+    setup_classes(t, c);
+    return true;
+}
+
+/* A classifier's outputs are what the labels are. */
+static bool dry_labels(Trainer *t, const Start *start, Error *e) {
+    char path[2048];
+    snprintf(t->data, sizeof t->data, "%s", t->options->data);
+    if (is_folder(t->data)) return open_labels(t, e);
+    const TokenizeRequest request = request_of(t, start, path, sizeof path);
+    return tokenize_labelled_vocab(&request, &t->tokenizer, &t->labels, e);
+}
+
 static bool dry_config(Trainer *t, ModelConfig *c, Error *e) {
     Start start;
     if (!find_start(t, &start, e)) return false;
     if (start.resumes) return checkpoint_read_config(start.folder, c, e);
+    if (is_task(t, "classify") && !dry_labels(t, &start, e)) return false;
     if (start.finetunes)
         return setup_config_from_folder(t, start.folder, c, e) && check_format(t, c, e);
-    return vocab_of_data(t, e) && train_model_config(t->options, t->tokenizer.n_vocab, c, e) &&
+    return (t->tokenizer.n_vocab || vocab_of_data(t, e)) && config_of_options(t, c, e) &&
            check_format(t, c, e);
 }
 
@@ -333,6 +370,7 @@ static bool load_or_init(Trainer *t, const Start *start, Error *e) {
         model_init(&t->model, (uint64_t)t->options->seed);
         return true;
     }
+    if (start->finetunes && t->labels.n) return setup_transfer(t, start->folder, e);
     return checkpoint_read_weights(start->folder, &t->model, e) &&
            (!start->resumes || (checkpoint_read_optim(start->folder, &t->model, e) &&
                                 checkpoint_read_carry(start->folder, &t->model, e)));
@@ -349,6 +387,9 @@ static bool start_feed(Trainer *t, Error *e) {
     t->feed.window = o->window;
     if (!loader_check(&t->feed, t->data, e)) return false;
     const int64_t windows = loader_epoch_samples(&t->feed);
+    if (t->feed.form == BATCH_TEXTS)
+        log_info("%ld texts to learn from, %ld for validation, %d classes", (long)windows,
+                 (long)t->val.n_lines, (int)t->labels.n);
     if (o->batch_size > windows)
         return error_misuse(e, "--batch-size", "Use a smaller batch or context, or more text",
                             "a batch of %ld sequences is more than the %ld in %s",
@@ -370,7 +411,7 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
     ModelConfig c, recorded;
     ModelUse use;
     if (!(start->finetunes ? setup_config_from_folder(t, start->folder, &c, e)
-                           : train_model_config(t->options, t->tokenizer.n_vocab, &c, e)) ||
+                           : config_of_options(t, &c, e)) ||
         !check_format(t, &c, e))
         return false;
     if (start->resumes) {
@@ -387,6 +428,7 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
         (start->resumes && !checkpoint_read_choices(start->folder, &t->backend, e)))
         return false;
     model_plan(&t->model, &c, &use, &t->backend);
+    if (t->labels.n) t->model.labels = &t->labels;
     if (!t->options->quiet && dist_rank() == 0) print_plan(t, &c, stderr);
     return model_commit(&t->model, e) && load_or_init(t, start, e);
 }
@@ -414,6 +456,23 @@ static bool is_finished(const Trainer *t) {
     return true;
 }
 
+/* The end of a classifier's run: how its best weights do on the validation part. */
+static bool report_classes(Trainer *t, Error *e) {
+    if (!t->labels.n || !t->val.n_lines) return true;
+    char folder[2048];
+    ClassScore score, bayes;
+    const int64_t best = t->state.best_step;
+    snprintf(folder, sizeof folder, "%s/ckpt/%s", t->run, best ? "best" : "latest");
+    if (best && !checkpoint_read_weights(folder, &t->model, e)) return false;
+    log_info("%s, step %ld, on the validation part:", folder, (long)(best ? best : t->state.step));
+    classify_split(&t->model, &t->val, 0, 1, &score);
+    classify_bayes(&t->train, &t->val, t->labels.n, &bayes);
+    classify_print(&score, &bayes, &t->labels, false, stdout);
+    classify_free(&score);
+    classify_free(&bayes);
+    return true;
+}
+
 /* The run folder is locked. */
 static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     Start start;
@@ -421,7 +480,7 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     if (start.resumes && is_finished(t)) return true;
     if (!share_data(t, &start, e) ||
         !dist_agree(check_tokenizer(t, &start, e) && check_validation(t, e) &&
-                        build_model(t, &start, e) && find_pairs(t, e),
+                        build_model(t, &start, e) && find_lines(t, e),
                     e))
         return false;
     if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);
@@ -429,7 +488,8 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     setup_schedule(t);
     t->n_micro = t->options->batch_size / t->model.use.B / dist_ranks();
     return dist_agree(start_feed(t, e), e) && dist_agree(start_metrics(t, e), e) &&
-           trainer_loop(t, exit_code, e);
+           trainer_loop(t, exit_code, e) &&
+           dist_agree(dist_rank() != 0 || !t->state.finished || report_classes(t, e), e);
 }
 
 static void trainer_close(Trainer *t) {
@@ -439,6 +499,7 @@ static void trainer_close(Trainer *t) {
     tokens_close(&t->train);
     tokens_close(&t->val);
     loader_free_words(t->words);
+    labels_free(&t->labels);
     Backend *b = &t->backend;
     if (!b->ops) return; /* never opened */
     if (t->fed) {
@@ -466,6 +527,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     t->settings = *s;
     t->options = &t->settings.options;
     t->run = t->options->run;
+    t->text = t->options->data;
     char *run = t->settings.options.run; /* RUN/ is RUN, and RUN.old-1 stands beside it */
     for (size_t n = strlen(run); n > 1 && run[n - 1] == '/';) run[--n] = 0;
     t->sample = sample;
@@ -473,7 +535,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     bool ok;
     int lock = -1;
     *exit_code = EXIT_DONE;
-    if (!together_options(t, e) || !dist_agree(setup_word_defaults(&t->settings, e), e)) {
+    if (!together_options(t, e) || !dist_agree(setup_own_defaults(&t->settings, e), e)) {
         ok = false;
     } else if (t->options->dry_run) {
         ok = dist_agree(train_check_kind(&t->settings, e) && dry_run(t, e), e);

@@ -51,12 +51,19 @@ bool train_check_kind(const Settings *s, Error *e) {
             return error_misuse(e, flag, "Leave it out; --window and --channels count",
                                 "a model of kind skipgram has no %s", language[i]);
     }
-    if ((skipgram || ngram) && s->options.sample_every)
-        return error_misuse(e, "--sample-every", "Ask it with puck embed",
-                            "a model of kind %s writes no text", s->options.model);
     if (ngram && s->options.context % 2 == 0)
         return error_misuse(e, "--context", "Give an odd number, 5 by default",
                             "%ld words have none in their middle", (long)s->options.context);
+    const bool classifies = strcmp(s->options.task, "classify") == 0;
+    if ((skipgram || ngram) && classifies)
+        return error_misuse(e, "--task", "Use --model gpt, ffn or rnn",
+                            "a model of kind %s reads no texts", s->options.model);
+    if (classifies && s->options.sample_every)
+        return error_misuse(e, "--sample-every", "Ask it with puck classify",
+                            "a classifier writes no text");
+    if ((skipgram || ngram) && s->options.sample_every)
+        return error_misuse(e, "--sample-every", "Ask it with puck embed",
+                            "a model of kind %s writes no text", s->options.model);
     if (strcmp(s->options.model, "gpt") == 0) return true;
     if (strcmp(s->options.task, "pairs") == 0)
         return error_misuse(e, "--task", "Use --model gpt", "a model of kind %s learns no pairs",
@@ -73,23 +80,26 @@ bool train_check_kind(const Settings *s, Error *e) {
 
 LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, int64_t T,
                         uint64_t seed, DataOrder order) {
+    const BatchForm rows = c->kind == MODEL_FFN        ? BATCH_NEXT
+                           : c->kind == MODEL_RNN      ? BATCH_STREAMS
+                           : c->kind == MODEL_SKIPGRAM ? BATCH_NEIGHBOURS
+                           : c->kind == MODEL_NGRAM    ? BATCH_GRAMS
+                                                       : BATCH_WINDOWS;
     return (LoaderConfig){.tokens = tokens,
                           .B = B,
                           .T = T,
                           .seed = seed,
                           .order = order,
-                          .form = tokens->lines          ? BATCH_LINES
-                                  : c->kind == MODEL_FFN ? BATCH_NEXT
-                                  : c->kind == MODEL_RNN ? BATCH_STREAMS
-                                  : c->kind == MODEL_SKIPGRAM ? BATCH_NEIGHBOURS
-                                  : c->kind == MODEL_NGRAM    ? BATCH_GRAMS
-                                                              : BATCH_WINDOWS,
+                          .form = tokens->first_label ? BATCH_TEXTS
+                                  : tokens->lines     ? BATCH_LINES
+                                                      : rows,
+                          .rows = rows,
                           .special = model_special(c),
                           .streams = B};
 }
 
-/* What suits 200,000 words; those of other kinds of models are far too slow a start for it. */
-bool setup_word_defaults(Settings *s, Error *e) {
+/* What suits a kind of model or a task, where it is far from what suits the others. */
+bool setup_own_defaults(Settings *s, Error *e) {
     static const char *const values[][3] = {{"skipgram", "batch_size", "4096"},
                                             {"skipgram", "lr", "0.005"},
                                             {"skipgram", "steps", "2000"},
@@ -105,9 +115,11 @@ bool setup_word_defaults(Settings *s, Error *e) {
                                             {"ngram", "steps", "3000"},
                                             {"ngram", "schedule", "linear"},
                                             {"ngram", "channels", "48"},
-                                            {"ngram", "eval_every", "500"}};
+                                            {"ngram", "eval_every", "500"},
+                                            {"classify", "val_fraction", "0.2"}};
     for (int i = 0; i < COUNT_OF(values); i++)
-        if (strcmp(s->options.model, values[i][0]) == 0 &&
+        if ((strcmp(s->options.model, values[i][0]) == 0 ||
+             strcmp(s->options.task, values[i][0]) == 0) &&
             options_source(s, values[i][1]) == FROM_DEFAULT &&
             !options_set(s, values[i][1], values[i][2], FROM_DEFAULT, "--model", e))
             return false;
@@ -186,6 +198,12 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
     return model_config_check(c, e);
 }
 
+void setup_classes(const Trainer *t, ModelConfig *c) {
+    if (!t->labels.n) return;
+    c->classes = t->labels.n;
+    c->untied |= c->kind == MODEL_GPT;
+}
+
 /* A configuration as options say it, dropout aside; choices are numbers. */
 typedef struct ModelOption {
     const char *name;
@@ -238,12 +256,19 @@ bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *f
                             "the checkpoint is of another architecture: %s %s, not %s", is[i].name,
                             then, now);
     }
-    return true;
+    return a->classes == b->classes ||
+           error_misuse(e, folder, "Use the same data as before",
+                        "the checkpoint is of %ld classes, not %ld", (long)b->classes,
+                        (long)a->classes);
 }
 
 /* With --init-from the folder says what the model is; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e) {
     if (!checkpoint_read_config(folder, c, e)) return false;
+    if (c->classes && c->kind != MODEL_NGRAM && !t->labels.n)
+        return error_misuse(e, "--init-from", "Add --task classify",
+                            "the model in %s is a classifier, which writes no text", folder);
+    setup_classes(t, c);
     ModelOption list[N_MODEL_OPTIONS];
     model_options(c, list);
     for (int i = 0; i < N_MODEL_OPTIONS; i++) {
@@ -276,6 +301,28 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
                             "the data's vocabulary of %ld does not fit the %ld tokens of %s",
                             (long)n, (long)c->vocab, folder);
     return model_config_check(c, e);
+}
+
+bool setup_transfer(Trainer *t, const char *folder, Error *e) {
+    Model from, *to = &t->model;
+    ModelConfig c;
+    if (!checkpoint_read_config(folder, &c, e)) return false;
+    model_plan(&from, &c, &(ModelUse){0}, &t->backend);
+    const bool good = model_commit(&from, e) && checkpoint_read_weights(folder, &from, e);
+    model_init(to, (uint64_t)t->options->seed);
+    for (int i = 0; good && i < from.n_params; i++) {
+        const Param *p = &from.params[i];
+        Param *same = model_find_param(to, p->spec, p->layer);
+        if (!same || p->spec->per_output) continue;
+        const int64_t n = tensor_count(p->w);
+        float *values = malloc((size_t)n * sizeof *values);
+        CHECK(values && n == tensor_count(same->w), "%s has %ld elements", p->name, (long)n);
+        model_read_f32(&from, p->w, values);
+        model_write_param(to, same, 0, n, values);
+        free(values);
+    }
+    model_free(&from);
+    return good;
 }
 
 static Recompute recompute_of(const char *name) {

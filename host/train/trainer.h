@@ -7,6 +7,7 @@
  *   validate.c  the estimate of the validation loss, and samples
  *   metrics.c   metrics.jsonl, TensorBoard events, the progress line */
 #pragma once
+#include "classify.h"
 #include "config.h"
 #include "loader.h"
 #include "schedule.h"
@@ -40,13 +41,14 @@ enum { RING = 2 }; /* steps in flight: one runs, one is being read */
 typedef struct Trainer {
     Settings settings;
     const Options *options; /* &settings.options */
-    const char *run;
+    const char *run, *text; /* --run, --data */
     char data[1024]; /* folder with token shards */
     Backend backend;
     Model model;
     Tokenizer tokenizer;
     DataMeta meta;
     Tokens train, val;
+    Labels labels; /* --task classify: the classes */
     LoaderConfig feed;
     LoaderWords *words; /* skipgram: those of `train` */
     Loader *loader;
@@ -72,12 +74,18 @@ typedef struct Trainer {
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
-/* Sets the defaults that skipgram and ngram have of their own; options that were given stay. */
-bool setup_word_defaults(Settings *s, Error *e);
+/* Sets the defaults that some kinds of models and tasks have of their own; options that were given
+ * stay. */
+bool setup_own_defaults(Settings *s, Error *e);
 /* What no single option's range can say. */
 bool setup_check(const Options *o, Error *e);
+/* --task classify: the model's outputs are the labels. */
+void setup_classes(const Trainer *t, ModelConfig *c);
 /* The model of --init-from's folder; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
+/* A classifier's weights from those of a model in `folder` that has other outputs: all but the
+ * head, which begins anew. */
+bool setup_transfer(Trainer *t, const char *folder, Error *e);
 /* Fails, with what differs named, if `folder`'s model b is another than a. */
 bool setup_same_config(const ModelConfig *a, const ModelConfig *b, const char *folder, Error *e);
 void setup_schedule(Trainer *t);

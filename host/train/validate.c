@@ -33,11 +33,20 @@ static double estimate_by_batches(Trainer *t) {
     return dist_sum(sum) / dist_sum((double)n_valid);
 }
 
+static double loss_of_texts(Trainer *t) {
+    ClassScore score;
+    classify_split(&t->model, &t->val, dist_rank(), dist_ranks(), &score);
+    classify_free(&score);
+    return dist_sum(score.loss) / dist_sum((double)score.n);
+}
+
 double trainer_estimate(Trainer *t) {
     Model *m = &t->model;
     const int64_t n_estimate =
         t->options->eval_batches * dist_ranks() * tensor_count(m->losses);
+    const int64_t n_texts = t->options->eval_batches * dist_ranks() * m->use.B;
     const bool whole = n_estimate >= t->val.n_tokens || t->val.n_tokens <= m->use.T;
+    if (t->val.first_label && t->val.n_lines <= n_texts) return loss_of_texts(t);
     if (whole && !t->val.lines && m->config.kind != MODEL_SKIPGRAM) /* of pairs there is no whole */
         return evaluate_split(m, &t->val, 0).loss;
     t->params[0] = (StepParams){.step = 1, .loss_scale = 0};

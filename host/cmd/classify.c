@@ -1,0 +1,95 @@
+/* puck classify */
+#include "classify.h"
+#include "cmd.h"
+#include "load.h"
+#include "utf8.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_class(const double *p, const Labels *labels, bool json) {
+    int32_t best = 0;
+    for (int32_t k = 1; k < labels->n; k++)
+        if (p[k] > p[best]) best = k;
+    if (!json) {
+        printf("%s\t%.4f\n", labels->names[best], p[best]);
+        return;
+    }
+    json_t *all = json_object();
+    for (int32_t k = 0; k < labels->n; k++)
+        json_object_set_new(all, labels->names[k], json_real(p[k]));
+    json_t *line = json_pack("{s:s, s:f, s:o}", "label", labels->names[best], "probability",
+                             p[best], "probabilities", all);
+    CHECK(line, "the probability %g is no JSON", p[best]);
+    json_dumpf(line, stdout, JSON_REAL_PRECISION(17));
+    putchar('\n');
+    json_decref(line);
+}
+
+/* A text alone, as the feed has texts: its tokens and a label, which counts for nothing here. */
+static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *place, bool json,
+                      Error *e) {
+    int32_t *ids = malloc((size_t)(bytes + 1) * sizeof *ids);
+    double *p = malloc((size_t)l->labels.n * sizeof *p);
+    CHECK(ids && p, "no memory for a text of %ld bytes", (long)bytes);
+    const int64_t n = tokenizer_encode(&l->tokenizer, place, text, bytes, ids, e);
+    if (n > 0) {
+        int64_t ends[2] = {0, n + 1};
+        TokenShard shard = {.tokens = ids, .token_bytes = 4, .n = n + 1};
+        const Tokens texts = {.shards = &shard, .n_shards = 1, .n_tokens = n + 1, .lines = ends,
+                              .n_lines = 1, .first_label = l->tokenizer.n_vocab};
+        ids[n] = texts.first_label;
+        classify_texts(&l->model, &texts, 0, 1, p);
+        print_class(p, &l->labels, json);
+        fflush(stdout);
+    }
+    free(ids);
+    free(p);
+    return n > 0 || (n == 0 && error_set(e, place, "Remove it", "the line has no token"));
+}
+
+static bool take_line(Loaded *l, const char *line, int64_t n, const char *place, bool json,
+                      Error *e) {
+    if (n == 0) return error_set(e, place, "Remove it", "the line is empty, so it holds no text");
+    if ((int64_t)strlen(line) != n)
+        return error_set(e, place, "Give text", "the line holds the character U+0000");
+    return utf8_check(place, line, n, e) && take_text(l, line, n, place, json, e);
+}
+
+static bool take_lines(Loaded *l, bool json, Error *e) {
+    char *line = NULL, place[64];
+    size_t room = 0;
+    ssize_t n;
+    bool ok = true;
+    for (long number = 1; ok && (n = getline(&line, &room, stdin)) >= 0; number++) {
+        snprintf(place, sizeof place, "standard input:%ld", number);
+        if (n > 0 && line[n - 1] == '\n') line[--n] = 0;
+        if (n > 0 && line[n - 1] == '\r') line[--n] = 0;
+        ok = take_line(l, line, n, place, json, e);
+    }
+    free(line);
+    if (ok && ferror(stdin))
+        ok = error_set(e, "standard input", NULL, "it could not be read: %s", strerror(errno));
+    return ok;
+}
+
+static bool run(const Settings *s, Error *e) {
+    Loaded l;
+    bool ok = load_open(&l, &s->options, e);
+    if (ok && !l.labels.n)
+        ok = error_set(e, l.folder, "Train one with --task classify",
+                       "the model is no classifier: it has no labels.json");
+    ok = ok && load_weights(&l, &(ModelUse){.B = 1, .T = l.config.context}, e) &&
+         take_lines(&l, s->options.json, e);
+    load_close(&l);
+    return ok;
+}
+
+int cmd_classify(int argc, char **argv) {
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, CMD_CLASSIFY, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
+}

@@ -1,0 +1,40 @@
+/* Labelled texts: what a model reads of one, and where it answers. */
+#include "loader.h"
+#include <stdlib.h>
+
+void tokens_find_texts(Tokens *t, int32_t first_label) {
+    enum { READ = 4096 };
+    int32_t block[READ];
+    int64_t *ends = malloc((size_t)(t->n_tokens + 1) * sizeof *ends), n = 0;
+    CHECK(ends, "no memory for an index of the texts");
+    ends[0] = 0;
+    for (int64_t first = 0; first < t->n_tokens; first += READ) {
+        const int64_t count = i64_min(READ, t->n_tokens - first);
+        tokens_read(t, first, count, block);
+        for (int64_t i = 0; i < count; i++)
+            if (block[i] >= first_label) ends[++n] = first + i + 1;
+    }
+    t->lines = ends;
+    t->n_lines = n;
+    t->first_label = first_label;
+}
+
+int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *batch) {
+    const Tokens *t = c->tokens;
+    const bool columns = c->rows == BATCH_STREAMS, next = c->rows == BATCH_NEXT;
+    const int64_t first = t->lines[text], end = t->lines[text + 1] - 1; /* where the label is */
+    const int64_t n = i64_min(end - first, columns ? c->T - 1 : c->T);
+    /* Place p of row b; the row's tokens begin at place `start`. */
+    const int64_t step = columns ? c->B : 1, row = columns ? b : b * c->T;
+    const int64_t start = columns ? 1 : next ? c->T - n : 0;
+    for (int64_t p = 0; p < c->T; p++) {
+        int32_t token = p < start ? c->special : 0;
+        if (p >= start && p < start + n) tokens_read(t, end - n + p - start, 1, &token);
+        batch->tokens[row + p * step] = token;
+        if (!next) batch->targets[row + p * step] = -1;
+    }
+    const int64_t answer = next ? b : row + (start + n - 1) * step;
+    tokens_read(t, end, 1, &batch->targets[answer]);
+    batch->targets[answer] -= t->first_label;
+    return answer;
+}

@@ -1,0 +1,39 @@
+/* Labelled texts: what --task classify learns from. */
+#pragma once
+#include "base.h"
+
+typedef struct Example {
+    const char *text, *label; /* UTF-8 without NUL, not empty; in Examples.memory */
+    int64_t line;             /* of the file, from 1 */
+} Example;
+
+typedef struct Examples {
+    Example *items;
+    int64_t n;
+    char *memory;
+} Examples;
+
+/* Reads a file with an example a line: "text TAB label", or, if the name ends in .jsonl, a JSON
+ * object with these two fields, the second of which may also be an integer. Fails, FILE:LINE named,
+ * on a line that is no example, on NUL and invalid UTF-8, and on a file without a line. */
+bool examples_read(Examples *x, const char *path, const char *text_field, const char *label_field,
+                   Error *e);
+void examples_free(Examples *x);
+
+/* The classes: number i is called names[i]. */
+enum { LABELS_MAX = 1000 };
+typedef struct Labels {
+    char **names;
+    int32_t n;
+} Labels;
+
+/* All labels of the examples, sorted by their bytes. Fails if there are fewer than two, or more
+ * than LABELS_MAX, or if one has a single example (named). */
+bool labels_collect(Labels *labels, const Examples *x, const char *path, Error *e);
+/* A label's number, or -1. */
+int32_t labels_find(const Labels *labels, const char *name);
+/* labels.json of a data folder or a checkpoint: {"labels": [...]}. A folder without the file has
+ * no labels. */
+bool labels_read(Labels *labels, const char *folder, Error *e);
+bool labels_write(const Labels *labels, const char *folder, Error *e);
+void labels_free(Labels *labels);

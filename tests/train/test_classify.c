@@ -1,0 +1,91 @@
+/* Scores of a classifier by hand, naive Bayes by hand, probabilities of a model whose logits are
+ * known. */
+#include "classify.h"
+#include "../model/lab.h"
+
+/* Rows are what is true: 6 of the first class, 6 of the second, none of the third. */
+static void test_scores(void **state) {
+    (void)state;
+    int64_t table[9] = {5, 1, 0, 2, 3, 1, 0, 0, 0};
+    const ClassScore s = {.n = 12, .n_classes = 3, .confusion = table};
+    assert_true(classify_accuracy(&s) == 8.0 / 12);
+    assert_true(classify_f1(&s, 0) == 10.0 / 13); /* 5 right, 2 taken for it, 1 missed */
+    assert_true(classify_f1(&s, 1) == 6.0 / 10);
+    assert_true(classify_f1(&s, 2) == 0);
+    assert_true(classify_macro_f1(&s) == (10.0 / 13 + 6.0 / 10) / 3);
+    int64_t none[4] = {4, 0, 0, 0}; /* a class without a text, never given */
+    const ClassScore one = {.n = 4, .n_classes = 2, .confusion = none};
+    assert_true(classify_f1(&one, 1) == 0 && classify_macro_f1(&one) == 0.5);
+}
+
+/* Texts in memory: tokens 0, 1, 2, labels 3 and 4. */
+static Tokens texts_of(TokenShard *shard, int32_t *ids, int64_t n) {
+    *shard = (TokenShard){.tokens = ids, .token_bytes = 4, .n = n};
+    Tokens t = {.shards = shard, .n_shards = 1, .n_tokens = n};
+    tokens_find_texts(&t, 3);
+    return t;
+}
+
+/* P(first) = 1/3, counts 2 1 0 of 3 tokens; P(second) = 2/3, counts 0 1 3 of 4.
+ *   "1"    1/3 2/6 = 0.111 against 2/3 2/7 = 0.190: the shares of the classes decide
+ *   "0 1"  1/3 3/6 2/6 = 0.056 against 2/3 1/7 2/7 = 0.027
+ *   "0 2"  1/3 3/6 1/6 = 0.028 against 2/3 1/7 4/7 = 0.054: nothing is impossible */
+static void test_bayes(void **state) {
+    (void)state;
+    int32_t learn[] = {0, 0, 1, 3, 1, 2, 4, 2, 2, 4}, ask[] = {1, 3, 0, 1, 3, 0, 1, 4, 0, 2, 4};
+    TokenShard shards[2];
+    Tokens train = texts_of(&shards[0], learn, COUNT_OF(learn));
+    Tokens texts = texts_of(&shards[1], ask, COUNT_OF(ask));
+    ClassScore s;
+    classify_bayes(&train, &texts, 2, &s);
+    assert_int_equal(s.n, 4);
+    assert_memory_equal(s.confusion, ((int64_t[]){1, 1, 1, 1}), 4 * sizeof(int64_t));
+    classify_free(&s);
+    free(train.lines);
+    free(texts.lines);
+}
+
+/* All weights zero but the biases of the output, 0 and log 3: every text is of the second class
+ * with probability 3/4. Five texts are two full batches and a row. */
+static void test_known_logits(void **state) {
+    (void)state;
+    static const ModelConfig c = {.kind = MODEL_FFN, .vocab = 3, .context = 2, .layers = 1,
+                                  .heads = 1, .channels = 4, .hidden = 8, .bias = true,
+                                  .classes = 2};
+    int32_t ids[] = {0, 3, 1, 4, 1, 2, 4, 0, 1, 2, 3, 2, 4};
+    TokenShard shard;
+    Tokens texts = texts_of(&shard, ids, COUNT_OF(ids));
+    Backend b;
+    Model m;
+    lab_backend(&b, false, 1);
+    lab_open(&m, &b, &c, &(ModelUse){.B = 2, .T = 2});
+    const float biases[2] = {0, logf(3)};
+    for (int i = 0; i < m.n_params; i++) {
+        Param *p = &m.params[i];
+        const int64_t n = tensor_count(p->w);
+        float *zeros = calloc((size_t)n, sizeof *zeros);
+        model_write_param(&m, p, 0, n, zeros);
+        free(zeros);
+        if (strcmp(p->name, "output.bias") == 0) model_write_param(&m, p, 0, 2, biases);
+    }
+    ClassScore s;
+    double p[4];
+    classify_split(&m, &texts, 0, 1, &s);
+    assert_memory_equal(s.confusion, ((int64_t[]){0, 2, 0, 3}), 4 * sizeof(int64_t));
+    assert_int_equal(s.n, 5);
+    assert_int_equal(s.n_cut, 1);
+    const double loss = 2 * log(4) + 3 * log(4.0 / 3); /* log 3 as a float has half an ulp */
+    assert_true(fabs(s.loss - loss) < 5 * 0x1p-24);
+    classify_texts(&m, &texts, 3, 2, p);
+    assert_true(fabs(p[1] - 0.75) < 0x1p-24 && fabs(p[3] - 0.75) < 0x1p-24 &&
+                fabs(p[2] - 0.25) < 0x1p-24);
+    classify_free(&s);
+    free(texts.lines);
+    lab_close(&m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scores), cmocka_unit_test(test_bayes),
+                                       cmocka_unit_test(test_known_logits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
