@@ -30,9 +30,12 @@ static void row_begin(Row *r) {
 static void row_end(Row *r, FILE *out) {
     fclose(r->tokens);
     fclose(r->ids);
-    if (r->width) fprintf(out, "%s\n%s\n\n", r->text[0], r->text[1]);
-    free(r->text[0]);
-    free(r->text[1]);
+    for (int i = 0; i < 2; i++) {
+        while (r->bytes[i] > 0 && r->text[i][r->bytes[i] - 1] == ' ') r->bytes[i]--;
+        if (r->width) fprintf(out, "%.*s\n", (int)r->bytes[i], r->text[i]);
+        free(r->text[i]);
+    }
+    if (r->width) putc('\n', out);
 }
 
 static bool ends_line(const Tokenizer *t, int32_t id) {

@@ -40,15 +40,15 @@ static void rows(void **state) {
     token_view_print(&l->view, false, l->out);
     fclose(l->out);
     assert_string_equal(l->text, "[abc][ ab][\\n]\n"
-                                 "257  258  198 \n\n"
+                                 "257  258  198\n\n"
                                  "[\\\\]['][b]\n"
-                                 "59  6  65 \n\n");
+                                 "59  6  65\n\n");
     end(l);
     l = begin("abca");
     token_view_print(&l->view, true, l->out);
     fclose(l->out);
     assert_string_equal(l->text, "\033[38;5;16;48;5;153mabc\033[0m "
-                                 "\033[38;5;16;48;5;157ma\033[0m  \n257 64 \n\n");
+                                 "\033[38;5;16;48;5;157ma\033[0m\n257 64\n\n");
     end(l);
 }
 
