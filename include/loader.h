@@ -73,6 +73,7 @@ typedef struct TokenizeRequest {
 typedef struct TokenizeResult {
     int64_t n_train, n_val, n_bytes;
     int32_t n_vocab;
+    double learn_sec, encode_sec; /* the tokenizer's making or reading; text to ids */
 } TokenizeResult;
 bool tokenize_files(const TokenizeRequest *request, TokenizeResult *result, Error *e);
 /* A file of labelled texts (examples.h) to a data folder with labels.json: the tokens of each text

@@ -18,3 +18,6 @@ void log_write(LogLevel level, const char *format, ...) __attribute__((format(pr
  * it. */
 void log_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_progress_end(void);
+
+/* time.c: seconds of a clock that only goes forward. */
+double time_now(void);

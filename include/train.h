@@ -2,6 +2,7 @@
 #pragma once
 #include "checkpoint.h"
 #include "loader.h"
+#include "log.h"
 
 /* The model that the options describe, with `n_vocab` tokens where --vocab-size leaves it open, and
  * how training uses it. Misuse: heads that do not divide channels, a micro-batch that does not
@@ -48,8 +49,6 @@ typedef struct EvalWindow {
 int64_t evaluate_windows(int64_t n_tokens, int64_t T);
 EvalWindow evaluate_window(int64_t n_tokens, int64_t T, int64_t k);
 
-/* Seconds of a clock that only goes forward. */
-double time_now(void);
 /* Measured speed, in FLOP/s, of a product of side^3 multiplications and additions, large enough
  * to fill the device: the peak that progress and benches are shown against. 0 without memory for
  * it. */

@@ -8,6 +8,9 @@
   rnn-step      training steps of a recurrent model: a layer of 512, B 64, T 64
   time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon --preset shakespeare-cpu is there
   generate      greedy text from random weights of 124M, one stream; the peer is transformers
+  bpe-encode    Shakespeare's plays to GPT-2's tokens, one thread; the peer is tiktoken
+  bpe-word      one word of 2 MB, and how a byte of it compares with one of a word of 128 kB; tiktoken
+  bpe-learn     16,384 tokens learned from the plays; the peer is tokenizers
 
     bench/peers/run.py [WORK...] [--repeats 5] [--steps N] [--variants eager,compiled]
 
@@ -17,9 +20,11 @@ root with the Python that has bench/peers/requirements.txt; `make bench-peers` s
 import argparse
 import codecs
 import datetime
+import hashlib
 import json
 import os
 import platform
+import random
 import shlex
 import statistics
 import subprocess
@@ -28,6 +33,8 @@ import tempfile
 import time
 from importlib.metadata import version  # importing torch would show in the children's peak memory
 from pathlib import Path
+
+import bpe  # beside this file
 
 PEERS = Path(os.path.relpath(Path(__file__).parent))
 RESULTS = "bench/results/peers.jsonl"
@@ -73,7 +80,7 @@ class Bench:
         """What each variant of a peer's script printed."""
         found = {}
         for variant in list(self.o.variants):
-            extra = [*self.common, *(["--compile"] if variant == "compiled" else [])]
+            extra = [*self.common, *VARIANTS[variant]]
             command = [sys.executable, PEERS / script, *arguments, *extra]
             command = [str(part).replace("VARIANT", variant) for part in command]
             try:
@@ -218,17 +225,80 @@ def watch_text(descriptor, n_tokens):
     return {"text": text, "tokens_per_sec": (n_tokens - 1) / (times[n_tokens - 1] - times[0])}
 
 
-# By name: function, --steps, what decides which variant is best.
-WORKS = {"step124m": (step124m, 5, "step_sec"), "shakespeare": (shakespeare, 500, "step_sec"),
-         "modern-step": (modern_step, 100, "step_sec"),
-         "ffn-step": (ffn_step, 100, "step_sec"), "rnn-step": (rnn_step, 20, "step_sec"),
-         "time-to-loss": (time_to_loss, 2000, "total_sec"),
-         "generate": (generate, 128, "tokens_per_sec")}
+def check_same(name, ours, theirs):
+    """What is timed must be the same work."""
+    if ours != theirs:
+        raise Failed(f"puck's {name} are not the peer's")
+
+
+def encode(b, text):
+    """Text to ids, on one thread, and the ids' checksum: both sides with an empty cache."""
+    b.o.threads = 1  # for the record: neither has more
+    out = b.folder / "tokens"
+    ours = b.run([b.o.puck, "tokenize", "--tokenizer", b.o.gpt2, "--input", text, "--output", out,
+                  "--val-fraction", "0", "--json"], side="puck")
+    theirs = b.peers("bpe.py", "encode", "--vocab", b.o.gpt2, "--data", text)
+    shards = sorted(out.glob("train_*.bin"))
+    sha = hashlib.sha256(b"".join(shard.read_bytes()[1024:] for shard in shards)).hexdigest()
+    for f in theirs.values():
+        check_same("tokens", sha, f["sha"])
+    return ours, theirs
+
+
+def bpe_encode(b, i):
+    ours, theirs = encode(b, b.o.plays)
+    return pick(ours, "encode_sec"), {v: pick(f, "encode_sec") for v, f in theirs.items()}
+
+
+def bpe_word(b, i):
+    """Letters at random, in which merges reach no further than in a text of words."""
+    rng, sec = random.Random(1), {}
+    for size in 1 << 17, 1 << 21:
+        word = b.folder / "word.txt"
+        word.write_text("".join(rng.choices("etaoinshrdlucmfwypvbgkqjxz", k=size)))
+        ours, theirs = encode(b, word)
+        for side, f in {"puck": ours, **theirs}.items():
+            before = sec.get(side)
+            sec[side] = {"encode_sec": f["encode_sec"]}
+            if before:
+                sec[side]["growth"] = f["encode_sec"] / before["encode_sec"] / 16
+    return sec.pop("puck"), sec
+
+
+def bpe_learn(b, i):
+    out = b.folder / "learned"
+    ours = b.run([b.o.puck, "tokenize", "--tokenizer", "bpe", "--vocab-size", 16384, "--input", b.o.plays,
+                  "--output", out, "--val-fraction", "0", "--json", *b.common], side="puck")
+    theirs = b.peers("bpe.py", "learn", "--data", b.o.plays)
+    if "text" in theirs:
+        check_same("merges", bpe.merges_sha((out / "tokenizer.json").read_text()), theirs["text"]["sha"])
+    return pick(ours, "learn_sec"), {v: pick(f, "learn_sec") for v, f in theirs.items()}
+
+
+# By name: function, --steps, what decides which variant is best, and the variants of the peer.
+TORCH = "eager,compiled"
+WORKS = {"step124m": (step124m, 5, "step_sec", TORCH),
+         "shakespeare": (shakespeare, 500, "step_sec", TORCH),
+         "modern-step": (modern_step, 100, "step_sec", TORCH),
+         "ffn-step": (ffn_step, 100, "step_sec", TORCH), "rnn-step": (rnn_step, 20, "step_sec", TORCH),
+         "time-to-loss": (time_to_loss, 2000, "total_sec", TORCH),
+         "generate": (generate, 128, "tokens_per_sec", TORCH),
+         "bpe-encode": (bpe_encode, 1, "encode_sec", "list,array"),
+         "bpe-word": (bpe_word, 1, "encode_sec", "list,array"),
+         "bpe-learn": (bpe_learn, 1, "learn_sec", "text,lines")}
+VARIANTS = {"eager": [], "compiled": ["--compile"],
+            **{v: ["--variant", v] for v in ("list", "array", "text", "lines")}}
+# What the peer is made of, beside PyTorch or instead of it.
+PEER_PACKAGES = {"generate": ["transformers", "torch"], "bpe-encode": ["tiktoken"],
+                 "bpe-word": ["tiktoken"], "bpe-learn": ["tokenizers"]}
 
 # How a figure is printed, and which way it is better: -1 less, 1 more, 0 neither.
 FIGURES = {"step_sec": (-1, lambda x: f"{x * 1e3:.2f} ms"),
            "fastest_sec": (-1, lambda x: f"{x * 1e3:.2f} ms"),
            "total_sec": (-1, lambda x: f"{x:.2f} s"),
+           "encode_sec": (-1, lambda x: f"{x * 1e3:.1f} ms"),
+           "learn_sec": (-1, lambda x: f"{x:.3f} s"),
+           "growth": (-1, lambda x: f"{x:.2f}"),
            "peak_bytes": (-1, lambda x: f"{x / 1e6:.0f} MB"),
            "tokens_per_sec": (1, lambda x: f"{x:.2f} tok/s"),
            "val_loss": (0, lambda x: f"{x:.4f}"),
@@ -271,7 +341,8 @@ def print_table(records):
             print(form.format(r["bench"][len("peers/"):], name, *cells,
                               f"{f['ratio']:.2f}" if f["ratio"] else ""))
         unit = "tokens" if r["bench"] == "peers/generate" else "steps"
-        print(f"{'':13}  {r['peer']}; {r['repeats']} repeats, {r['steps']} {unit}"
+        length = "" if r["bench"].startswith("peers/bpe") else f", {r['steps']} {unit}"
+        print(f"{'':13}  {r['peer']}; {r['repeats']} repeats{length}"
               + (f"; puck's loss is not above the peer's in {r['reached']}" if "reached" in r
                  else ""))
 
@@ -286,14 +357,15 @@ def cpu_name():
 def make_record(name, b, runs):
     figures, best, by_variant = summarise(runs, WORKS[name][2])
     commit = ["git", "describe", "--always", "--dirty"]
-    peer = f"transformers {version('transformers')}, " if name == "generate" else ""
+    title = {"torch": "PyTorch"}
+    peer = [f"{title.get(p, p)} {version(p)}" for p in PEER_PACKAGES.get(name, ["torch"])]
     record = {
         "bench": f"peers/{name}", "date": datetime.date.today().isoformat(),
         "commit": subprocess.check_output(commit, text=True).strip(),
         "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": b.o.threads,
         "repeats": len(runs), "steps": b.o.steps,
         "command": b.commands["puck"].replace(str(b.folder), "TMP"),
-        "peer": f"{peer}PyTorch {version('torch')}, {best}",
+        "peer": ", ".join([*peer, best]),
         "peer_command": b.commands[best].replace(str(b.folder), "TMP"),
         "figures": figures, "variants": by_variant}
     if name == "time-to-loss":
@@ -306,9 +378,9 @@ def make_record(name, b, runs):
 
 
 def measure(name, o):
-    work, steps, _ = WORKS[name]
+    work, steps, _, variants = WORKS[name]
     o = argparse.Namespace(**vars(o))
-    o.steps, o.variants = o.steps or steps, o.variants.split(",")
+    o.steps, o.variants = o.steps or steps, (o.variants or variants).split(",")
     runs = []
     with tempfile.TemporaryDirectory(prefix="puck-peers-") as folder:
         log = open(Path(folder) / "log", "w")
@@ -336,17 +408,20 @@ def main():
     parser.add_argument("--steps", type=int, help="steps of each run, or tokens")
     parser.add_argument("--reach-steps", type=int, default=300,
                         help="time-to-loss: steps of puck's run")
-    parser.add_argument("--variants", default="eager,compiled", help="of the peer")
+    parser.add_argument("--variants", help="of the peer; default: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", default="data/text/tinyshakespeare.txt")
+    parser.add_argument("--plays", default="data/text/shakespeare-plays.txt", help="bpe-...: the text")
+    parser.add_argument("--gpt2", default="data/text/gpt2-vocab.bpe", help="bpe-encode, bpe-word")
     parser.add_argument("--puck", default="./puck")
     parser.add_argument("--no-record", action="store_true")
     o = parser.parse_args()
     for name in o.work:
         if name not in WORKS:
             parser.error(f"there is no work {name}: there are {', '.join(WORKS)}")
-    if not set(o.variants.split(",")) <= {"eager", "compiled"}:
-        parser.error("--variants takes eager, compiled, or both with a comma")
+        variants = WORKS[name][3].split(",")
+        if o.variants and not set(o.variants.split(",")) <= set(variants):
+            parser.error(f"--variants of {name} are {', '.join(variants)}")
     records = []
     for name in o.work or WORKS:
         records.append(measure(name, o))

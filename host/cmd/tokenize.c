@@ -44,14 +44,16 @@ static bool check_options(const Settings *s, Error *e) {
 static void print_result(const Options *o, const TokenizeResult *r) {
     if (o->json) {
         printf("{\"n_train\": %" PRId64 ", \"n_val\": %" PRId64 ", \"n_bytes\": %" PRId64
-               ", \"n_vocab\": %" PRId32 "}\n",
-               r->n_train, r->n_val, r->n_bytes, r->n_vocab);
+               ", \"n_vocab\": %" PRId32 ", \"learn_sec\": %.6f, \"encode_sec\": %.6f}\n",
+               r->n_train, r->n_val, r->n_bytes, r->n_vocab, r->learn_sec, r->encode_sec);
         return;
     }
     printf("training    %12" PRId64 " tokens\n", r->n_train);
     printf("validation  %12" PRId64 " tokens\n", r->n_val);
     printf("text        %12" PRId64 " bytes\n", r->n_bytes);
     printf("vocabulary  %12" PRId32 " tokens\n", r->n_vocab);
+    printf("time        %12.3f s for the vocabulary, %.3f s for %.1f MB of text\n",
+           r->learn_sec, r->encode_sec, 1e-6 * (double)r->n_bytes);
     printf("written to  %s\n", o->output);
 }
 

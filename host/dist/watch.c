@@ -57,12 +57,6 @@ static volatile sig_atomic_t hurry;
 
 void watch_hurry(void) { hurry = 1; }
 
-static double now_sec(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- the main thread's collectives ---- */
 
 static void enter(const char *what, int64_t bytes) {
@@ -71,7 +65,7 @@ static void enter(const char *what, int64_t bytes) {
     watch.own.bytes = bytes;
     snprintf(watch.own.what, sizeof watch.own.what, "%s", what);
     watch.own.waits = true;
-    watch.since = now_sec();
+    watch.since = time_now();
     pthread_mutex_unlock(&watch.lock);
 }
 
@@ -81,7 +75,7 @@ static void leave(void) {
     pthread_mutex_lock(&watch.lock);
     watch.own.waits = false;
     if (is_step(&watch.own)) {
-        const double now = now_sec(), sec = now - watch.last_step;
+        const double now = time_now(), sec = now - watch.last_step;
         if (watch.last_step > 0 && sec > watch.slowest_step) watch.slowest_step = sec;
         watch.last_step = now;
     }
@@ -188,11 +182,11 @@ static void forget(double now) {
 }
 
 static void *watch_thread(void *unused) {
-    double before = now_sec(), quiet_until = 0;
+    double before = time_now(), quiet_until = 0;
     forget(before);
     for (;;) {
         poll(watch.ends, (nfds_t)watch.n_ends, BEAT_MS);
-        const double now = now_sec();
+        const double now = time_now();
         pthread_mutex_lock(&watch.lock);
         const bool leaves = watch.leaves, slept = now - before > SILENT_SEC / 2;
         if (slept) watch.since = now; /* this process was stopped, so what it heard is old */

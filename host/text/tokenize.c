@@ -1,6 +1,7 @@
 /* Texts to a data folder. */
 #include "corpus.h"
 #include "loader.h"
+#include "log.h"
 #include "plugin.h"
 #include "text.h"
 #include "utf8.h"
@@ -50,9 +51,10 @@ static int64_t find_cut(const char *text, int64_t bytes, double val_fraction) {
     return cut;
 }
 
-/* Encodes bytes [first, last) of the corpus into the split begun last. Returns the count, or -1. */
+/* Encodes bytes [first, last) of the corpus into the split begun last. Returns the count, or -1.
+ * Adds the seconds of encoding. */
 static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, int64_t last,
-                           int32_t *ids, DataWriter *w, Error *e) {
+                           int32_t *ids, DataWriter *w, double *sec, Error *e) {
     /* Between chunks byte pairs forget their words. */
     const int64_t chunk = t->kind == TOKENIZER_BPE ? 16 * CHUNK_BYTES : CHUNK_BYTES;
     int64_t total = 0;
@@ -67,7 +69,9 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
             if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
             if (t->kind == TOKENIZER_BPE && to < end) to = special_boundary(t, text, from, to, end);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
+            const double start = time_now();
             const int64_t n = text_encode(t, name, text, from, to, ids, e);
+            *sec += time_now() - start;
             if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;
             total += n;
         }
@@ -83,11 +87,12 @@ static bool write_data(const TokenizeRequest *r, const Corpus *c, const Tokenize
                      .tokenizer_hash = tokenizer_hash(t),
                      .data_hash = r->data_hash};
     if (!data_writer_split(w, "train", e)) return false;
-    meta.n_train = encode_part(c, t, 0, cut, ids, w, e);
+    double sec = 0;
+    meta.n_train = encode_part(c, t, 0, cut, ids, w, &sec, e);
     if (meta.n_train < 0 || !data_writer_split(w, "val", e)) return false;
-    meta.n_val = encode_part(c, t, cut, c->text.n, ids, w, e);
+    meta.n_val = encode_part(c, t, cut, c->text.n, ids, w, &sec, e);
     if (meta.n_val < 0 || !data_writer_finish(w, t, &meta, e)) return false;
-    *result = (TokenizeResult){meta.n_train, meta.n_val, c->text.n, t->n_vocab};
+    *result = (TokenizeResult){meta.n_train, meta.n_val, c->text.n, t->n_vocab, 0, sec};
     return true;
 }
 
@@ -113,9 +118,12 @@ bool tokenize_files(const TokenizeRequest *r, TokenizeResult *result, Error *e) 
     CHECK(r->val_fraction >= 0 && r->val_fraction < 1, "val_fraction is %g", r->val_fraction);
     Corpus corpus;
     Tokenizer tokenizer = {0};
-    const bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, r->output, e) &&
-                      tokenize_choose(&tokenizer, r, &corpus, e) &&
-                      tokenize_corpus(r, &corpus, &tokenizer, result, e);
+    bool good = corpus_read(&corpus, r->inputs, r->n_inputs, r->field, r->output, e);
+    const double start = time_now();
+    good = good && tokenize_choose(&tokenizer, r, &corpus, e);
+    const double learn_sec = time_now() - start;
+    good = good && tokenize_corpus(r, &corpus, &tokenizer, result, e);
+    if (good) result->learn_sec = learn_sec;
     tokenizer_free(&tokenizer);
     corpus_free(&corpus);
     return good;

@@ -1,15 +1,8 @@
-/* The clock, and the measured speed that a run's own speed is shown against. */
+/* The measured speed that a run's own speed is shown against. */
 #include "ops.h"
 #include "rng.h"
 #include "train.h"
 #include <string.h>
-#include <time.h>
-
-double time_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 enum {
     SMALLEST = 256, /* sides of the products */
