@@ -19,6 +19,8 @@ if len(sys.argv) > 2 and not sys.prefix == os.path.realpath(sys.argv[2]):
     python = str(Path(sys.argv[2]) / "bin" / "python")
     os.execv(python, [python, *sys.argv[:2]])
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench/peers"))
+import bpe
 import tiktoken
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
                         processors, trainers)
@@ -46,8 +48,16 @@ def run_puck(text, tokenizer, folder):
 
 def puck_ids(text, tokenizer, folder):
     result = run_puck(text, tokenizer, folder)
-    if result.returncode != 0:
-        return result.stderr
+    return result.stderr if result.returncode != 0 else read_ids(folder)
+
+
+def command_ids(folder, *arguments):
+    subprocess.run([PUCK, "tokenize", *arguments, "--output", folder / "data", "--val-fraction", "0"],
+                   check=True, capture_output=True)
+    return read_ids(folder)
+
+
+def read_ids(folder):
     shard = (folder / "data" / "train_000000.bin").read_bytes()
     magic, version, n = struct.unpack("<3i", shard[:12])
     assert (magic, version) in [(20240520, 1), (20240801, 7)]
@@ -211,6 +221,41 @@ def gpt2_files(vocab_bpe, samples, folder):
     same_ids("tiktoken's ranks", folder / "gpt2.tiktoken", encode, samples, folder)
 
 
+def random_strings(vocab_bpe, folder, n=10000):
+    """GPT-2's tokens of strings of code points, a third of which have a say in the split."""
+    rng, codes = random.Random(2), [c for c in map(chr, range(1, 0x110000))
+                                    if unicodedata.category(c) not in ("Cn", "Cs")]
+    split = " \t\n\r\v\x85\xa0\u180e\u2003\u3000'stmdrevlLL09\xb2\u0664azA\xe9\u4e00.,!\u0301"
+    strings = ["".join(rng.choice(split if rng.random() < 0.3 else codes) for _ in range(rng.randrange(60)))
+               for _ in range(n)]
+    source = folder / "strings.jsonl"
+    source.write_text("".join(json.dumps({"text": s}) + "\n" for s in strings))
+    ids = command_ids(folder, "--input", source, "--field", "text", "--tokenizer", vocab_bpe)
+    peer, at = bpe.gpt2(vocab_bpe), 0
+    wrong = []
+    for s in strings:
+        expected = peer.encode_ordinary(s + "\n")  # which puck puts behind each text
+        if ids[at:at + len(expected)] != expected:
+            wrong.append(s)
+        at += len(expected)
+    check(f"{n} random strings", not wrong and at == len(ids), str(wrong[:3]))
+
+
+def learned(name, text, n_vocab, min_count, folder):
+    """A vocabulary that puck learns: the merges and the ids of Hugging Face's trainer."""
+    source = folder / "learn.txt"
+    source.write_bytes(text.encode())
+    ids = command_ids(folder, "--input", source, "--tokenizer", "bpe", "--vocab-size", str(n_vocab),
+                      "--min-count", str(min_count))
+    ours = (folder / "data" / "tokenizer.json").read_text()
+    theirs, trainer = bpe.learner(n_vocab, min_count)
+    theirs.train_from_iterator([text], trainer)
+    check(f"{name}: merges", bpe.merges_sha(ours) == bpe.merges_sha(theirs.to_str()))
+    vocab = {token: i for token, i in json.loads(ours)["model"]["vocab"].items() if i < n_vocab - 1}
+    check(f"{name}: vocabulary", vocab == theirs.get_vocab())
+    check(f"{name}: ids", ids == theirs.encode(text).ids == Tokenizer.from_str(ours).encode(text).ids)
+
+
 def trained(samples, folder):
     """Vocabularies that `tokenizers` trains, with other splits and special tokens."""
     corpus = [text for _, text in samples]
@@ -338,6 +383,11 @@ with tempfile.TemporaryDirectory() as name:
            for title, sample in texts() if title != "wide"]
     for which in gpt2:
         gpt2_files(which, few, scratch)
+        random_strings(which, scratch)
+    for title, text in few:
+        if title in ("random 3000", "shakespeare"):
+            learned(f"learned from {title}", text, 1000 if title == "shakespeare" else 300, 2, scratch)
+            learned(f"learned from {title}, rare pairs too", text, 2000, 1, scratch)
     trained(few, scratch)
     cl100k_like(few, scratch)
     foreign_pairs(scratch)
