@@ -126,7 +126,10 @@ static bool write_parts(const Labelled *l, const TokenizeRequest *r, const int32
     if (meta.n_val < 0 || !data_writer_labels(w, l->labels, e) ||
         !data_writer_finish(w, t, &meta, e))
         return false;
-    *result = (TokenizeResult){meta.n_train, meta.n_val, l->corpus.text.n, t->n_vocab};
+    *result = (TokenizeResult){.n_train = meta.n_train,
+                                .n_val = meta.n_val,
+                                .n_bytes = l->corpus.text.n,
+                                .n_vocab = t->n_vocab};
     return true;
 }
 
