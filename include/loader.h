@@ -44,8 +44,11 @@ void tokens_close(Tokens *t);
 /* Copies tokens [first, first + n) as int32. The range must exist. */
 void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
 
-/* Fails unless each line of the text is a source, a tab and a target (FILE:LINE named). */
-bool lines_check(const char *path, const char *text, int64_t bytes, Error *e);
+/* The text of a file of pairs, a source, a tab and a target a line; or, if the name ends in .jsonl,
+ * made into that from JSON objects with the fields source and target. The caller frees it. NULL on
+ * failure: FILE:LINE of what is no pair is named. */
+char *pairs_read(const char *path, int64_t *bytes, Error *e);
+bool pairs_are_json(const char *path);
 /* Finds the lines of a split, for form lines. A split that `continues` another begins behind its
  * first newline, for the text may have been cut inside a line; what lies behind the last newline is
  * left out. Fails if there is none, or one that does not fit the context. */

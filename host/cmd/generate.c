@@ -126,29 +126,22 @@ static void print_score(const PairScore *s, bool json) {
         printf("exact match     %.4f (%ld of %ld)\n", part, (long)s->n_exact, (long)s->n);
 }
 
-static bool check_pairs(const char *path, Error *e) {
-    int64_t bytes;
-    char *text = file_read(path, &bytes, e);
-    const bool ok = text && lines_check(path, text, bytes, e);
-    free(text);
-    return ok;
-}
-
 static bool run_pairs(Loaded *l, const Options *o, Error *e) {
     const ModelUse use = {.decode_batch = 1,
                           .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
     PairScore score = {0};
-    if (o->data[0] && !check_pairs(o->data, e)) return false;
-    FILE *in = o->data[0] ? fopen(o->data, "r") : stdin;
-    if (!in)
-        return error_set(e, o->data, "Check the name and the permissions", "cannot open: %s",
-                         strerror(errno));
+    int64_t bytes = 0;
+    char *text = o->data[0] ? pairs_read(o->data, &bytes, e) : NULL;
+    if (o->data[0] && !text) return false;
+    FILE *in = text ? fmemopen(text, (size_t)bytes, "r") : stdin;
+    CHECK(in, "no memory for a stream");
     const bool ok = load_weights(l, &use, e) &&
                     generate_pairs(&l->model, &l->tokenizer, in,
                                    o->data[0] ? o->data : "standard input",
                                    o->data[0] ? &score : NULL, stdout, e);
-    if (ok && o->data[0]) print_score(&score, o->json);
-    if (o->data[0]) fclose(in);
+    if (ok && text) print_score(&score, o->json);
+    if (text) fclose(in);
+    free(text);
     return ok;
 }
 

@@ -92,7 +92,7 @@ static const Preset presets[] = {
       MODERN,
       {"dropout", "0"},
       {"val_fraction", "0.02"},
-      {"steps", "1500"},
+      {"steps", "3000"},
       {"batch_size", "16"},
       {"lr", "0.005"},
       {"muon_lr", "0.03"},

@@ -15,23 +15,6 @@ static int32_t byte_token(const Tokenizer *t, char byte) {
     return -1;
 }
 
-bool lines_check(const char *path, const char *text, int64_t bytes, Error *e) {
-    char place[1100];
-    int64_t line = 1;
-    for (const char *at = text, *end; at < text + bytes; at = end + 1, line++) {
-        end = memchr(at, '\n', (size_t)(text + bytes - at));
-        snprintf(place, sizeof place, "%s:%" PRId64, path, line);
-        if (!end) return error_set(e, place, "End it with a newline", "the last line has no end");
-        const char *tab = memchr(at, '\t', (size_t)(end - at));
-        if (end == at)
-            return error_set(e, place, "Remove it", "the line is empty, so it holds no pair");
-        if (!tab || tab == at || tab + 1 == end || memchr(tab + 1, '\t', (size_t)(end - tab - 1)))
-            return error_set(e, place, "Write a source, one tab and a target",
-                             "the line is no pair");
-    }
-    return true;
-}
-
 bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, bool continues,
                        int64_t context, Error *e) {
     const int32_t newline = byte_token(tokenizer, '\n'), tab = byte_token(tokenizer, '\t');

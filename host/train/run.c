@@ -127,10 +127,22 @@ static bool is_task(const Trainer *t, const char *task) {
     return strcmp(t->options->task, task) == 0;
 }
 
-static bool check_pairs(const char *path, Error *e) {
+/* The text of --data; of pairs it is checked, and made from JSON lines. */
+static char *read_data(const Trainer *t, int64_t *bytes, Error *e) {
+    const char *path = t->options->data;
+    return is_task(t, "pairs") ? pairs_read(path, bytes, e) : file_read(path, bytes, e);
+}
+
+/* JSON lines become a text in the run's folder, which is then tokenized. */
+static bool prepare_pairs(Trainer *t, Error *e) {
     int64_t bytes;
-    char *text = file_read(path, &bytes, e);
-    const bool ok = text && lines_check(path, text, bytes, e);
+    char *text = read_data(t, &bytes, e);
+    bool ok = text != NULL;
+    if (ok && pairs_are_json(t->options->data)) {
+        snprintf(t->pairs, sizeof t->pairs, "%s/pairs.tsv", t->run);
+        t->text = t->pairs;
+        ok = file_write_atomic(t->pairs, text, bytes, e);
+    }
     free(text);
     return ok;
 }
@@ -175,9 +187,9 @@ static bool prepare_data(Trainer *t, const Start *start, Error *e) {
     char path[2048];
     snprintf(t->data, sizeof t->data, "%s/data", t->run);
     if (start->resumes && has_own_data(t)) return true;
+    if (is_task(t, "pairs") && !prepare_pairs(t, e)) return false;
     const TokenizeRequest request = request_of(t, start, path, sizeof path);
     TokenizeResult result = {0};
-    if (is_task(t, "pairs") && !check_pairs(o->data, e)) return false;
     if (!(is_task(t, "classify") ? tokenize_labelled : tokenize_files)(&request, &result, e))
         return false;
     log_info("%s: %ld training and %ld validation tokens, vocabulary %d", o->data,
@@ -280,7 +292,7 @@ static bool vocab_of_data(Trainer *t, Error *e) {
     if (strcmp(o->tokenizer, "char") != 0 && word == TOKENIZER_CHAR)
         return tokenizer_load(&t->tokenizer, o->tokenizer, e);
     int64_t bytes;
-    char *text = file_read(o->data, &bytes, e);
+    char *text = read_data(t, &bytes, e);
     const bool ok =
         text && (word == TOKENIZER_CHAR
                      ? tokenizer_make_char(&t->tokenizer, o->data, text, bytes, e)

@@ -41,7 +41,8 @@ enum { RING = 2 }; /* steps in flight: one runs, one is being read */
 typedef struct Trainer {
     Settings settings;
     const Options *options; /* &settings.options */
-    const char *run, *text; /* --run, --data */
+    const char *run, *text; /* --run; --data, or what was made of it */
+    char pairs[OPTION_STRING_MAX + 16]; /* RUN/pairs.tsv, where --data is JSON lines */
     char data[1024]; /* folder with token shards */
     Backend backend;
     Model model;

@@ -19,6 +19,29 @@ works "scores" "exact match     1.0000 (50 of 50)" -- "${generate[@]}" --data "$
 printf '7\n3' | "${generate[@]}" >"$work/targets" 2>/dev/null
 check "writes targets" test "$(cat "$work/targets")" = $'x7\nx3'
 
+# The same pairs as JSON lines give the same model.
+sed -E 's/^(.*)\t(.*)$/{"source": "\1", "target": "\2"}/' "$work/pairs.tsv" >"$work/pairs.jsonl"
+json=("${train[@]}" --data "$work/pairs.jsonl" --run "$work/run-json")
+works "a dry run of JSON lines" "vocabulary 13" -- "${json[@]}" --dry-run
+works "JSON lines" "saved step 60" -- "${json[@]}" --stop-after 60
+rm "$work/run-json/pairs.tsv"
+works "resumed, without --data" "step 150" -- "$puck" train --run "$work/run-json"
+check "json: same model" cmp "$work/run/ckpt/latest/model.safetensors" "$work/run-json/ckpt/latest/model.safetensors"
+works "scores JSON lines" "exact match     1.0000 (50 of 50)" -- "${generate[@]}" --data "$work/pairs.jsonl"
+bad_json() {
+    printf '{"source": "1", "target": "x1"}\n%s\n' "$2" >"$work/bad.jsonl"
+    refuses 1 "JSON: $1" "bad.jsonl:2" -- "${train[@]}" --data "$work/bad.jsonl" --run "$work/no"
+    refuses 1 "generate, JSON: $1" "bad.jsonl:2" -- "${generate[@]}" --data "$work/bad.jsonl"
+}
+bad_json "no target" '{"source": "1"}'
+bad_json "no object" '"1"'
+bad_json "an empty source" '{"source": "", "target": "x1"}'
+bad_json "a tab" '{"source": "1\t2", "target": "x1"}'
+bad_json "a line's end" '{"source": "1", "target": "x\n1"}'
+: >"$work/empty.tsv"
+refuses 1 "an empty file" empty.tsv -- "${train[@]}" --data "$work/empty.tsv" --run "$work/no"
+refuses 1 "no pairs to score" empty.tsv -- "${generate[@]}" --data "$work/empty.tsv"
+
 # bad TEXT MESSAGE: refused by train as data and by generate as a test, with its line
 bad() {
     printf "$1" >"$work/bad.tsv"
