@@ -295,7 +295,7 @@ test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
 
 # Each harness for FUZZ_SECONDS, with clang's fuzzer and sanitizers (clang, libclang-rt-14-dev).
 FUZZ_SECONDS ?= 60
-FUZZ_SOURCES := $(filter-out host/core/plugin.c host/dist/mpi.c,$(wildcard host/core/*.c host/io/*.c host/text/*.c host/model/*.c host/dist/*.c))
+FUZZ_SOURCES := $(filter-out host/core/plugin.c host/dist/mpi.c,$(wildcard host/core/*.c host/io/*.c host/text/*.c host/feed/*.c host/model/*.c host/dist/*.c))
 fuzz: ## every parser fed hostile input
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \

@@ -19,6 +19,9 @@ static int by_text(const void *a, const void *b) {
     return order ? order : (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
+/* Ranks that a file may leave out, or special tokens add. */
+enum { RANKS_LEFT_OUT = 1024 };
+
 typedef struct Ranks {
     TokenizerPairs pairs;
     Rank *sorted;
@@ -66,7 +69,7 @@ static bool line_read(Ranks *r, const char *line, int64_t length, int64_t number
                          (long)number);
     if (rank >= most)
         return error_set(e, name, remedy,
-                         "line %ld has the rank %ld, but there are not so many lines", (long)number,
+                         "line %ld has the rank %ld, but the file is too short for so many", (long)number,
                          (long)rank);
     if (r->pairs.text[rank])
         return error_set(e, name, remedy, "line %ld has the rank %ld, which was there already",
@@ -180,9 +183,8 @@ static bool ranks_make(Tokenizer *t, Ranks *r, const char *name, Error *e) {
 bool tokenizer_parse_ranks(Tokenizer *t, const char *name, const char *file, int64_t bytes,
                            Error *e) {
     if (bytes > INT32_MAX / 4) return error_set(e, name, remedy, "it has %ld bytes", (long)bytes);
-    int64_t lines = 1, number = 0;
-    for (int64_t i = 0; i < bytes; i++) lines += file[i] == '\n';
-    const int64_t most = lines + 1024;
+    const int64_t lines = bytes / 7 + 1, most = lines + RANKS_LEFT_OUT; /* "AA== 0" and its end */
+    int64_t number = 0;
     Ranks r = {.pairs = {.text = calloc((size_t)most, sizeof *r.pairs.text),
                          .bytes = calloc((size_t)most, sizeof *r.pairs.bytes)},
                .sorted = malloc((size_t)lines * sizeof *r.sorted),
@@ -196,7 +198,7 @@ bool tokenizer_parse_ranks(Tokenizer *t, const char *name, const char *file, int
     for (int64_t i = 0; good && i < bytes;) {
         const char *end = memchr(file + i, '\n', (size_t)(bytes - i));
         const int64_t length = end ? end - (file + i) : bytes - i;
-        good = line_read(&r, file + i, length, ++number, most - 64, &at, name, e);
+        good = line_read(&r, file + i, length, ++number, lines + RANKS_LEFT_OUT / 2, &at, name, e);
         i += length + 1;
     }
     good = good && ranks_make(t, &r, name, e);

@@ -1,6 +1,6 @@
 /* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens (of
- * characters and bytes) or any text (byte pairs, also from GPT-2's merges), with memory bounded by
- * the file; and as text: refused as no UTF-8, or encoded and decoded to itself. */
+ * characters and bytes) or any text (byte pairs, also from GPT-2's merges and from ranks), with memory
+ * bounded by the file; and as text: refused as no UTF-8, or encoded and decoded to itself. */
 #include "tokenizer.h"
 #include "utf8.h"
 #include <sanitizer/allocator_interface.h>
@@ -68,6 +68,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         assert_round_trip(&t, text, bytes);
         tokenizer_free(&t);
     }
+    peak = live;
+    const int64_t before = live;
+    if (tokenizer_parse_ranks(&t, "fuzz", text, bytes, &e)) {
+        if (valid) assert_round_trip(&t, text, bytes);
+        tokenizer_free(&t);
+    }
+    CHECK(peak - before <= 64 * bytes + (1 << 20), "%ld bytes for ranks of %ld", (long)peak,
+          (long)bytes);
     const bool made = tokenizer_make_char(&t, "fuzz", text, bytes, &e);
     CHECK(made == whole, "made %d, valid %d", made, whole);
     if (made) {

@@ -196,6 +196,28 @@ def same_ids(name, path, encode, samples, folder):
               theirs.encode(text, add_special_tokens=False).ids == encode(text))
 
 
+def random_strings(vocab_bpe, peer, folder):
+    """10,000 strings of random assigned code points, apart by the special token, and the plays."""
+    rng = random.Random(3)
+    codes = [c for c in map(chr, [*range(1, 0xD800), *range(0xE000, 0x110000)]) if assigned(c)]
+    low = [c for c in codes if ord(c) < 0x250]
+    strings = ["".join(rng.choice(rng.choice([low, codes])) for _ in range(rng.randrange(1, 60)))
+               for _ in range(10000)]
+    expected = [i for ids in peer.encode_ordinary_batch(strings, num_threads=1) for i in (*ids, 50256)]
+    ids = puck_ids("".join(s + "<|endoftext|>" for s in strings), vocab_bpe, folder)
+    check("GPT-2's ids of 10,000 random strings", ids == expected,
+          ids if isinstance(ids, str) else [a for a in zip(ids, expected) if a[0] != a[1]][:5])
+    path = Path(os.environ.get("PUCK_TEXT", "../shared/data/tinyshakespeare.txt"))
+    if path.exists():
+        text = path.read_bytes().decode()
+        cut = len(text) - (len(text) + 9) // 10
+        counts = [len(peer.encode_ordinary(part)) for part in (text[:cut], text[cut:])]
+        made = subprocess.run([PUCK, "tokenize", "--input", path, "--tokenizer", vocab_bpe, "--output",
+                               folder / "plays", "--json"], capture_output=True, text=True)
+        line = json.loads(made.stdout)
+        check("GPT-2's tokens of the plays", [line["n_train"], line["n_val"]] == counts, (line, counts))
+
+
 def gpt2_files(vocab_bpe, samples, folder):
     """GPT-2's vocabulary in the other forms that it is given in."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -213,6 +235,7 @@ def gpt2_files(vocab_bpe, samples, folder):
     peer = tiktoken.Encoding("gpt2", pat_str=GPT2_SPLIT, mergeable_ranks=ranks,
                              special_tokens={"<|endoftext|>": 50256})
     encode = lambda text: peer.encode(text, allowed_special="all")
+    random_strings(vocab_bpe, peer, folder)
     same_ids("vocab.json and merges.txt", old, encode, samples, folder)
     GPT2TokenizerFast.from_pretrained(str(old)).save_pretrained(str(folder / "saved"))
     same_ids("GPT2TokenizerFast.save_pretrained", folder / "saved", encode, samples, folder)
