@@ -69,7 +69,7 @@ static bool line_read(Ranks *r, const char *line, int64_t length, int64_t number
                          (long)number);
     if (rank >= most)
         return error_set(e, name, remedy,
-                         "line %ld has the rank %ld, but the file is too short for so many", (long)number,
+                         "line %ld has the rank %ld, too high for so short a file", (long)number,
                          (long)rank);
     if (r->pairs.text[rank])
         return error_set(e, name, remedy, "line %ld has the rank %ld, which was there already",

@@ -1,5 +1,5 @@
 /* Any bytes as tokenizer.json: refused with a place, or a tokenizer that encodes its own tokens (of
- * characters and bytes) or any text (byte pairs, also from GPT-2's merges and from ranks), with memory
+ * characters and bytes) or any text (byte pairs, also from GPT-2's merges and ranks), with memory
  * bounded by the file; and as text: refused as no UTF-8, or encoded and decoded to itself. */
 #include "tokenizer.h"
 #include "utf8.h"

@@ -285,7 +285,7 @@ static void ranks(void **state) {
     assert_int_equal(id, '!');
     tokenizer_free(&t);
     ranks_refused("aGU= 255\n", "line 257 has the rank 255, which was there already");
-    ranks_refused("aGU= 99999\n", "line 257 has the rank 99999");
+    ranks_refused("aGU= 99999\n", "line 257 has the rank 99999, too high for so short a file");
     ranks_refused("aGU= -1\n", "line 257 is not a token in base64 and its rank");
     ranks_refused("aGU 256\n", "line 257 is not a token in base64 and its rank");
     ranks_refused("a=U= 256\n", "line 257 is not a token in base64 and its rank");
