@@ -6,17 +6,21 @@
 
 static const char *const remedy = "Give the file as its maker wrote it";
 
+/* tokenizer_byte_codes the other way: the byte of a character, or -1. */
+static int32_t byte_of(int32_t code) {
+    const int32_t n = code - 0x100; /* of the bytes 0 to 32, 127 to 160, and 173 */
+    if (n >= 0) return n < 33 ? n : n < 67 ? 127 + n - 33 : n == 67 ? 173 : -1;
+    return (code >= 33 && code <= 126) || (code >= 161 && code != 173) ? code : -1;
+}
+
 int64_t tokenizer_read_alphabet(const char *text, int64_t bytes, char *out) {
-    int32_t code_of[256];
-    tokenizer_byte_codes(code_of);
     int64_t n = 0;
     for (int64_t i = 0; i < bytes;) {
         int32_t code = 0;
         const int length = utf8_next(text + i, bytes - i, &code);
-        int b = 0;
-        while (b < 256 && code_of[b] != code) b++;
-        if (length == 0 || b == 256) return -1;
-        out[n++] = (char)b;
+        const int32_t byte = byte_of(code);
+        if (length == 0 || byte < 0) return -1;
+        out[n++] = (char)byte;
         i += length;
     }
     return n;

@@ -163,6 +163,21 @@ static void there_and_back(void **state) {
     tokenizer_free(&t);
 }
 
+static void alphabet_there_and_back(void **state) {
+    (void)state;
+    for (int b = 0; b < 256; b++) {
+        const char byte = (char)b;
+        char letter[2], back;
+        const int64_t n = tokenizer_write_alphabet(&byte, 1, letter);
+        assert_int_equal(tokenizer_read_alphabet(letter, n, &back), 1);
+        assert_int_equal(back, byte);
+    }
+    static const char *const others[] = {" ", "\x7F", "\xC2\xA0", "\xC2\xAD", "\xC5\x84", "\xFF"};
+    char byte;
+    for (int i = 0; i < COUNT_OF(others); i++)
+        assert_int_equal(tokenizer_read_alphabet(others[i], (int64_t)strlen(others[i]), &byte), -1);
+}
+
 static void refused(const char *file, const char *why) {
     Tokenizer t;
     Error e = {0};
@@ -197,6 +212,7 @@ int main(void) {
         cmocka_unit_test(long_words_by_definition),
         cmocka_unit_test(chains_longer_than_an_overlap),
         cmocka_unit_test(there_and_back),
+        cmocka_unit_test(alphabet_there_and_back),
         cmocka_unit_test(wrong_merges),
     };
     return cmocka_run_group_tests_name("bpe", tests, NULL, NULL);
