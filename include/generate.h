@@ -39,8 +39,9 @@ typedef struct GenerateRequest {
 /* Streams prompt and continuation to `out`, flushing after each token but never inside a UTF-8
  * character; bytes that are no UTF-8 come out as U+FFFD. With n_probs, a line a step (number, token
  * taken, candidates) comes first and the text follows whole. A text that writes `stop` ends with
- * it. The model is planned with decode_batch 1. Beyond the context the last half is read again: of
- * n tokens the model sees those from generate_window(n, context) on, however they came. */
+ * it, and one of byte pairs before END_OF_TEXT. The model is planned with decode_batch 1. Beyond
+ * the context the last half is read again: of n tokens the model sees those from generate_window(n,
+ * context) on, however they came. */
 bool generate_text(Model *m, const Tokenizer *t, const GenerateRequest *r, FILE *out, Error *e);
 
 /* Pairs whose target came out to the byte. */

@@ -95,6 +95,14 @@ static bool read_prompt(Text *text, Model *m, const Tokenizer *t, const Generate
     return n >= 0;
 }
 
+/* What a model that has met several texts writes between them. */
+static bool ends_text(const Tokenizer *t, int32_t id) {
+    int32_t bytes;
+    const char *text = tokenizer_text(t, id, &bytes);
+    return t->kind == TOKENIZER_BPE && bytes == (int32_t)strlen(END_OF_TEXT) &&
+           memcmp(text, END_OF_TEXT, (size_t)bytes) == 0;
+}
+
 /* How much of `stop` the text ends with after one more byte, if it ended with `matched` bytes of
  * it. */
 static int64_t match_stop(const char *stop, int64_t matched, char byte) {
@@ -152,7 +160,7 @@ static bool write_text(Text *text, Model *m, const Tokenizer *t, const GenerateR
                              "the model's logits after %ld tokens are not finite", (long)text->n);
         const int32_t before = text->window[text->n - 1 - text->first];
         text_append(text, m, id);
-        stopped = write_token(w, t, before, id, r->stop, &matched);
+        stopped = ends_text(t, id) || write_token(w, t, before, id, r->stop, &matched);
         if (r->n_probs > 0) write_candidates(table, t, i + 1, id, text->top, r->n_probs);
         if (fflush(table) != 0 || ferror(table)) break;
     }

@@ -52,5 +52,13 @@ cp hf/{config.json,model.safetensors} bare
 refuses 2 "a folder without a tokenizer" "does not fit the 320 tokens of bare" "--tokenizer gpt2" -- \
     "$puck" train --init-from bare --data new.txt --run no --batch-size 2 --steps 1 --device cpu
 refuses 1 "which cannot speak" "no tokenizer.json" -- "$puck" generate --from bare --device cpu
+# A model that has met several texts ends its own where they did.
+for ((i = 0; i < 80; i++)); do printf 'the cat<|endoftext|>'; done >several.txt
+works "several texts" -- "$puck" train --data several.txt --tokenizer tokens --run several --steps 150 --lr 0.003 \
+    --val-fraction 0 "${small[@]}" --channels 32
+ends() {
+    [ "$("$puck" generate --from several --prompt the --tokens 30 --greedy --device cpu 2>/dev/null)" = "the cat" ]
+}
+check "a text ends where one did" ends
 check "no model was made" test ! -e no/ckpt
 finish
