@@ -13,16 +13,20 @@ import time
 from pathlib import Path
 
 
+def alphabet():
+    """GPT-2's characters for bytes, in the order of their ids: {character: byte}."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
 def gpt2(path):
     """tiktoken's encoding from GPT-2's vocab.bpe, without a network."""
     import tiktoken
     from tiktoken_ext.openai_public import r50k_pat_str
 
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    order = printable + [b for b in range(256) if b not in printable]
-    byte_of = {chr(b if i < len(printable) else 256 + i - len(printable)): b
-               for i, b in enumerate(order)}
-    ranks = {bytes([b]): i for i, b in enumerate(order)}
+    byte_of = alphabet()
+    ranks = {bytes([b]): i for i, b in enumerate(byte_of.values())}
     for line in Path(path).read_text(encoding="utf-8").split("\n")[1:-1]:
         ranks[bytes(byte_of[c] for c in line if c != " ")] = len(ranks)
     return tiktoken.Encoding("gpt2", pat_str=r50k_pat_str, mergeable_ranks=ranks,
