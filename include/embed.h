@@ -55,8 +55,9 @@ int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const 
                        FILE *out);
 
 /* The words' vectors, a line each, numbers parted by tabs; and their names, a line each, for
- * TensorBoard's projector. A word's tabs and line ends are escaped. */
+ * TensorBoard's projector. */
 void embed_write_vectors(const Embedding *m, FILE *out);
 void embed_write_names(const Embedding *m, FILE *out);
-/* The text of a token as those and the results show it. */
+/* The text of a token as those and the results show it: on one line, and what is no text
+ * escaped. */
 void embed_write_word(const Embedding *m, int32_t id, FILE *out);

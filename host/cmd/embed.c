@@ -2,10 +2,10 @@
 #include "embed.h"
 #include "cmd.h"
 #include "load.h"
+#include "output.h"
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { WORDS_MAX = 255 };
 
@@ -32,8 +32,6 @@ static void print_word(const Embedding *m, int32_t id, double value, const Optio
     char *word = word_of(m, id);
     if (o->json) {
         json_t *line = json_pack("{s:s, s:f}", "word", word, "cosine", value);
-        if (!line) /* half a UTF-8 character is no word in JSON */
-            line = json_pack("{s:i, s:f}", "id", (int)id, "cosine", value);
         CHECK(line, "no memory for a line of JSON");
         json_dumpf(line, stdout, JSON_REAL_PRECISION(6));
         putchar('\n');
@@ -98,16 +96,12 @@ static bool answer_odd(const Embedding *m, const int32_t *ids, int n, const Opti
 /* One of the projector's two files, in the folder of --output. */
 static bool write_file(const Embedding *m, void (*write)(const Embedding *, FILE *),
                        const char *folder, const char *name, Error *e) {
-    char path[OPTION_STRING_MAX + 32], *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (!out) return error_set(e, NULL, NULL, "there is no memory for %s", name);
-    write(m, out);
-    fclose(out);
+    char path[OPTION_STRING_MAX + 32];
+    Output out;
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    const bool ok = file_write_atomic(path, text, (int64_t)bytes, e);
-    free(text);
-    return ok;
+    output_begin(&out);
+    write(m, out.file);
+    return output_end(&out, true, path, e);
 }
 
 static bool answer_export(const Embedding *m, const int32_t *ids, int n, const Options *o,
@@ -140,38 +134,24 @@ static int64_t map_words(const Embedding *m, const int32_t *ids, int n, int64_t 
     return n_words;
 }
 
-static bool check_map(const Options *o, Error *e) {
-    const size_t n = strlen(o->output);
-    if (n < 5 || strcmp(o->output + n - 4, ".svg") != 0)
-        return error_misuse(e, "--output", "Give a file that ends with .svg", "%s",
-                            n ? "a map is an SVG picture" : "no file is named");
-    if (!o->replace && access(o->output, F_OK) == 0)
-        return error_set(e, o->output, "Give another name, or --replace",
-                         "the file is there already");
-    return o->count <= MAP_MAX ||
-           error_misuse(e, "--count", "Draw fewer", "a map has room for %d words", MAP_MAX);
-}
-
 static bool answer_map(const Embedding *m, const int32_t *ids, int n, const Options *o, Error *e) {
     int32_t words[MAP_MAX];
-    if (!check_map(o, e)) return false;
+    if (!output_check(o, ".svg", e)) return false;
+    if (o->count > MAP_MAX)
+        return error_misuse(e, "--count", "Draw fewer", "a map has room for %d words", MAP_MAX);
     const int64_t n_words = map_words(m, ids, n, o->count, words);
     if (n_words < 3)
-        return error_misuse(e, "map", "Name more words, or give --count",
+        return error_misuse(e, "map", "Name more words, or none and a larger --count",
                             "%ld words make no map; three do", (long)n_words);
     if (o->arrows && (n == 0 || n % 2))
         return error_misuse(e, "--arrows", "Name pairs: HE SHE KING QUEEN",
                             "arrows join words two by two, and there are %d", n);
     const double perplexity = n_words / 3 < 30 ? (double)n_words / 3 : 30;
     const EmbedMap map = {strcmp(o->method, "tsne") == 0, perplexity, o->from, o->arrows};
-    char *picture = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&picture, &bytes);
-    if (!out) return error_set(e, NULL, NULL, "there is no memory for a picture");
-    const int64_t n_labels = embed_draw_map(m, words, n_words, &map, out);
-    fclose(out);
-    const bool ok = file_write_atomic(o->output, picture, (int64_t)bytes, e);
-    free(picture);
+    Output out;
+    output_begin(&out);
+    const int64_t n_labels = embed_draw_map(m, words, n_words, &map, out.file);
+    const bool ok = output_end(&out, true, o->output, e);
     if (ok)
         printf(o->json ? "{\"words\": %ld, \"labels\": %ld}\n" : "%ld words, %ld with a label\n",
                (long)n_words, (long)n_labels);

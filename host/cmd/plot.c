@@ -2,33 +2,16 @@
 #include "plot.h"
 #include "cmd.h"
 #include "load.h"
+#include "output.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), m = strlen(end);
-    return n > m && strcmp(text + n - m, end) == 0;
-}
-
-/* Before any work is done. */
-static bool check_output(const Options *o, const char *end, Error *e) {
-    char hint[64];
-    snprintf(hint, sizeof hint, "Give a file that ends with %s", end);
-    if (!o->output[0]) return error_misuse(e, "--output", hint, "no file is named");
-    if (!ends_with(o->output, end))
-        return error_misuse(e, "--output", hint, "%s is no name for this picture", o->output);
-    if (o->replace || access(o->output, F_OK) != 0) return true;
-    return error_set(e, o->output, "Give another name, or --replace", "the file is there already");
-}
 
 static bool check_options(const Settings *s, Error *e) {
     const Options *o = &s->options;
     if (o->attention[0] && s->n_positional)
         return error_misuse(e, "--attention", "Draw two pictures",
                             "a picture shows losses of runs or attention, not both");
-    if (o->attention[0]) return check_output(o, ".html", e);
+    if (o->attention[0]) return output_check(o, ".html", e);
     if (o->from[0])
         return error_misuse(e, "--from", "Give --attention TEXT, or name the run without --from",
                             "the losses of runs need no model");
@@ -37,7 +20,7 @@ static bool check_options(const Settings *s, Error *e) {
     if (s->n_positional > PLOT_RUNS_MAX)
         return error_misuse(e, "RUN", "Draw several pictures", "one picture has room for %d runs",
                             PLOT_RUNS_MAX);
-    return check_output(o, ".svg", e);
+    return output_check(o, ".svg", e);
 }
 
 static void print_run(const PlotRun *r) {
@@ -64,6 +47,8 @@ static bool read_text(const Loaded *l, const char *text, int32_t *ids, int64_t *
     const int64_t most = i64_min(l->config.context, PLOT_TOKENS_MAX);
     *n = tokenizer_encode(&l->tokenizer, "--attention", text, (int64_t)strlen(text), ids, e);
     if (*n < 0) return false;
+    if (*n == 0)
+        return error_misuse(e, "--attention", "Give some words", "the text has no token");
     if (*n <= most) return true;
     return error_misuse(e, "--attention", "Shorten it",
                         most < l->config.context
@@ -86,15 +71,11 @@ static bool run_attention(const Options *o, FILE *out, Error *e) {
 
 static bool run(const Settings *s, Error *e) {
     const Options *o = &s->options;
+    Output out;
     if (!check_options(s, e)) return false;
-    char *picture = NULL;
-    size_t bytes = 0;
-    FILE *memory = open_memstream(&picture, &bytes);
-    if (!memory) return error_set(e, NULL, NULL, "there is no memory for a picture");
-    bool ok = o->attention[0] ? run_attention(o, memory, e) : run_losses(s, memory, e);
-    fclose(memory);
-    ok = ok && file_write_atomic(o->output, picture, (int64_t)bytes, e);
-    free(picture);
+    output_begin(&out);
+    const bool drawn = o->attention[0] ? run_attention(o, out.file, e) : run_losses(s, out.file, e);
+    const bool ok = output_end(&out, drawn, o->output, e);
     if (ok) printf("%s written\n", o->output);
     return ok;
 }

@@ -1,7 +1,7 @@
 /* puck tokenize: texts to a data folder, or tokens to look at. */
 #include "cmd.h"
-#include "checkpoint.h"
 #include "loader.h"
+#include "output.h"
 #include "token_view.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,19 +10,13 @@
 #include <unistd.h>
 
 static bool check_page(const Options *o, Error *e) {
-    const size_t n = strlen(o->output);
     if (!o->show)
         return error_misuse(e, "--output", "Leave it out, or call twice",
                             "--stats prints, and writes no folder");
-    if (n < 6 || strcmp(o->output + n - 5, ".html") != 0)
-        return error_misuse(e, "--output", "Give a file that ends with .html",
-                            "%s is no name for a page of tokens", o->output);
     if (o->json || o->stats)
         return error_misuse(e, o->json ? "--json" : "--stats", "Leave it out, or call twice",
                             "--show draws a page into --output, and prints nothing else");
-    return o->replace || access(o->output, F_OK) != 0 ||
-           error_set(e, o->output, "Give another name, or --replace",
-                     "the file is there already");
+    return output_check(o, ".html", e);
 }
 
 static bool check_options(const Settings *s, Error *e) {
@@ -58,14 +52,10 @@ static void print_result(const Options *o, const TokenizeResult *r) {
 }
 
 static bool write_page(const TokenView *v, const Settings *s, Error *e) {
-    char *page = NULL;
-    size_t bytes = 0;
-    FILE *memory = open_memstream(&page, &bytes);
-    if (!memory) return error_set(e, NULL, NULL, "there is no memory for a page");
-    token_view_page(v, s->n_positional == 1 ? s->positional[0] : "several texts", memory);
-    fclose(memory);
-    const bool ok = file_write_atomic(s->options.output, page, (int64_t)bytes, e);
-    free(page);
+    Output out;
+    output_begin(&out);
+    token_view_page(v, s->n_positional == 1 ? s->positional[0] : "several texts", out.file);
+    const bool ok = output_end(&out, true, s->options.output, e);
     if (ok) printf("%s written\n", s->options.output);
     return ok;
 }

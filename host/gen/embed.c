@@ -1,5 +1,6 @@
 /* Questions to an embedding table: a word's neighbours, analogies, the odd one out. */
 #include "embed.h"
+#include "show.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,16 +43,7 @@ void embed_close(Embedding *m) {
 void embed_write_word(const Embedding *m, int32_t id, FILE *out) {
     int32_t bytes;
     const char *text = tokenizer_text(m->tokenizer, id, &bytes);
-    for (int32_t i = 0; i < bytes; i++) {
-        if (text[i] == '\n' || text[i] == '\t' || text[i] == '\r' || text[i] == '\\')
-            fprintf(out, "\\%c",
-                    text[i] == '\n'   ? 'n'
-                    : text[i] == '\t' ? 't'
-                    : text[i] == '\r' ? 'r'
-                                      : '\\');
-        else
-            fputc(text[i], out);
-    }
+    show_escaped(out, text, bytes);
 }
 
 /* ---- questions ---- */

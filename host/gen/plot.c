@@ -34,16 +34,22 @@ static void curve_add(Curve *c, double x, double y) {
     c->y[c->n++] = y;
 }
 
-/* Means of neighbours, so that a long run stays a small file. A group with a NaN is one. */
+/* Means of neighbours, so that a long run stays a small file; NaN where none of them is finite. */
 static void curve_shorten(Curve *c) {
     const int64_t group = i64_div_up(c->n, POINTS_MAX), n = c->n;
     c->n = 0;
     for (int64_t first = 0; first < n; first += group) {
         const int64_t size = i64_min(group, n - first);
         double x = 0, y = 0;
-        for (int64_t i = first; i < first + size; i++) x += c->x[i], y += c->y[i];
+        int64_t finite = 0;
+        for (int64_t i = first; i < first + size; i++) {
+            x += c->x[i];
+            if (!isfinite(c->y[i])) continue;
+            y += c->y[i];
+            finite++;
+        }
         c->x[c->n] = x / (double)size;
-        c->y[c->n++] = y / (double)size;
+        c->y[c->n++] = finite ? y / (double)finite : NAN;
     }
 }
 

@@ -51,21 +51,25 @@ void plot_attention_weights(Model *m, const int32_t *tokens, float *weights) {
 
 /* ---- the page ---- */
 
-/* A token as a JavaScript string: show_quoted's 'text' keeps it on one line; HTML's own characters
- * are written as code points, so that no token can end the script. */
+/* A token as a JavaScript string: the text that show_escaped makes of it. HTML's own characters are
+ * written as code points, so that no token can end the script. */
 static void write_token(FILE *out, const Tokenizer *t, int32_t id) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *memory = open_memstream(&text, &bytes);
+    char *shown = NULL;
+    size_t n = 0;
+    int32_t bytes;
+    const char *text = tokenizer_text(t, id, &bytes);
+    FILE *memory = open_memstream(&shown, &n);
     CHECK(memory, "no memory for a token");
-    show_token(memory, t, id);
+    show_escaped(memory, text, bytes);
     fclose(memory);
-    for (size_t i = 0; i < bytes; i++)
-        if (text[i] == '<' || text[i] == '>' || text[i] == '&')
-            fprintf(out, "\\x%02x", text[i]);
+    putc('\'', out);
+    for (size_t i = 0; i < n; i++)
+        if (strchr("<>&'\\", shown[i]))
+            fprintf(out, "\\x%02x", shown[i]);
         else
-            putc(text[i], out);
-    free(text);
+            putc(shown[i], out);
+    putc('\'', out);
+    free(shown);
 }
 
 /* Weights in thousandths, the lower triangle row by row: what a colour can show. */

@@ -78,15 +78,17 @@ static void write_ticks(FILE *out, const SvgFrame *f, bool is_x) {
     if (a->bare || !(a->high > a->low)) return;
     const double length = is_x ? f->right - f->left : f->bottom - f->top;
     const double step = tick_step(a, (int)(length / (is_x ? 90 : 40)) + 1);
-    for (double i = ceil(a->low / step - 1e-9); i <= floor(a->high / step + 1e-9); i++) {
+    const double first = ceil(a->low / step - 1e-9), last = floor(a->high / step + 1e-9);
+    for (int i = 0; i <= last - first; i++) {
         char text[32];
-        const int n = snprintf(text, sizeof text, "%.10g", i * step + 0.0); /* no -0 */
+        const double value = (first + i) * step + 0.0; /* no -0 */
+        const int n = snprintf(text, sizeof text, "%.10g", value);
         if (is_x) {
-            const double x = svg_x(f, i * step);
+            const double x = svg_x(f, value);
             write_path(out, "grid", x, f->top, x, f->bottom);
             svg_text(out, x, f->bottom + 18, SVG_MIDDLE, -1, text, n);
         } else {
-            const double y = svg_y(f, i * step);
+            const double y = svg_y(f, value);
             write_path(out, "grid", f->left, y, f->right, y);
             svg_text(out, f->left - 7, y + 4, SVG_END, -1, text, n);
         }

@@ -19,6 +19,12 @@ works "export" vectors.tsv -- "${ask[@]}" export "${from[@]}" --output "$work/ts
 check "a row of 8 numbers a token" test "$(awk -F'\t' '{ print NF }' "$work/tsv/vectors.tsv" | sort -u)" = 8
 check "a name a row" test "$(wc -l <"$work/tsv/vectors.tsv")" = "$(wc -l <"$work/tsv/metadata.tsv")"
 check "a line end is escaped" grep -qxF '\n' "$work/tsv/metadata.tsv"
+works "a model of bytes" -- "$puck" train --data "$work/text.txt" --tokenizer byte --run "$work/bytes" "${tiny[@]}" \
+    --steps 1
+works "its names" -- "${ask[@]}" export --from "$work/bytes" --output "$work/tsv"
+for byte in '\x00' '\x1b' '\xff'; do
+    check "a byte that is no text is escaped: $byte" grep -qxF "$byte" "$work/tsv/metadata.tsv"
+done
 # a - a + e is e: of the rest the nearest to e.
 "${ask[@]}" nearest e "${from[@]}" --count 20 2>/dev/null | grep -v ' a$' >"$work/near"
 "${ask[@]}" analogy a a e "${from[@]}" --count 19 2>/dev/null >"$work/analogy"

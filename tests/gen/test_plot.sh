@@ -54,6 +54,10 @@ check "it is another one" bash -c "! cmp -s '$work/one.svg' '$work/before.svg'"
 for ((i = 1; i <= 5000; i++)); do line $i 2.5 0.1 $i && echo; done >"$work/other/metrics.jsonl"
 works "a long run" -- "${plot[@]}" "$work/other" --output "$work/long.svg"
 check "its picture is small" test "$(wc -c <"$work/long.svg")" -lt 40000
+for ((i = 1; i <= 1000; i++)); do line $i $([ $((i % 2)) = 0 ] && echo null || echo 2.5) 0.1 $i && echo; done \
+    >"$work/a<b>/metrics.jsonl"
+works "every other loss of a long run is not finite" "1000 steps, training loss 2.5000" -- \
+    "${plot[@]}" "$work/a<b>" --output "$work/gaps.svg"
 printf '{"step": 5001, "train_l' >>"$work/other/metrics.jsonl"
 works "a last line that a crash cut short" "5000 steps" -- "${plot[@]}" "$work/other" --output "$work/cut.svg"
 
@@ -84,7 +88,7 @@ check "nothing was written" bash -c "! ls '$work'/*.svg* 2>/dev/null"
 works "a model" -- "$puck" train --data "$work/text.txt" --run "$work/run" "${tiny[@]}" --layers 2 --steps 1
 attention=("${plot[@]}" --from "$work/run" --device cpu)
 works "attention" "$work/a.html written" -- "${attention[@]}" --attention '</b>'$'\n''the' --output "$work/a.html"
-check "its tokens" grep -qF "const tokens=['\x3c','/','b','\x3e','\n','t','h','e'];" "$work/a.html"
+check "its tokens" grep -qF "const tokens=['\x3c','/','b','\x3e','\x5cn','t','h','e'];" "$work/a.html"
 check "its size" grep -qF 'const L=2,H=2,n=8;' "$work/a.html"
 check "nothing is fetched" bash -c "! grep -qE 'https?:|src=|@import' '$work/a.html'"
 check "one script, which the text does not end" test "$(grep -c '</script>' "$work/a.html")" = 1
@@ -99,6 +103,14 @@ refuses 2 "a text longer than the context" --attention "9 tokens" "at most 8" --
     "${attention[@]}" --attention "the line " --output "$work/b.html"
 refuses '[12]' "a text with a character that the model has not" --attention U+0071 -- \
     "${attention[@]}" --attention "quote" --output "$work/b.html"
+works "a model of bytes" -- "$puck" train --data "$work/text.txt" --tokenizer byte --run "$work/bytes" "${tiny[@]}" \
+    --steps 1
+works "half a character" -- "${plot[@]}" --from "$work/bytes" --attention é --output "$work/h.html" --device cpu
+check "is shown as its byte" grep -qF "const tokens=['\x5cxc3','\x5cxa9'];" "$work/h.html"
+works "a model of words" -- "$puck" train --data "$work/text.txt" --tokenizer word --run "$work/words" "${tiny[@]}" \
+    --steps 1
+refuses 2 "a text without a word" --attention "no token" -- \
+    "${plot[@]}" --from "$work/words" --attention "  " --output "$work/b.html" --device cpu
 refuses 2 "an empty text" --attention empty -- "${attention[@]}" --attention "" --output "$work/b.html"
 refuses 2 "a page that is named as a picture" --output .html -- \
     "${attention[@]}" --attention "the" --output "$work/b.svg"
