@@ -9,8 +9,8 @@ enum { THREADS = 256, ROWS = 16, COLS = 64, DEPTH = 32, EACH = ROWS * COLS / THR
 /* out = in + before w^T, then tanh; BACKWARD: out = (in + before w) * (1 - h^2). before may be
  * NULL: zeros. */
 template <typename T, bool BACKWARD>
-__global__ void step(T *out, const T *in, const T *before, const T *w, const T *h, int64_t B,
-                     int64_t C) {
+__global__ void recurrence_step(T *out, const T *in, const T *before, const T *w, const T *h,
+                                int64_t B, int64_t C) {
     SHARED(float, a, ROWS * (DEPTH + 1));
     SHARED(float, b, DEPTH * (COLS + 1));
     const int64_t row0 = (int64_t)blockIdx.y * ROWS, col0 = (int64_t)blockIdx.x * COLS;
@@ -60,7 +60,7 @@ static void run_step(const OpContext *cx, Tensor out, Tensor in, const T *before
                      Tensor h, int64_t t) {
     const int64_t B = out.dim[1], C = out.dim[2];
     const dim3 grid((unsigned)i64_div_up(C, COLS), (unsigned)i64_div_up(B, ROWS));
-    LAUNCH((step<T, BACKWARD>), grid, THREADS, 0, stream_of(cx), at_step<T>(out, t),
+    LAUNCH((recurrence_step<T, BACKWARD>), grid, THREADS, 0, stream_of(cx), at_step<T>(out, t),
            at_step<T>(in, t), before, (const T *)w.data, BACKWARD ? at_step<T>(h, t) : NULL, B, C);
 }
 
