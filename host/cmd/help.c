@@ -65,6 +65,7 @@ static void write_examples(void) {
            "  puck plot runs/first runs/mine --output losses.svg\n"
            "  puck plot --from runs/first --attention \"to be or not\" --output attention.html\n"
            "  puck embed nearest king --from runs/words\n"
+           "  puck train --task classify --data LABELLED.tsv --run runs/classes\n"
            "\nPresets\n");
     preset_list(stdout);
     printf("\nAn option is `--name value` or `--name=value`; `_` equals `-`; --no-NAME is off.\n"

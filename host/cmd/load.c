@@ -21,7 +21,7 @@ bool load_open(Loaded *l, const Options *o, Error *e) {
                          "the tokenizer has %d tokens, but the model %ld", l->tokenizer.n_vocab,
                          (long)l->config.vocab);
     if (!labels_read(&l->labels, l->folder, e)) return false;
-    if (l->config.classes && l->labels.n && l->labels.n != l->config.classes)
+    if (l->labels.n && l->labels.n != l->config.classes)
         return error_set(e, l->folder, "They belong to different models",
                          "labels.json has %d names, but the model %ld classes", l->labels.n,
                          (long)l->config.classes);
