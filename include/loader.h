@@ -199,8 +199,9 @@ int64_t loader_window(const LoaderConfig *c, int64_t sample, int64_t *n_inputs);
 bool loader_begins(const LoaderConfig *c, int64_t sample);
 /* Targets of sample number `sample` that exist. */
 int64_t loader_targets(const LoaderConfig *c, int64_t sample);
-/* Fails if the data is shorter than one window, or has fewer windows than a batch (both named). */
-bool loader_check(const LoaderConfig *c, const char *dir, Error *e);
+/* Fails if the data is shorter than one window, or has fewer windows than the `batch` sequences of
+ * a step (both named). */
+bool loader_check(const LoaderConfig *c, int64_t batch, const char *dir, Error *e);
 /* Samples in an epoch; of random order, as many as would cover the data once. */
 int64_t loader_epoch_samples(const LoaderConfig *c);
 /* Form next: one row, whose last input is token number `last`, and its target. */

@@ -222,7 +222,7 @@ static bool subject_open(Subject *s, const Options *o, Error *e) {
     s->feed = train_feed(&s->config, &s->tokens, use.B, use.T, (uint64_t)o->seed,
                          strcmp(o->order, "random") == 0 ? ORDER_RANDOM : ORDER_SHUFFLE);
     if (!o->data[0]) make_tokens(s, n_vocab);
-    return loader_check(&s->feed, o->data, e);
+    return loader_check(&s->feed, s->feed.B, o->data, e);
 }
 
 static bool model_open(Model *m, const Subject *s, bool decode, Backend *b, Error *e) {

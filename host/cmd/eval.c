@@ -105,16 +105,12 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Settings *s, co
 
 /* A run's text is split where the run split it, unless the call says otherwise. Of pairs only
  * targets were learnt, so the loss of a whole text would say nothing. */
-static bool recall_split(Settings *s, const char *folder, Error *e) {
-    char path[1100];
-    snprintf(path, sizeof path, "%s/config.toml", folder);
-    if (access(path, F_OK) != 0) return true;
+static bool recall_split(Settings *s, const Loaded *l, Error *e) {
     Settings recorded;
-    options_defaults(&recorded);
-    if (!checkpoint_read_options(folder, &recorded, e)) return false;
+    if (!load_recorded(l, &recorded, e)) return false;
     if (strcmp(recorded.options.task, "pairs") == 0)
         return error_misuse(e, "--from", "Score it by `puck generate --pairs --data FILE`",
-                            "%s was trained on pairs", folder);
+                            "%s was trained on pairs", l->folder);
     if (options_source(s, "val_fraction") == FROM_DEFAULT)
         s->options.val_fraction = recorded.options.val_fraction;
     s->options.seed = recorded.options.seed;
@@ -161,7 +157,7 @@ static bool open_part(Tokens *tokens, const char *dir, const char *part, const L
     return true;
 }
 
-/* Naive Bayes learns from the other part. */
+/* Naive Bayes learns from the other part. The folder is not needed when its files are mapped. */
 static bool score_parts(const char *dir, const Options *o, Loaded *l, Error *e) {
     Tokens texts = {0}, rest = {0};
     ClassScore score, bayes = {0};
@@ -172,9 +168,10 @@ static bool score_parts(const char *dir, const Options *o, Loaded *l, Error *e) 
         return false;
     const bool both = meta.n_val > 0 && meta.n_train > 0;
     const ModelUse use = {.B = i64_max(1, EVAL_ROWS / l->config.context), .T = l->config.context};
-    const bool ok = open_part(&texts, dir, part_of(o), l, e) &&
-                    (!both || open_part(&rest, dir, val ? "train" : "val", l, e)) &&
-                    load_weights(l, &use, e);
+    bool ok = open_part(&texts, dir, part_of(o), l, e) &&
+              (!both || open_part(&rest, dir, val ? "train" : "val", l, e));
+    remove_text(dir);
+    ok = ok && load_weights(l, &use, e);
     if (ok) {
         classify_split(&l->model, &texts, 0, 1, &score);
         if (both) classify_bayes(&rest, &texts, l->labels.n, &bayes);
@@ -202,7 +199,7 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
     const Options *o = &s->options;
     Tokens tokens;
     int64_t text_bytes;
-    if (!recall_split(s, l->folder, e)) return false;
+    if (!recall_split(s, l, e)) return false;
     if (l->labels.n) return run_classes(o, l, e);
     if (!open_data(&tokens, &text_bytes, s, l, e)) return false;
     const int64_t T = l->config.context;

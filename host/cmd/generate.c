@@ -126,7 +126,18 @@ static void print_score(const PairScore *s, bool json) {
         printf("exact match     %.4f (%ld of %ld)\n", part, (long)s->n_exact, (long)s->n);
 }
 
+/* A Hugging Face folder does not say what it was trained on. */
+static bool check_pairs(const Loaded *l, Error *e) {
+    Settings recorded;
+    if (!load_recorded(l, &recorded, e)) return false;
+    return options_source(&recorded, "task") == FROM_DEFAULT ||
+           strcmp(recorded.options.task, "pairs") == 0 ||
+           error_misuse(e, "--pairs", "Use a run of --task pairs",
+                        "%s was not trained on pairs", l->folder);
+}
+
 static bool run_pairs(Loaded *l, const Options *o, Error *e) {
+    if (!check_pairs(l, e)) return false;
     const ModelUse use = {.decode_batch = 1,
                           .decode_rows = i64_min(PROMPT_ROWS, l->config.context)};
     PairScore score = {0};

@@ -65,26 +65,34 @@ static void print_facts(json_t *facts, bool json) {
     }
 }
 
-static void add_model(json_t *facts, const ModelConfig *c) {
-    add_choice(facts, "model", c->kind);
-    add_int(facts, "layers", c->layers);
+/* What a GPT's blocks are. */
+static void add_blocks(json_t *facts, const ModelConfig *c) {
     add_int(facts, "heads", c->heads);
-    add_int(facts, "channels", c->channels);
-    add_int(facts, "context", c->context);
-    add_int(facts, "vocab_size", c->vocab);
-    if (c->classes) add_int(facts, "classes", c->classes);
     add_int(facts, "kv_heads", model_kv_heads(c));
     add_int(facts, "head_size", model_head_size(c));
-    add_int(facts, "hidden", c->hidden);
     add_choice(facts, "positions", c->positions);
     add_choice(facts, "norm", c->norm);
-    add_choice(facts, "activation", c->mlp);
     add_bool(facts, "qk_norm", c->qk_norm);
     add_bool(facts, "embed_norm", c->embed_norm);
     add_bool(facts, "tie_embeddings", !c->untied);
     add_real(facts, "softcap", c->softcap);
     add_bool(facts, "bias", c->bias);
     add_real(facts, "dropout", c->dropout);
+}
+
+static void add_model(json_t *facts, const ModelConfig *c) {
+    add_choice(facts, "model", c->kind);
+    add_int(facts, "vocab_size", c->vocab);
+    add_int(facts, "channels", c->channels);
+    if (c->kind != MODEL_SKIPGRAM) {
+        add_int(facts, "context", c->context);
+        add_int(facts, "layers", c->layers);
+        add_int(facts, "hidden", c->hidden);
+    }
+    if (c->kind != MODEL_SKIPGRAM && c->kind != MODEL_RNN)
+        add_choice(facts, "activation", c->mlp);
+    if (c->kind == MODEL_GPT) add_blocks(facts, c);
+    if (c->classes) add_int(facts, "classes", c->classes);
     add_int(facts, "parameters", model_count_params(c));
     add_int(facts, "without_lookups", model_count_matmul_params(c));
     add_real(facts, "flops_per_token", model_flops_per_token(c, c->context));

@@ -45,6 +45,13 @@ bool load_weights(Loaded *l, const ModelUse *use, Error *e) {
     return model_commit(&l->model, e) && checkpoint_read_weights(l->folder, &l->model, e);
 }
 
+bool load_recorded(const Loaded *l, Settings *recorded, Error *e) {
+    char path[sizeof l->folder + 16];
+    options_defaults(recorded);
+    snprintf(path, sizeof path, "%s/config.toml", l->folder);
+    return access(path, F_OK) != 0 || checkpoint_read_options(l->folder, recorded, e);
+}
+
 void load_close(Loaded *l) {
     if (l->model.backend) model_free(&l->model);
     if (l->backend.close) l->backend.close(&l->backend);

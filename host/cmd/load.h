@@ -16,5 +16,7 @@ typedef struct Loaded {
 bool load_open(Loaded *l, const Options *o, Error *e);
 /* Then the weights, into a model planned for `use`. */
 bool load_weights(Loaded *l, const ModelUse *use, Error *e);
+/* The options that a checkpoint of a run was trained with; the defaults, where it has none. */
+bool load_recorded(const Loaded *l, Settings *recorded, Error *e);
 /* Frees what there is. */
 void load_close(Loaded *l);

@@ -69,8 +69,10 @@ static bool open_auto(Backend *out, DType compute, const HostServices *host, Err
         return true;
     }
     if (!open_cpu(out, compute, host, e)) return false;
+    /* That nobody built it is no fault that needs a whole sentence. */
+    const bool is_there = strchr(path, '/') || !strstr(why.text, ": libpuck_cuda.so: ");
     log_info("device cpu: %s, %d threads (auto: no cuda, as %s)", out->properties.name,
-             host->n_threads, why.text);
+             host->n_threads, is_there ? why.text : "there is no libpuck_cuda.so");
     return true;
 }
 

@@ -93,10 +93,11 @@ int64_t loader_targets(const LoaderConfig *c, int64_t sample) {
     return n_inputs - source + 1;
 }
 
-bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
+bool loader_check(const LoaderConfig *c, int64_t batch, const char *dir, Error *e) {
     const int64_t n = c->tokens->n_tokens;
-    if (c->form == BATCH_NEIGHBOURS && c->words->n_used < 3)
-        return error_set(e, dir, "Use more text",
+    if (c->form == BATCH_NEIGHBOURS) /* drawn one by one, however many */
+        return c->words->n_used >= 3 ||
+               error_set(e, dir, "Use more text",
                          "the text has %" PRId64 " different words, too few to tell them apart",
                          c->words->n_used);
     if (n <= (c->form == BATCH_WINDOWS || c->form == BATCH_GRAMS ? c->T : 1))
@@ -107,11 +108,16 @@ bool loader_check(const LoaderConfig *c, const char *dir, Error *e) {
     const int64_t windows = c->order == ORDER_RANDOM && c->form == BATCH_WINDOWS
                                 ? n - c->T
                                 : loader_epoch_samples(c);
-    if (c->B <= windows) return true;
+    if (batch <= windows) return true;
+    if (c->tokens->lines)
+        return error_set(e, dir, "Use a smaller --batch-size, or more lines",
+                         "the data has %" PRId64 " lines to learn from, fewer than the %" PRId64
+                         " of a batch",
+                         windows, batch);
     return error_set(e, dir, "Use a smaller --batch-size or --context, or more text",
                      "the data has %" PRId64 " windows of %" PRId64
                      " tokens, fewer than the %" PRId64 " sequences of a batch",
-                     windows, c->T, c->B);
+                     windows, c->T, batch);
 }
 
 /* order: rows sorted by token, stable (a radix sort, least digit first); starts: where each token's

@@ -83,14 +83,11 @@ int32_t generate_start(const Tokenizer *t) {
 
 static bool read_prompt(Text *text, Model *m, const Tokenizer *t, const GenerateRequest *r,
                         Error *e) {
-    if (r->prompt_bytes == 0) {
-        text_append(text, m, generate_start(t));
-        return true;
-    }
-    int32_t *ids = malloc((size_t)r->prompt_bytes * sizeof *ids);
+    int32_t *ids = malloc((size_t)(r->prompt_bytes + 1) * sizeof *ids);
     if (!ids) return error_set(e, NULL, NULL, "there is no memory for the prompt");
     const int64_t n = tokenizer_encode(t, "the prompt", r->prompt, r->prompt_bytes, ids, e);
     for (int64_t i = 0; i < n; i++) text_append(text, m, ids[i]);
+    if (n == 0) text_append(text, m, generate_start(t)); /* blanks are no words */
     free(ids);
     return n >= 0;
 }

@@ -4,28 +4,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How many tokens of a target the context has room for behind a prompt; -1 on failure. */
+static int64_t room_behind(const Model *m, const Tokenizer *t, const char *prompt, int64_t bytes,
+                           const char *place, Error *e) {
+    int32_t *ids = malloc((size_t)bytes * sizeof *ids);
+    CHECK(ids, "no memory for %ld tokens", (long)bytes);
+    const int64_t n = tokenizer_encode(t, place, prompt, bytes, ids, e);
+    free(ids);
+    if (n < 0 || n < m->config.context) return n < 0 ? -1 : m->config.context - n;
+    error_set(e, place, "Shorten it, or train with a larger --context",
+              "a source of %ld tokens and its target do not fit the context of %ld", (long)n - 1,
+              (long)m->config.context);
+    return -1;
+}
+
 /* The target of one source, without its newline; the caller frees it. NULL on failure. */
 static char *write_target(Model *m, const Tokenizer *t, char *source, const char *place, Error *e) {
     const int64_t bytes = (int64_t)strlen(source);
     char *target = NULL;
     size_t n = 0;
     FILE *memory = open_memstream(&target, &n);
-    if (!memory) {
-        error_set(e, place, NULL, "there is no memory for a target");
-        return NULL;
-    }
+    CHECK(memory, "no memory for a target");
     source[bytes] = '\t'; /* in the place of the line's end */
     const GenerateRequest r = {.prompt = source,
                                .prompt_bytes = bytes + 1,
-                               .n_tokens = m->config.context - bytes - 1,
+                               .n_tokens = room_behind(m, t, source, bytes + 1, place, e),
                                .stop = "\n",
                                .sampler = {.top_p = 1, .repetition_penalty = 1}};
-    bool ok = true;
-    if (r.n_tokens < 1)
-        ok = error_set(e, place, "Shorten it, or train with a larger --context",
-                       "a source of %ld bytes and its target do not fit the context of %ld",
-                       (long)bytes, (long)m->config.context);
-    ok = ok && generate_text(m, t, &r, memory, e);
+    const bool ok = r.n_tokens > 0 && generate_text(m, t, &r, memory, e);
     fclose(memory);
     source[bytes] = 0;
     if (ok) {

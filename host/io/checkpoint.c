@@ -219,11 +219,14 @@ static bool find_newest(const char *ckpt, char *folder, size_t size, Error *e) {
 }
 
 bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
+    const char *hint = "Give a run folder, a checkpoint folder or a Hugging Face folder";
     char inner[IO_PATH_MAX];
     struct stat info;
-    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder",
-                         "there is no such folder");
+    const bool found = stat(path, &info) == 0;
+    if (!found || !S_ISDIR(info.st_mode))
+        return error_set(e, path, hint,
+                         found ? "this is a file, and a model is a folder"
+                               : "there is no such folder");
     if (!path_join(inner, path, "ckpt", e)) return false;
     if (access(inner, F_OK) == 0) return find_newest(inner, folder, size, e);
     snprintf(folder, size, "%s", path);
@@ -231,8 +234,7 @@ bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
     if (access(inner, F_OK) == 0) return checkpoint_verify(path, e);
     if (!path_join(inner, path, "config.json", e)) return false;
     return access(inner, F_OK) == 0 ||
-           error_set(e, path, "Give a run folder, a checkpoint folder or a Hugging Face folder",
-                     "there is no checkpoint: neither ckpt nor config.json");
+           error_set(e, path, hint, "there is no checkpoint: neither ckpt nor config.json");
 }
 
 bool checkpoint_exists(const char *run) {

@@ -260,6 +260,9 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
                 "model       %ld layers, %ld heads, %ld channels, context %ld, vocabulary %ld\n",
                 (long)c->layers, (long)c->heads, (long)c->channels, (long)c->context,
                 (long)c->vocab);
+    else if (c->kind == MODEL_SKIPGRAM)
+        fprintf(out, "model       skipgram: vectors of %ld numbers, vocabulary %ld\n",
+                (long)c->channels, (long)c->vocab);
     else
         fprintf(out,
                 "model       %s: %ld hidden layers of %ld on embeddings of %ld, context %ld, "
@@ -397,15 +400,10 @@ static bool start_feed(Trainer *t, Error *e) {
         t->words = loader_count_words(&t->train, t->model.config.vocab, o->subsample);
     t->feed.words = t->words;
     t->feed.window = o->window;
-    if (!loader_check(&t->feed, t->data, e)) return false;
-    const int64_t windows = loader_epoch_samples(&t->feed);
+    if (!loader_check(&t->feed, o->batch_size, t->data, e)) return false;
     if (t->feed.form == BATCH_TEXTS)
-        log_info("%ld texts to learn from, %ld for validation, %d classes", (long)windows,
+        log_info("%ld texts to learn from, %ld for validation, %d classes", (long)t->train.n_lines,
                  (long)t->val.n_lines, (int)t->labels.n);
-    if (o->batch_size > windows)
-        return error_misuse(e, "--batch-size", "Use a smaller batch or context, or more text",
-                            "a batch of %ld sequences is more than the %ld in %s",
-                            (long)o->batch_size, (long)windows, t->data);
     Backend *b = &t->backend;
     t->loader_memory = pinned(t, loader_bytes(use->B, use->T));
     t->val_memory = pinned(t, (5 * use->B * use->T + 1) * 4);
@@ -525,6 +523,13 @@ static void trainer_close(Trainer *t) {
     b->close(b);
 }
 
+/* A run that did not begin leaves no folder that it made: none but the lock is in it. */
+static void remove_empty(const char *run) {
+    char path[2048];
+    snprintf(path, sizeof path, "%s/lock", run);
+    if (unlink(path) == 0) (void)rmdir(run);
+}
+
 /* The one writer's part: rank 0's. */
 static bool take_folder_of_run(const Trainer *t, int *lock, Error *e) {
     const bool old =
@@ -546,6 +551,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     t->metrics.file = -1;
     bool ok;
     int lock = -1;
+    const bool is_new = access(t->run, F_OK) != 0;
     *exit_code = EXIT_DONE;
     if (!together_options(t, e) || !dist_agree(setup_own_defaults(&t->settings, e), e)) {
         ok = false;
@@ -562,6 +568,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
              together_folder(t, e) && run_locked(t, exit_code, e);
     }
     trainer_close(t);
+    if (lock >= 0 && !ok && is_new) remove_empty(t->run);
     if (lock >= 0) run_unlock(lock);
     free(t);
     return ok;

@@ -10,6 +10,7 @@ refuses 2 "no text given" --data -- "${train[@]}"
 refuses 2 "no run folder given" --run -- "$puck" train "${tiny[@]}" --data "$work/text.txt"
 : >"$work/empty.txt"
 refuses '[12]' "empty text" "$work/empty.txt" empty -- "${train[@]}" --data "$work/empty.txt"
+check "a run that did not begin leaves no folder" test ! -e "$run"
 printf 'to be' >"$work/short.txt"
 refuses '[12]' "text shorter than the context" 8 -- "${train[@]}" --data "$work/short.txt"
 refuses '[12]' "context larger than the data" 100000 -- \
@@ -51,6 +52,8 @@ refuses 1 "evaluation text that is not there" "$work/none.txt" -- \
     "$puck" eval --from "$run" --data "$work/none.txt" --device cpu
 refuses '[12]' "model that is not there" "$work/none" -- \
     "$puck" generate --from "$work/none" --device cpu
+refuses 1 "a model that is a file" "$work/text.txt" "a model is a folder" -- \
+    "$puck" generate --from "$work/text.txt" --device cpu
 refuses 2 "no model given" --from -- "$puck" generate --device cpu
 untouched "the checkpoints are as they were" "$run"
 

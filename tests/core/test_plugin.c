@@ -115,7 +115,7 @@ static void test_auto(void **state) {
     const char *text = say(folder, program, "auto"); /* nothing there */
     assert_non_null(strstr(text, "opened cpu with 3"));
     assert_non_null(strstr(text, "device cpu: "));
-    assert_non_null(strstr(text, "auto: no cuda, as the back end does not load: libpuck_cuda.so"));
+    assert_non_null(strstr(text, "(auto: no cuda, as there is no libpuck_cuda.so)"));
 
     shell("cp '%s' '%s/libpuck_cuda.so'", library("null"), folder);
     text = say(folder, program, "auto"); /* found by the loader's search */

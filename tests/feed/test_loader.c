@@ -184,7 +184,7 @@ static void next_fills_from_the_left(void **state) {
     config.form = BATCH_NEXT;
     config.special = PAD;
     Error e;
-    assert_true(loader_check(&config, "data", &e));
+    assert_true(loader_check(&config, config.B, "data", &e));
     assert_int_equal(loader_epoch_samples(&config), N - 1);
     for (int epoch = 0; epoch < 2; epoch++) {
         bool seen[N] = {false};
@@ -415,7 +415,7 @@ static void check_names_both(void **state) {
         Error e = {0};
         const Tokens tokens = {.n_tokens = cases[i].n};
         const LoaderConfig config = windows(&tokens, cases[i].B, cases[i].T, 1, cases[i].order);
-        const bool good = loader_check(&config, "some/data", &e);
+        const bool good = loader_check(&config, cases[i].B, "some/data", &e);
         assert_true(good == !cases[i].first);
         if (good) continue;
         assert_int_equal(e.code, EXIT_FAILED);

@@ -58,6 +58,15 @@ refuses 2 "a pair beyond the context" "--context" -- "${train[@]}" --data "$work
 printf '7\n12345678\n' >"$work/sources"
 refuses 1 "a source beyond the context" "standard input:2" -- \
     bash -c "\"\$@\" <'$work/sources'" - "${generate[@]}"
+printf 'äöüä\tx\n%.0s' {1..20} >"$work/wide.tsv" # 5 tokens of 9 bytes
+works "characters of two bytes" -- "${train[@]}" --data "$work/wide.tsv" --steps 1 --run "$work/wide"
+works "a source fits by its tokens" "exact match" -- \
+    "$puck" generate --pairs --from "$work/wide" --data "$work/wide.tsv" --device cpu
+works "a language model" -- "${train[@]}" --task text --steps 1 --run "$work/text"
+refuses 2 "pairs of a language model" "--pairs" "--task pairs" -- \
+    "$puck" generate --pairs --from "$work/text" --data "$work/pairs.tsv" --device cpu
+refuses 1 "more pairs a batch than there are" "40 lines" "--batch-size" -- \
+    "${train[@]}" --batch-size 50 --run "$work/no"
 refuses 2 "pairs of another model" "--task" -- "${train[@]}" --model ffn --run "$work/no"
 refuses 2 "the loss of a text" "generate --pairs" -- \
     "$puck" eval --from "$work/run" --data "$work/pairs.tsv" --device cpu

@@ -59,6 +59,11 @@ check "it has a type of its own" grep -q '"model_type": "puck-skipgram"' "$work/
 
 refuses 2 "a context" context --window -- "${small[@]}" --run "$work/x" --context 8
 refuses 2 "heads" --heads skipgram -- "${small[@]}" --run "$work/x" --heads 2
+refuses 2 "Muon, for it has no hidden matrix" --optimizer skipgram -- \
+    "${small[@]}" --run "$work/x" --optimizer muon
+head -c 300 "$work/text.txt" >"$work/short.txt"
+works "a text shorter than the batch" "vectors of 8 numbers" -- \
+    "${train[@]}" --data "$work/short.txt" --channels 8 --batch-size 512 --steps 1 --run "$work/short"
 refuses 2 "samples" --sample-every -- "${small[@]}" --run "$work/x" --sample-every 2
 refuses 1 "text from it" "puck embed" -- "$puck" generate --from "$work/one"
 refuses 1 "its loss on a text" "puck embed" -- "$puck" eval --from "$work/one" --data "$work/text.txt"
