@@ -356,12 +356,11 @@ def cpu_name():
 
 def make_record(name, b, runs):
     figures, best, by_variant = summarise(runs, WORKS[name][2])
-    commit = ["git", "describe", "--always", "--dirty"]
     title = {"torch": "PyTorch"}
     peer = [f"{title.get(p, p)} {version(p)}" for p in PEER_PACKAGES.get(name, ["torch"])]
     record = {
         "bench": f"peers/{name}", "date": datetime.date.today().isoformat(),
-        "commit": subprocess.check_output(commit, text=True).strip(),
+        "commit": b.o.commit,
         "device": f"{cpu_name()}, {os.cpu_count()} cores", "threads": b.o.threads,
         "repeats": len(runs), "steps": b.o.steps,
         "command": b.commands["puck"].replace(str(b.folder), "TMP"),
@@ -422,7 +421,8 @@ def main():
         variants = WORKS[name][3].split(",")
         if o.variants and not set(o.variants.split(",")) <= set(variants):
             parser.error(f"--variants of {name} are {', '.join(variants)}")
-    records = []
+    o.commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
+    records = []  # each makes the tree dirty
     for name in o.work or WORKS:
         records.append(measure(name, o))
         if not o.no_record:
