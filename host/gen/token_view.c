@@ -44,20 +44,27 @@ static bool ends_line(const Tokenizer *t, int32_t id) {
     return bytes > 0 && text[bytes - 1] == '\n';
 }
 
+/* A token as show_escaped writes it, and its width in characters. The caller frees it. */
+static char *escaped(const Tokenizer *t, int32_t id, int64_t *width) {
+    char *shown = NULL;
+    size_t n;
+    int32_t bytes;
+    const char *text = tokenizer_text(t, id, &bytes);
+    FILE *memory = open_memstream(&shown, &n);
+    CHECK(memory, "no memory for a token");
+    *width = show_escaped(memory, text, bytes);
+    fclose(memory);
+    return shown;
+}
+
 void token_view_print(const TokenView *v, bool colour, FILE *out) {
     Row row;
     row_begin(&row);
     for (int64_t i = 0; i < v->n; i++) {
-        char *token = NULL;
-        size_t token_bytes;
-        FILE *memory = open_memstream(&token, &token_bytes);
-        CHECK(memory, "no memory for a token");
-        int32_t bytes;
-        const char *text = tokenizer_text(v->tokenizer, v->ids[i], &bytes);
-        const int64_t wide = show_escaped(memory, text, bytes) + (colour ? 0 : 2);
-        fclose(memory);
-        const int64_t id_wide = snprintf(NULL, 0, "%d ", (int)v->ids[i]);
-        const int64_t cell = i64_max(wide, id_wide);
+        int64_t width;
+        char *token = escaped(v->tokenizer, v->ids[i], &width);
+        if (!colour) width += 2; /* its brackets */
+        const int64_t cell = i64_max(width, snprintf(NULL, 0, "%d ", (int)v->ids[i]));
         if (row.width && row.width + cell > ROW_WIDTH) {
             row_end(&row, out);
             row_begin(&row);
@@ -67,7 +74,7 @@ void token_view_print(const TokenView *v, bool colour, FILE *out) {
                     token);
         else
             fprintf(row.tokens, "[%s]", token);
-        fprintf(row.tokens, "%*s", (int)(cell - wide), "");
+        fprintf(row.tokens, "%*s", (int)(cell - width), "");
         fprintf(row.ids, "%-*d", (int)cell, (int)v->ids[i]);
         row.width += cell;
         free(token);
@@ -115,7 +122,7 @@ static const char page_head[] =
     "h1{font-size:1.2em;margin:0}p{margin:.3em 0 .8em;color:var(--quiet)}\n"
     "#text{font:17px/1.4 ui-monospace,'DejaVu Sans Mono',monospace;overflow-wrap:anywhere}\n"
     "b{display:inline-block;white-space:pre;font-weight:normal;border-radius:3px;"
-    "margin-bottom:.3em;vertical-align:top}\n"
+    "margin-bottom:.3em;vertical-align:top;color:var(--text)}p b{margin:0}\n"
     "b:nth-of-type(5n+1){background:var(--c0)}b:nth-of-type(5n+2){background:var(--c1)}\n"
     "b:nth-of-type(5n+3){background:var(--c2)}b:nth-of-type(5n+4){background:var(--c3)}\n"
     "b:nth-of-type(5n){background:var(--c4)}\n"
@@ -126,17 +133,21 @@ static const char page_head[] =
     "</style>\n"
     "<h1>Tokens</h1>\n<p>";
 
+static const char page_legend[] =
+    "</p>\n<p><b>Five</b><b> colours</b><b> take</b><b> turns</b><b>,</b> and only tell neighbours "
+    "apart. A space belongs to the token in which it stands. <b>\\n</b> is the end of a line, "
+    "<b>\\xe2</b> a byte of a character that several tokens share. Point at a token to see its "
+    "length.</p>\n"
+    "<input type='checkbox' id='ids' checked><label for='ids'> ids below the tokens</label>\n"
+    "<div id='text'>\n";
+
 static void write_token(FILE *out, const Tokenizer *t, int32_t id) {
-    char *shown = NULL;
-    size_t n;
     int32_t bytes;
-    const char *text = tokenizer_text(t, id, &bytes);
-    FILE *memory = open_memstream(&shown, &n);
-    CHECK(memory, "no memory for a token");
-    show_escaped(memory, text, bytes);
-    fclose(memory);
+    int64_t width;
+    char *shown = escaped(t, id, &width);
+    tokenizer_text(t, id, &bytes);
     fprintf(out, "<b title='id %d, %d byte%s'>", (int)id, (int)bytes, bytes == 1 ? "" : "s");
-    svg_escape(out, shown, (int64_t)n);
+    svg_escape(out, shown, (int64_t)strlen(shown));
     fprintf(out, "<i>%d</i></b>", (int)id);
     if (ends_line(t, id)) fputs("<br>\n", out);
     free(shown);
@@ -149,10 +160,7 @@ void token_view_page(const TokenView *v, const char *name, FILE *out) {
     fprintf(out, ": %ld bytes, %ld tokens, %.2f bytes each, of a vocabulary of %d.", (long)v->bytes,
             (long)v->n, (double)v->bytes / (double)v->n, (int)v->tokenizer->n_vocab);
     if (shown < v->n) fprintf(out, " Here are the first %ld.", (long)shown);
-    fputs(" Point at a token to see its id.</p>\n"
-          "<input type='checkbox' id='ids' checked><label for='ids'> ids below the tokens</label>\n"
-          "<div id='text'>\n",
-          out);
+    fputs(page_legend, out);
     for (int64_t i = 0; i < shown; i++) write_token(out, v->tokenizer, v->ids[i]);
     fputs("</div>\n</html>\n", out);
 }

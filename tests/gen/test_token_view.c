@@ -95,6 +95,7 @@ static void page(void **state) {
     assert_non_null(strstr(l->text, "<b title='id 27, 1 byte'>&lt;<i>27</i></b>"));
     assert_non_null(strstr(l->text, "<b title='id 256, 2 bytes'>ab<i>256</i></b>"));
     assert_non_null(strstr(l->text, "\\n<i>198</i></b><br>"));
+    assert_non_null(strstr(l->text, "<b>\\n</b> is the end of a line"));
     assert_null(strstr(l->text, "http"));
     assert_null(strstr(l->text, "<script"));
     end(l);
