@@ -66,8 +66,8 @@ bool tokenizer_train_bpe(Tokenizer *t, const char *name, const char *text, int64
 /* "word" and "word-lower" to their kind; TOKENIZER_CHAR for all else. */
 TokenizerKind tokenizer_word_kind(const char *name);
 /* Token i is words[i], all different; <UNK> is among them. */
-bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *words, int32_t n,
-                          Error *e);
+bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *name,
+                          const char *const *words, int32_t n, Error *e);
 /* Word and byte-pair tokenizers: the id of a token by its text, or -1. */
 int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes);
 /* The id of a word that a user names: a token with this text, or with a space before it, or in

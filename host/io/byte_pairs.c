@@ -189,18 +189,24 @@ static bool read_merges(Reading *r, json_t *list, const char *name, Error *e) {
     return true;
 }
 
-static bool read_parts(Tokenizer *t, const char *name, json_t *vocab, json_t *added, json_t *merges,
-                       const char *split, bool whole_first, Error *e) {
-    const size_t n_merges = json_array_size(merges), n_added = json_array_size(added);
-    const int64_t most = (int64_t)(json_object_size(vocab) + n_added) + IDS_LEFT_OUT;
+/* The JSON of a vocabulary, and what else of it counts. */
+typedef struct Parts {
+    json_t *vocab, *added, *merges;
+    const char *split;
+    bool whole_first;
+} Parts;
+
+static bool read_parts(Tokenizer *t, const char *name, const Parts *p, Error *e) {
+    const size_t n_merges = json_array_size(p->merges), n_added = json_array_size(p->added);
+    const int64_t most = (int64_t)(json_object_size(p->vocab) + n_added) + IDS_LEFT_OUT;
     size_t bytes = 1;
     const char *key;
     json_t *value;
-    json_object_foreach(vocab, key, value) bytes += strlen(key);
+    json_object_foreach(p->vocab, key, value) bytes += strlen(key);
     Reading r = {.pairs = {.text = calloc((size_t)most, sizeof *r.pairs.text),
                            .bytes = calloc((size_t)most, sizeof *r.pairs.bytes),
-                           .split = split,
-                           .whole_first = whole_first},
+                           .split = p->split,
+                           .whole_first = p->whole_first},
                  .pool = malloc(bytes),
                  .merges = calloc(n_merges + 1, sizeof *r.merges),
                  .specials = malloc((n_added + 1) * sizeof *r.specials),
@@ -210,25 +216,27 @@ static bool read_parts(Tokenizer *t, const char *name, json_t *vocab, json_t *ad
     r.at = r.pool;
     r.pairs.specials = r.specials;
     r.pairs.merges = (const char *const *)r.merges;
-    const bool good = read_added(&r, vocab, added, most, name, e) &&
-                      read_vocab(&r, vocab, most, name, e) && read_merges(&r, merges, name, e) &&
+    const bool good = read_added(&r, p->vocab, p->added, most, name, e) &&
+                      read_vocab(&r, p->vocab, most, name, e) &&
+                      read_merges(&r, p->merges, name, e) &&
                       tokenizer_from_pairs(t, name, &r.pairs, e);
     reading_free(&r);
     return good;
 }
 
 bool byte_pairs_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
-    json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
-    const char *split;
+    json_t *model = json_object_get(root, "model");
+    Parts parts = {.vocab = json_object_get(model, "vocab"),
+                   .added = json_object_get(root, "added_tokens"),
+                   .merges = json_object_get(model, "merges"),
+                   .whole_first = json_is_true(json_object_get(model, "ignore_merges"))};
     if (!RULES_CHECK(top_rules, root, name, "", e) ||
         !RULES_CHECK(model_rules, model, name, "model.", e) ||
-        !read_split(json_object_get(root, "pre_tokenizer"), &split, name, e) ||
+        !read_split(json_object_get(root, "pre_tokenizer"), &parts.split, name, e) ||
         !RULES_CHECK(rules_join, json_object_get(root, "decoder"), name, "decoder.", e) ||
         !check_post(json_object_get(root, "post_processor"), name, e))
         return false;
-    return read_parts(t, name, json_object_get(model, "vocab"), added,
-                      json_object_get(model, "merges"), split,
-                      json_is_true(json_object_get(model, "ignore_merges")), e);
+    return read_parts(t, name, &parts, e);
 }
 
 /* ---- vocab.json and merges.txt ---- */
@@ -278,10 +286,13 @@ bool byte_pairs_read_files(Tokenizer *t, const char *vocab_path, const char *mer
     if (good && memchr(text, 0, (size_t)bytes))
         good = error_set(e, merges_path, rules_remedy, "the file holds the character U+0000");
     if (good) {
-        json_t *merges = merges_list(text), *added = specials_list(vocab, merges);
-        good = read_parts(t, merges_path, vocab, added, merges, NULL, false, e);
-        json_decref(added);
-        json_decref(merges);
+        char both[2 * IO_PATH_MAX]; /* either may be what is wrong */
+        Parts parts = {.vocab = vocab, .merges = merges_list(text)};
+        parts.added = specials_list(vocab, parts.merges);
+        snprintf(both, sizeof both, "%s with %s", vocab_path, merges_path);
+        good = read_parts(t, both, &parts, e);
+        json_decref(parts.added);
+        json_decref(parts.merges);
     }
     json_decref(vocab);
     free(text);

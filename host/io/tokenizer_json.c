@@ -56,6 +56,7 @@ static const Rule split_rules[] = {{"type", "s", "ByteLevel"},
                                    {"add_prefix_space", "f", NULL},
                                    {"trim_offsets", "-ft", NULL},
                                    {"use_regex", "-ft", NULL}};
+
 /* The code point of every token by id. */
 static bool vocab_read(json_t *vocab, int32_t *code, const char *name, Error *e) {
     const json_int_t n = (json_int_t)json_object_size(vocab);
@@ -129,32 +130,24 @@ static bool word_tokenizer_read(Tokenizer *t, const char *name, json_t *root, Er
     const char **words = calloc((size_t)n, sizeof *words);
     if (!words) return error_set(e, name, NULL, "no memory for %ld tokens", (long)n);
     const TokenizerKind kind = json_is_object(lower) ? TOKENIZER_WORD_LOWER : TOKENIZER_WORD;
-    const bool good =
-        words_read(vocab, words, name, e) && tokenizer_from_words(t, kind, words, (int32_t)n, e);
+    const bool good = words_read(vocab, words, name, e) &&
+                      tokenizer_from_words(t, kind, name, words, (int32_t)n, e);
     free(words);
     return good;
 }
 
-static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
-    if (!json_is_object(root))
-        return error_set(e, name, rules_remedy, "the file is no JSON object");
-    const char *type = json_string_value(json_object_get(json_object_get(root, "model"), "type"));
-    if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
-    json_t *merges = json_object_get(json_object_get(root, "model"), "merges");
-    json_t *first = json_object_get(root, "pre_tokenizer");
-    if (json_array_size(merges) > 0 && json_is_object(first))
-        return byte_pairs_read(t, name, root, e);
-    if (!RULES_CHECK(top_rules, root, name, "", e)) return false;
+/* A pre_tokenizer makes it the byte kind; each kind has its own decoder. */
+static bool characters_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
     json_t *model = json_object_get(root, "model"), *decoder = json_object_get(root, "decoder");
     json_t *split = json_object_get(root, "pre_tokenizer");
-    if (!RULES_CHECK(model_rules, model, name, "model.", e)) return false;
-    /* A pre_tokenizer makes it the byte kind; each kind has its own decoder. */
     const bool is_byte = json_is_object(split);
-    if (is_byte && !RULES_CHECK(split_rules, split, name, "pre_tokenizer.", e)) return false;
+    if (!RULES_CHECK(top_rules, root, name, "", e) ||
+        !RULES_CHECK(model_rules, model, name, "model.", e) ||
+        (is_byte && !RULES_CHECK(split_rules, split, name, "pre_tokenizer.", e)))
+        return false;
     if (is_byte ? !RULES_CHECK(rules_join, decoder, name, "decoder.", e)
                 : !RULES_CHECK(fuse_rules, decoder, name, "decoder.", e))
         return false;
-
     json_t *vocab = json_object_get(model, "vocab");
     const int64_t n = (int64_t)json_object_size(vocab);
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
@@ -170,6 +163,18 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
                                : tokenizer_from_codes(t, code, (int32_t)n, e));
     free(code);
     return good;
+}
+
+static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
+    if (!json_is_object(root))
+        return error_set(e, name, rules_remedy, "the file is no JSON object");
+    const json_t *model = json_object_get(root, "model");
+    const char *type = json_string_value(json_object_get(model, "type"));
+    if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
+    if (json_array_size(json_object_get(model, "merges")) > 0 &&
+        json_is_object(json_object_get(root, "pre_tokenizer")))
+        return byte_pairs_read(t, name, root, e);
+    return characters_read(t, name, root, e);
 }
 
 bool tokenizer_parse(Tokenizer *t, const char *name, const char *json, int64_t bytes, Error *e) {

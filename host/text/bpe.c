@@ -9,7 +9,7 @@
 
 struct Bpe {
     const TokenizerMerge *merges; /* the tokenizer's, by rank */
-    uint32_t *slots; /* open addressing; 0: empty, else rank + 1 and above it 8 bits of the hash */
+    uint32_t *slots; /* open addressing; 0: empty, else rank + 1 below 8 bits of the hash */
     uint64_t mask;
     int32_t byte_id[256];
     Split *split;
@@ -18,25 +18,26 @@ struct Bpe {
 enum { RANK_BITS = 24 }; /* a slot of 4 bytes: the table of GPT-2 is half a megabyte */
 static const uint32_t no_rank = UINT32_MAX;
 
-/* The rank of a merge, or no_rank and in *slot, where that is wanted, the slot for one. */
-static uint32_t rank_find(const Bpe *b, int32_t left, int32_t right, uint32_t **slot) {
-    const uint64_t parts = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    const uint64_t hash = parts * 0x9E3779B97F4A7C15u;
+static uint64_t hash_of(int32_t left, int32_t right) {
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15u;
+}
+
+static uint32_t rank_in(uint32_t slot) { return (slot & ((1u << RANK_BITS) - 1)) - 1; }
+
+/* The slot of a merge, or the empty one where it would be. */
+static uint32_t *slot_find(const Bpe *b, int32_t left, int32_t right, uint64_t hash) {
     uint64_t i = hash >> 32 & b->mask;
     for (; b->slots[i]; i = (i + 1) & b->mask) {
         if (b->slots[i] >> RANK_BITS != hash >> 56) continue;
-        const uint32_t rank = (b->slots[i] & ((1u << RANK_BITS) - 1)) - 1;
-        if (b->merges[rank].left == left && b->merges[rank].right == right) return rank;
+        const TokenizerMerge *m = &b->merges[rank_in(b->slots[i])];
+        if (m->left == left && m->right == right) break;
     }
-    if (slot) {
-        *slot = &b->slots[i];
-        **slot = (uint32_t)(hash >> 56 << RANK_BITS);
-    }
-    return no_rank;
+    return &b->slots[i];
 }
 
 static uint32_t rank_of(const Bpe *b, int32_t left, int32_t right) {
-    return rank_find(b, left, right, NULL);
+    const uint32_t slot = *slot_find(b, left, right, hash_of(left, right));
+    return slot ? rank_in(slot) : no_rank;
 }
 
 void bpe_free(Bpe *b) {
@@ -50,12 +51,13 @@ static bool fill_slots(const Tokenizer *t, const char *name, Error *e) {
     Bpe *b = t->bpe;
     for (int i = 0; i < 256; i++) b->byte_id[i] = tokenizer_find(t, (const char[]){(char)i}, 1);
     for (int32_t k = 0; k < t->n_merges; k++) {
-        uint32_t *slot;
-        const uint32_t rank = rank_find(b, b->merges[k].left, b->merges[k].right, &slot);
-        if (rank != no_rank)
+        const TokenizerMerge *m = &b->merges[k];
+        const uint64_t hash = hash_of(m->left, m->right);
+        uint32_t *slot = slot_find(b, m->left, m->right, hash);
+        if (*slot)
             return error_set(e, name, "Give the file as its maker wrote it",
-                             "merges %d and %d are the same", (int)rank + 1, (int)k + 1);
-        *slot |= (uint32_t)k + 1;
+                             "merges %d and %d are the same", (int)rank_in(*slot) + 1, (int)k + 1);
+        *slot = (uint32_t)(hash >> 56 << RANK_BITS) | ((uint32_t)k + 1);
     }
     return true;
 }

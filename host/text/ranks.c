@@ -15,8 +15,7 @@ typedef struct Rank {
 
 static int by_text(const void *a, const void *b) {
     const Rank *x = a, *y = b;
-    const int order = memcmp(x->text, y->text, (size_t)i64_min(x->bytes, y->bytes));
-    return order ? order : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+    return text_compare(x->text, x->bytes, y->text, y->bytes);
 }
 
 /* Ranks that a file may leave out, or special tokens add. */

@@ -10,6 +10,9 @@ int64_t words_boundary(const char *text, int64_t first, int64_t at);
 int64_t words_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                      int64_t last, int32_t *ids, Error *e);
 
+/* tokenizer.c. Bytewise, a beginning before what it begins: below, at or above 0, as memcmp. */
+int text_compare(const char *a, int64_t a_bytes, const char *b, int64_t b_bytes);
+/* Fills t->sorted, for tokenizer_find. */
 void text_sort_ids(Tokenizer *t);
 
 /* split.c. The length of the piece of the split at text[at], which is a piece's start. `match` is

@@ -160,6 +160,36 @@ int64_t tokenizer_encode(const Tokenizer *t, const char *name, const char *text,
     return text_encode(t, name, text, 0, bytes, ids, e);
 }
 
+int text_compare(const char *a, int64_t a_bytes, const char *b, int64_t b_bytes) {
+    const int order = memcmp(a, b, (size_t)i64_min(a_bytes, b_bytes));
+    return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+static int compare_ids(const void *a, const void *b, void *tokenizer) {
+    int32_t a_bytes, b_bytes;
+    const char *a_text = tokenizer_text(tokenizer, *(const int32_t *)a, &a_bytes);
+    const char *b_text = tokenizer_text(tokenizer, *(const int32_t *)b, &b_bytes);
+    return text_compare(a_text, a_bytes, b_text, b_bytes);
+}
+
+void text_sort_ids(Tokenizer *t) {
+    for (int32_t i = 0; i < t->n_vocab; i++) t->sorted[i] = i;
+    qsort_r(t->sorted, (size_t)t->n_vocab, sizeof *t->sorted, compare_ids, t);
+}
+
+int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes) {
+    for (int32_t low = 0, high = t->n_vocab; low < high;) {
+        const int32_t middle = low + (high - low) / 2;
+        int32_t length;
+        const char *known = tokenizer_text(t, t->sorted[middle], &length);
+        const int order = text_compare(text, bytes, known, length);
+        if (order == 0) return t->sorted[middle];
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return -1;
+}
+
 const char *tokenizer_text(const Tokenizer *t, int32_t id, int32_t *bytes) {
     CHECK(id >= 0 && id < t->n_vocab, "token %d of %d", (int)id, (int)t->n_vocab);
     *bytes = t->offset[id + 1] - t->offset[id];

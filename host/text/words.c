@@ -74,8 +74,7 @@ typedef struct Word {
 
 static int by_text(const void *a, const void *b) {
     const Word *x = a, *y = b;
-    const int order = memcmp(x->text, y->text, (size_t)i64_min(x->bytes, y->bytes));
-    return order ? order : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+    return text_compare(x->text, x->bytes, y->text, y->bytes);
 }
 
 static int by_count(const void *a, const void *b) {
@@ -106,23 +105,8 @@ static int64_t count_words(const char *text, int64_t bytes, Word **out) {
     return n_words;
 }
 
-/* Ids sorted by text, for tokenizer_find. */
-void text_sort_ids(Tokenizer *t) {
-    Word *list = malloc((size_t)t->n_vocab * sizeof *list);
-    CHECK(list, "no memory for %d words", (int)t->n_vocab);
-    for (int32_t i = 0; i < t->n_vocab; i++) {
-        int32_t bytes;
-        list[i].text = tokenizer_text(t, i, &bytes);
-        list[i].bytes = bytes;
-        list[i].count = i;
-    }
-    qsort(list, (size_t)t->n_vocab, sizeof *list, by_text);
-    for (int32_t i = 0; i < t->n_vocab; i++) t->sorted[i] = (int32_t)list[i].count;
-    free(list);
-}
-
-bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *words, int32_t n,
-                          Error *e) {
+bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *name,
+                          const char *const *words, int32_t n, Error *e) {
     int64_t bytes = 0;
     for (int32_t i = 0; i < n; i++) bytes += (int64_t)strlen(words[i]);
     *t = (Tokenizer){.kind = kind,
@@ -132,7 +116,7 @@ bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *w
                      .sorted = malloc((size_t)n * sizeof *t->sorted)};
     if (!t->text || !t->offset || !t->sorted) {
         tokenizer_free(t);
-        return error_set(e, NULL, NULL, "no memory for a tokenizer of %d words", (int)n);
+        return error_set(e, name, NULL, "no memory for a tokenizer of %d words", (int)n);
     }
     t->offset[0] = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -144,7 +128,7 @@ bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *const *w
     t->unknown = tokenizer_find(t, specials[1], (int64_t)strlen(specials[1]));
     if (t->unknown >= 0) return true;
     tokenizer_free(t);
-    return error_set(e, NULL, "Make it anew with `puck tokenize`",
+    return error_set(e, name, "Make it anew with `puck tokenize`",
                      "a word tokenizer needs the token <UNK>");
 }
 
@@ -168,27 +152,13 @@ bool tokenizer_make_words(Tokenizer *t, TokenizerKind kind, const char *name, co
                                             (size_t)list[i - N_SPECIALS].bytes);
         CHECK(words[i], "no memory for a word");
     }
-    good = good && tokenizer_from_words(t, kind, (const char *const *)words,
+    good = good && tokenizer_from_words(t, kind, name, (const char *const *)words,
                                         (int32_t)(kept + N_SPECIALS), e);
     for (int64_t i = 0; i < kept + N_SPECIALS; i++) free(words[i]);
     free(words);
     free(list);
     free(plain);
     return good;
-}
-
-int32_t tokenizer_find(const Tokenizer *t, const char *text, int64_t bytes) {
-    const Word key = {text, bytes, 0};
-    for (int32_t low = 0, high = t->n_vocab; low < high;) {
-        const int32_t middle = low + (high - low) / 2;
-        int32_t length;
-        const Word at = {tokenizer_text(t, t->sorted[middle], &length), length, 0};
-        const int order = by_text(&key, &(Word){at.text, length, 0});
-        if (order == 0) return t->sorted[middle];
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return -1;
 }
 
 /* ---- text to ids and back ---- */

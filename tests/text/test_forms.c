@@ -3,7 +3,6 @@
 #include "pieces.h"
 #include "scratch.h"
 #include <jansson.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #define SPACE "\xC4\xA0"
@@ -39,10 +38,7 @@ static Tokenizer accepted(json_t *root) {
     Error e = {0};
     if (!parse(&t, root, &e)) fail_msg("%s", e.text);
     /* What is written of it reads the same. */
-    Tokenizer back;
-    if (!tokenizer_save(&t, "back.json", &e) || !tokenizer_load(&back, "back.json", &e))
-        fail_msg("%s", e.text);
-    assert_true(tokenizer_hash(&t) == tokenizer_hash(&back));
+    Tokenizer back = saved_and_loaded(&t);
     tokenizer_free(&back);
     return t;
 }
@@ -180,6 +176,23 @@ static void wrong_json(void **state) {
     refused(root, "tokens 259 and 300 have the same text");
 }
 
+static void wrong_words(void **state) {
+    (void)state;
+    Tokenizer t;
+    Error e = {0};
+    assert_true(tokenizer_make_words(&t, TOKENIZER_WORD, "text", "the cat", 7, 1, 0, &e));
+    assert_true(tokenizer_save(&t, "words.json", &e));
+    tokenizer_free(&t);
+    for (int i = 0; i < 3; i++) {
+        json_t *root = json_load_file("words.json", 0, NULL), *vocab = at(root, "model", "vocab");
+        assert_int_equal(json_object_size(vocab), 6);
+        if (i < 2) json_object_set_new(vocab, "cat", json_integer(i ? 6 : 3));
+        else json_object_del(vocab, "<UNK>"), json_object_set_new(vocab, "a", json_integer(1));
+        refused(root, i < 2 ? "the token \"cat\" needs an id of its own from 0 to 5"
+                            : "needs the token <UNK>");
+    }
+}
+
 static void wrong_splits(void **state) {
     (void)state;
     static const struct {
@@ -217,6 +230,7 @@ static void load_refused(const char *path, const char *why) {
     Error e = {0};
     if (tokenizer_load(&t, path, &e)) fail_msg("accepted, without \"%s\"", why);
     if (!strstr(e.text, why)) fail_msg("\"%s\" has no \"%s\"", e.text, why);
+    if (!strstr(e.place, path)) fail_msg("\"%s\" is not at %s", e.place, path);
 }
 
 static void two_files(void **state) {
@@ -300,8 +314,8 @@ static void ranks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(other_ids),  SCRATCH_TEST(other_splits), SCRATCH_TEST(whole_pieces),
-        SCRATCH_TEST(wrong_json), SCRATCH_TEST(wrong_splits), SCRATCH_TEST(two_files),
-        SCRATCH_TEST(ranks),
+        SCRATCH_TEST(wrong_json), SCRATCH_TEST(wrong_words),  SCRATCH_TEST(wrong_splits),
+        SCRATCH_TEST(two_files),  SCRATCH_TEST(ranks),
     };
     return cmocka_run_group_tests_name("forms", tests, NULL, NULL);
 }
