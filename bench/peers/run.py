@@ -6,7 +6,7 @@
   modern-step   training steps of --preset shakespeare-cpu: NanoChat's blocks, Muon and AdamW
   ffn-step      training steps of a feed-forward model: context 16, embedding 32, 2 x 512, B 512
   rnn-step      training steps of a recurrent model: a layer of 512, B 64, T 64
-  time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon --preset shakespeare-cpu is there
+  time-to-loss  nanoGPT's whole recipe in PyTorch, and how soon puck is there with fewer steps
   generate      greedy text from random weights of 124M, one stream; the peer is transformers
   bpe-encode    Shakespeare's plays to GPT-2's tokens, one thread; the peer is tiktoken
   bpe-word      one word of 2 MB, and how a byte of it compares with one of a word of 128 kB; tiktoken
@@ -165,6 +165,12 @@ def rnn_step(b, i):
     return net_step(b, "rnn", context=64, channels=64, layers=1, hidden=512, batch=64)
 
 
+# A recipe for a few seconds instead of a minute (bench/LOG.md, "the shortest way to a loss").
+SPRINT = ["--preset", "shakespeare-cpu", "--context", 64, "--batch-size", 8, "--heads", 2,
+          "--hidden", 384, "--lr", 0.015, "--muon-momentum", 0.85, "--warmup", 5,
+          "--decay-fraction", 0.8]
+
+
 def time_to_loss(b, i):
     """From the start of training to a model on disk, and one evaluation of it by `puck eval`: for
     puck the whole process, for the peer without import and compilation. Estimates on the way count
@@ -176,7 +182,7 @@ def time_to_loss(b, i):
         score = b.score(str(saved).replace("VARIANT", variant))
         f.update(total_sec=f["total_sec"] + score["wall_sec"], val_loss=score["loss"])
     run = b.folder / f"puck-{i}"
-    ours = b.puck("train", "--preset", "shakespeare-cpu", "--data", b.o.data, "--run", run,
+    ours = b.puck("train", *SPRINT, "--data", b.o.data, "--run", run,
                   "--steps", b.o.reach_steps, "--seed", i + 1, side="puck")
     score = b.score(run)
     rows = [json.loads(line) for line in open(run / "metrics.jsonl")]
