@@ -36,7 +36,7 @@ static int64_t scratch(OpKind op, const OpShape *shape, const DeviceProperties *
     case OP_ATTENTION_BACKWARD:
     case OP_ATTENTION_DECODE: return OP(cpu_attention_scratch)(op, shape, device);
     case OP_RECURRENCE_FORWARD:
-    case OP_RECURRENCE_BACKWARD: return OP(cpu_recurrence_scratch)(op, shape);
+    case OP_RECURRENCE_BACKWARD: return OP(cpu_recurrence_scratch)(shape);
     case OP_MUON: return OP(cpu_muon_scratch)(shape, device);
     case OP_RESIDUAL_NORM_BACKWARD: return OP(cpu_norm_scratch)(shape);
     case OP_ROTATE_FORWARD:

@@ -157,7 +157,7 @@ void OP(cpu_adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v
 int64_t OP(cpu_linear_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_attention_scratch)(OpKind, const OpShape *, const DeviceProperties *);
 int64_t OP(cpu_muon_scratch)(const OpShape *, const DeviceProperties *);
-int64_t OP(cpu_recurrence_scratch)(OpKind, const OpShape *);
+int64_t OP(cpu_recurrence_scratch)(const OpShape *);
 int64_t OP(cpu_norm_scratch)(const OpShape *); /* residual_norm_backward */
 int64_t OP(cpu_rope_scratch)(OpKind, const OpShape *);
 
@@ -173,6 +173,14 @@ typedef struct Matrix {
 enum { PRODUCT_ROWS = 256 };
 void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
                      int64_t inner, bool add);
+/* The same bits of b packed beforehand, by and for callers that multiply it more than once: b is
+ * (inner,cols); where `col` is a multiple of PACKED_COLS, the columns from there on begin
+ * cpu_packed_bytes(col, inner) behind the first. */
+enum { PACKED_COLS = 32 };
+int64_t OP(cpu_packed_bytes)(int64_t cols, int64_t inner);
+void OP(cpu_pack)(void *packed, Matrix b, int64_t cols, int64_t inner);
+void OP(cpu_product_packed)(real *c, int64_t ldc, Matrix a, const void *packed, int64_t rows,
+                            int64_t cols, int64_t inner, bool add);
 /* y (rows) = a x, or y += a x: a (rows,inner) without gaps. Reads a once; one thread. */
 void OP(cpu_product_vector)(real *y, const real *a, const real *x, int64_t rows, int64_t inner,
                             bool add);

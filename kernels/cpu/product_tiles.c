@@ -256,31 +256,64 @@ static void column(float *c, int64_t ldc, const char *block, const char *panel, 
     }
 }
 
-void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
-                     int64_t inner, bool add) {
+/* Packs `terms` terms of SQUARE columns of b. */
+static void pack_panel(char *to, Matrix b, int64_t cols, int64_t terms) {
+    for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES)
+        pack_step(to, b.data + i * b.row, b.col, b.row, cols, terms - i, false);
+}
+
+/* Bytes of a panel of all terms. */
+static int64_t panel_bytes(int64_t inner) { return i64_div_up(inner, DEPTH) * STEP_BYTES; }
+
+int64_t OP(cpu_packed_bytes)(int64_t cols, int64_t inner) {
+    return i64_div_up(cols, SQUARE) * panel_bytes(inner);
+}
+
+void OP(cpu_pack)(void *packed, Matrix b, int64_t cols, int64_t inner) {
+    char *to = packed;
+    for (int64_t j = 0; j < cols; j += SQUARE, to += panel_bytes(inner))
+        pack_panel(to, matrix_at(b, 0, j), i64_min(SQUARE, cols - j), inner);
+}
+
+/* Packs rows [0, rows) of terms [k, k + terms) of a. */
+static void pack_block(char *to, Matrix a, int64_t rows, int64_t k, int64_t terms) {
+    for (int64_t r = 0; r < rows; r += SQUARE)
+        for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES) {
+            const float *const from = a.data + r * a.row + (k + i) * a.col;
+            if (r + SQUARE < rows)
+                prefetch_rows(from + SQUARE * a.row, a.col == 1 ? a.row : a.col, SQUARE, DEPTH);
+            pack_step(to, from, a.row, a.col, rows - r, terms - i, true);
+        }
+}
+
+/* b is `packed`, or else packed here, panel by panel. */
+static void product(float *c, int64_t ldc, Matrix a, Matrix b, const char *packed, int64_t rows,
+                    int64_t cols, int64_t inner, bool add) {
     CHECK(rows <= PRODUCT_ROWS, "%ld rows", (long)rows);
     alignas(64) char block[BLOCK_SQUARES * STEPS * STEP_BYTES], panel[STEPS * STEP_BYTES];
     _tile_loadconfig(&eight_tiles);
     for (int64_t k = 0; k < inner; k += BLOCK_INNER) {
         const int64_t terms = i64_min(BLOCK_INNER, inner - k);
-        char *to = block;
-        for (int64_t r = 0; r < rows; r += SQUARE)
-            for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES) {
-                const float *const from = a.data + r * a.row + (k + i) * a.col;
-                if (r + SQUARE < rows)
-                    prefetch_rows(from + SQUARE * a.row, a.col == 1 ? a.row : a.col, SQUARE, DEPTH);
-                pack_step(to, from, a.row, a.col, rows - r, terms - i, true);
-            }
+        pack_block(block, a, rows, k, terms);
         for (int64_t j = 0; j < cols; j += SQUARE) {
             const int64_t width = i64_min(SQUARE, cols - j), left = cols - j - width;
-            to = panel;
-            for (int64_t i = 0; i < terms; i += DEPTH, to += STEP_BYTES)
-                pack_step(to, b.data + (k + i) * b.row + j * b.col, b.col, b.row, width, terms - i,
-                          false);
-            column(c + j, ldc, block, panel, rows, width, terms, add || k > 0,
-                   matrix_at(b, k, j + SQUARE), i64_max(0, i64_min(SQUARE, left)));
+            const char *from = panel;
+            if (packed) from = packed + j / SQUARE * panel_bytes(inner) + k / DEPTH * STEP_BYTES;
+            else pack_panel(panel, matrix_at(b, k, j), width, terms);
+            column(c + j, ldc, block, from, rows, width, terms, add || k > 0,
+                   matrix_at(b, k, j + SQUARE), packed ? 0 : i64_min(SQUARE, left));
         }
     }
     _tile_release();
+}
+
+void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
+                     int64_t inner, bool add) {
+    product(c, ldc, a, b, NULL, rows, cols, inner, add);
+}
+
+void OP(cpu_product_packed)(real *c, int64_t ldc, Matrix a, const void *packed, int64_t rows,
+                            int64_t cols, int64_t inner, bool add) {
+    product(c, ldc, a, (Matrix){0}, packed, rows, cols, inner, add);
 }
 #endif
