@@ -5,17 +5,21 @@
 #include "activation.h"
 
 enum {
-    /* Largest tile. Operands are packed anew for every tile: larger tiles repack less, smaller ones
-     * keep the epilogue in cache and feed more threads. */
-    TILE_ROWS = PRODUCT_ROWS, TILE_COLS = 384,
+    /* Largest tile. The first operand is packed anew for every tile: larger tiles repack less,
+     * smaller ones keep the epilogue in cache and feed more threads. */
+    TILE_ROWS = PRODUCT_ROWS, TILE_COLS = 512,
     TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
     TILE_SIDE = 64,
-    TILE_ALIGN = 32 /* of a halved side: the kernels' rows and columns */
+    TILE_ALIGN = 32, /* of a halved side: the kernels' rows and columns */
+    /* The second operand is packed once for all tiles, unless that is too much for a second cache
+     * of today; then anew for every tile, too. */
+    PACKED_BYTES = 1 << 20
 };
 
-/* The tiling of a rows x cols result: tiles of `tile_rows` x `tile_cols`, the last ones smaller. */
+/* The tiling of a rows x cols result: tiles of `tile_rows` x `tile_cols`, the last ones smaller.
+ * `packed`: bytes of the second operand if it is packed once, else 0. */
 typedef struct Tiling {
-    int64_t rows, cols, tile_rows, tile_cols, down, across;
+    int64_t rows, cols, tile_rows, tile_cols, down, across, packed;
 } Tiling;
 
 typedef struct Tile {
@@ -24,17 +28,23 @@ typedef struct Tile {
 
 static int64_t halved(int64_t side) { return i64_round_up(i64_div_up(side, 2), TILE_ALIGN); }
 
-static Tiling tiling_make(int64_t rows, int64_t cols) {
-    Tiling g = {rows, cols, rows, cols, 1, 1};
+/* For a product over `inner` terms. */
+static Tiling tiling_make(int64_t rows, int64_t cols, int64_t inner) {
+    Tiling g = {rows, cols, rows, cols, 1, 1, OP(cpu_packed_bytes)(cols, inner)};
+    if (g.packed > PACKED_BYTES) g.packed = 0;
     while (g.tile_rows > TILE_ROWS) g.tile_rows = halved(g.tile_rows);
     while (g.tile_cols > TILE_COLS) g.tile_cols = halved(g.tile_cols);
     for (;;) {
         g.down = i64_div_up(rows, g.tile_rows);
         g.across = i64_div_up(cols, g.tile_cols);
-        int64_t *larger = g.tile_cols > g.tile_rows ? &g.tile_cols : &g.tile_rows;
-        if (g.down * g.across >= TILE_COUNT || *larger <= TILE_SIDE) return g;
-        *larger = halved(*larger);
+        /* Rows first, if that repacks nothing. */
+        const bool by_rows = g.packed ? g.tile_rows > TILE_SIDE : g.tile_rows >= g.tile_cols;
+        int64_t *side = by_rows ? &g.tile_rows : &g.tile_cols;
+        if (g.down * g.across >= TILE_COUNT || *side <= TILE_SIDE) break;
+        *side = halved(*side);
     }
+    if (g.down == 1) g.packed = 0;
+    return g;
 }
 
 /* Threads get runs of consecutive tiles, which share the larger of the two operands: rows and
@@ -52,45 +62,74 @@ static Tile tiling_tile(const Tiling *g, int64_t i) {
 
 int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperties *device) {
     (void)device;
-    if (op != OP_LINEAR_BACKWARD_INPUT) return 0;
-    return tiling_make(s->B * s->T, s->C).down * s->C * (int64_t)sizeof(real);
+    const int64_t N = s->B * s->T;
+    if (op == OP_LINEAR_FORWARD) return tiling_make(N, s->O, s->C).packed;
+    if (op == OP_LINEAR_BACKWARD_WEIGHT) return tiling_make(s->O, s->C, N).packed;
+    const Tiling g = tiling_make(N, s->C, s->O);
+    return g.packed + g.down * s->C * (int64_t)sizeof(real);
+}
+
+/* Packs the second operand, b (inner,cols), once if the tiling wants it so. All threads call it and
+ * leave it together; returns where, or NULL. */
+static char *pack_once(const OpContext *cx, const Tiling *g, Matrix b, int64_t inner) {
+    if (!g->packed) return NULL;
+    CHECK(cx->scratch_bytes >= g->packed, "scratch of %ld bytes", (long)cx->scratch_bytes);
+    char *const to = cx->scratch;
+#pragma omp for schedule(static)
+    for (int64_t col = 0; col < g->cols; col += PACKED_COLS)
+        OP(cpu_pack)(to + OP(cpu_packed_bytes)(col, inner),
+                     (Matrix){b.data + col * b.col, b.row, b.col},
+                     i64_min(PACKED_COLS, g->cols - col), inner);
+    return to;
+}
+
+/* A tile of c = a b, or c += a b; b is `packed` unless that is NULL. */
+static void tile_product(real *c, int64_t ldc, Matrix a, Matrix b, const char *packed,
+                         const Tile *t, int64_t inner, bool add) {
+    c += t->row * ldc + t->col;
+    a.data += t->row * a.row;
+    b.data += t->col * b.col;
+    if (packed)
+        OP(cpu_product_packed)(c, ldc, a, packed + OP(cpu_packed_bytes)(t->col, inner), t->rows,
+                               t->cols, inner, add);
+    else OP(cpu_product)(c, ldc, a, b, t->rows, t->cols, inner, add);
 }
 
 /* A tile of u = x w^T + bias. The product adds to the bias laid down first. */
 static void forward_tile(real *u, const Tile *t, int64_t O, int64_t C, const real *x, const real *w,
-                         const real *bias) {
-    u += t->row * O + t->col;
-    x += t->row * C;
-    w += t->col * C;
+                         const real *bias, const char *packed) {
     if (bias)
-        for (int64_t i = 0; i < t->rows; i++)
-            memcpy(u + i * O, bias + t->col, (size_t)t->cols * sizeof *u);
+        for (int64_t r = t->row; r < t->row + t->rows; r++)
+            memcpy(u + r * O + t->col, bias + t->col, (size_t)t->cols * sizeof *u);
     if (t->rows == 1) /* decoding: reads the weights once, without packing them */
-        OP(cpu_product_vector)(u, w, x, t->cols, C, bias != NULL);
+        OP(cpu_product_vector)(u + t->row * O + t->col, w + t->col * C, x + t->row * C, t->cols, C,
+                               bias != NULL);
     else
-        OP(cpu_product)(u, O, (Matrix){x, C, 1}, (Matrix){w, 1, C}, t->rows, t->cols, C,
-                        bias != NULL);
+        tile_product(u, O, (Matrix){x, C, 1}, (Matrix){w, 1, C}, packed, t, C, bias != NULL);
 }
 
 void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x, Tensor w,
                             Tensor bias, Activation activation) {
-    (void)cx;
     const int64_t N = x.dim[0], C = x.dim[1], O = w.dim[0];
     CHECK_TENSOR(x, REAL_DTYPE, N, C);
     CHECK_TENSOR(w, REAL_DTYPE, O, C);
     CHECK_TENSOR(y, REAL_DTYPE, N, O);
     CHECK_OPTIONAL(aux, REAL_DTYPE, N, O);
     CHECK_OPTIONAL(bias, REAL_DTYPE, O);
-    const Tiling g = tiling_make(N, O);
+    const Tiling g = tiling_make(N, O, C);
     real *u = tensor_present(aux) ? aux.data : y.data;
     real *out = y.data;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < g.down * g.across; i++) {
-        const Tile t = tiling_tile(&g, i);
-        forward_tile(u, &t, O, C, x.data, w.data, bias.data);
-        for (int64_t r = t.row; r < t.row + t.rows; r++) {
-            const int64_t at = r * O + t.col;
-            activation_apply(out + at, u + at, t.cols, activation);
+#pragma omp parallel
+    {
+        const char *const packed = pack_once(cx, &g, (Matrix){w.data, 1, C}, C);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < g.down * g.across; i++) {
+            const Tile t = tiling_tile(&g, i);
+            forward_tile(u, &t, O, C, x.data, w.data, bias.data, packed);
+            for (int64_t r = t.row; r < t.row + t.rows; r++) {
+                const int64_t at = r * O + t.col;
+                activation_apply(out + at, u + at, t.cols, activation);
+            }
         }
     }
 }
@@ -118,22 +157,22 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
     CHECK_OPTIONAL(dbias_prev, REAL_DTYPE, C);
     CHECK_OPTIONAL(aux, REAL_DTYPE, N, C);
     CHECK(tensor_present(aux) == (activation != ACTIVATION_NONE), "activation %d", (int)activation);
-    const Tiling g = tiling_make(N, C);
+    const Tiling g = tiling_make(N, C, O);
     real *sums = NULL; /* (g.down, C): column sums of each row of tiles */
     if (tensor_present(dbias_prev)) {
-        CHECK(cx->scratch_bytes >= g.down * C * (int64_t)sizeof *sums, "scratch of %ld bytes",
-              (long)cx->scratch_bytes);
-        sums = cx->scratch;
+        CHECK(cx->scratch_bytes >= g.packed + g.down * C * (int64_t)sizeof *sums,
+              "scratch of %ld bytes", (long)cx->scratch_bytes);
+        sums = (void *)((char *)cx->scratch + g.packed);
     }
     real *const to = dx.data;
-    const real *const from = dy.data, *const weight = w.data;
+    const Matrix from = {dy.data, O, 1}, weight = {w.data, C, 1};
 #pragma omp parallel
     {
+        const char *const packed = pack_once(cx, &g, weight, O);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < g.down * g.across; i++) {
             const Tile t = tiling_tile(&g, i);
-            OP(cpu_product)(to + t.row * C + t.col, C, (Matrix){from + t.row * O, O, 1},
-                            (Matrix){weight + t.col, C, 1}, t.rows, t.cols, O, false);
+            tile_product(to, C, from, weight, packed, &t, O, false);
             backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C,
                               activation);
         }
@@ -149,28 +188,34 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
     }
 }
 
+/* bias (O) += columns [row, row + rows) of dy (N,O), summed. */
+static void add_row_sums(real *bias, const real *dy, int64_t row, int64_t rows, int64_t N,
+                         int64_t O) {
+    real sums[TILE_ROWS] = {0};
+    for (int64_t n = 0; n < N; n++)
+#pragma omp simd
+        for (int64_t o = 0; o < rows; o++) sums[o] += dy[n * O + row + o];
+    for (int64_t o = 0; o < rows; o++) bias[row + o] += sums[o];
+}
+
 void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias, Tensor dy,
                                     Tensor x) {
-    (void)cx;
     const int64_t N = x.dim[0], C = x.dim[1], O = dy.dim[1];
     CHECK_TENSOR(x, REAL_DTYPE, N, C);
     CHECK_TENSOR(dy, REAL_DTYPE, N, O);
     CHECK_TENSOR(dw, REAL_DTYPE, O, C);
     CHECK_OPTIONAL(dbias, REAL_DTYPE, O);
-    const Tiling g = tiling_make(O, C);
-    real *const to = dw.data, *const bias = dbias.data;
-    const real *const from = dy.data, *const input = x.data;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < g.down * g.across; i++) {
-        const Tile t = tiling_tile(&g, i);
-        OP(cpu_product)(to + t.row * C + t.col, C, (Matrix){from + t.row, 1, O},
-                        (Matrix){input + t.col, C, 1}, t.rows, t.cols, N, true);
-        if (!bias || t.col) continue;
-        real sums[TILE_ROWS] = {0};
-        for (int64_t n = 0; n < N; n++)
-#pragma omp simd
-            for (int64_t o = 0; o < t.rows; o++) sums[o] += from[n * O + t.row + o];
-        for (int64_t o = 0; o < t.rows; o++) bias[t.row + o] += sums[o];
+    const Tiling g = tiling_make(O, C, N);
+    const Matrix from = {dy.data, 1, O}, input = {x.data, C, 1};
+#pragma omp parallel
+    {
+        const char *const packed = pack_once(cx, &g, input, N);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < g.down * g.across; i++) {
+            const Tile t = tiling_tile(&g, i);
+            tile_product(dw.data, C, from, input, packed, &t, N, true);
+            if (dbias.data && !t.col) add_row_sums(dbias.data, dy.data, t.row, t.rows, N, O);
+        }
     }
 }
 
@@ -230,11 +275,10 @@ void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t row
                             false);
         return;
     }
-    const Tiling g = tiling_make(rows, cols);
+    const Tiling g = tiling_make(rows, cols, inner);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
-        OP(cpu_product)(out + t.row * cols + t.col, cols, (Matrix){a + t.row * inner, inner, 1},
-                        (Matrix){b + t.col, cols, 1}, t.rows, t.cols, inner, false);
+        tile_product(out, cols, (Matrix){a, inner, 1}, (Matrix){b, cols, 1}, NULL, &t, inner, false);
     }
 }
