@@ -186,7 +186,7 @@ void OP(cpu_product_vector)(real *y, const real *a, const real *x, int64_t rows,
                             bool add);
 
 /* Products of plain arrays, for muon. All threads of a team call them and leave them together; or
- * `alone`, the calling thread does everything. Both give the same bits. */
+ * the calling thread alone does everything. Both give the same bits. */
 /* out (n,n) = alpha x x^T + diagonal I, x (n,k) rows x cols;  transposed: alpha x^T x, x (k,n) */
 typedef struct Gram {
     const real *x;
@@ -194,7 +194,8 @@ typedef struct Gram {
     bool transposed;
     real alpha, diagonal;
 } Gram;
-void OP(cpu_linear_gram)(real *out, const Gram *gram, bool alone);
+/* `packed`: alone, with space for cpu_packed_bytes(n, k); else NULL. */
+void OP(cpu_linear_gram)(real *out, const Gram *gram, void *packed);
 /* out (rows,cols) = a b, a (rows,inner), b (inner,cols) */
 void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t rows, int64_t inner,
                             int64_t cols, bool alone);

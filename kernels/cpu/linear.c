@@ -239,29 +239,34 @@ static void gram_mirror(real *out, int64_t n, int64_t row, int64_t rows, int64_t
                     out[j * n + i] = out[i * n + j];
 }
 
+/* The operands of x x^T or x^T x, (n,inner) by (inner,n): the second is the first, transposed. */
+static Matrix gram_operand(const Gram *g, bool second) {
+    return g->transposed == second ? (Matrix){g->x, g->cols, 1} : (Matrix){g->x, 1, g->cols};
+}
+
 /* Rows [row, row + strip) of the result, from the diagonal to the right, and their mirror image. */
-static void gram_strip(real *out, const Gram *g, int64_t n, int64_t row, int64_t strip) {
-    const int64_t along = g->transposed ? 1 : g->cols, inner = g->transposed ? g->cols : 1;
-    const int64_t down = i64_min(strip, n - row), right = n - row;
-    const real *const from = g->x + row * along;
+static void gram_strip(real *out, const Gram *g, int64_t n, int64_t row, int64_t strip,
+                       const char *packed) {
+    const int64_t inner = g->transposed ? g->rows : g->cols;
+    const Tile t = {.row = row, .col = row, .rows = i64_min(strip, n - row), .cols = n - row};
+    tile_product(out, n, gram_operand(g, false), gram_operand(g, true), packed, &t, inner, false);
     real *const to = out + row * n + row;
-    OP(cpu_product)(to, n, (Matrix){from, along, inner}, (Matrix){from, inner, along}, down, right,
-                    g->transposed ? g->rows : g->cols, false);
-    for (int64_t r = 0; r < down; r++) {
-        for (int64_t c = 0; c < right; c++) to[r * n + c] *= g->alpha;
+    for (int64_t r = 0; r < t.rows; r++) {
+        for (int64_t c = 0; c < t.cols; c++) to[r * n + c] *= g->alpha;
         to[r * n + r] += g->diagonal;
     }
-    gram_mirror(out, n, row, down, row + down, right - down);
+    gram_mirror(out, n, row, t.rows, row + t.rows, t.cols - t.rows);
 }
 
 /* A task is a strip of rows; the longest come first. */
-void OP(cpu_linear_gram)(real *out, const Gram *gram, bool alone) {
+void OP(cpu_linear_gram)(real *out, const Gram *gram, void *packed) {
     const int64_t n = gram->transposed ? gram->cols : gram->rows, strip = gram_rows(n);
-    if (alone) {
-        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip);
+    if (packed) {
+        OP(cpu_pack)(packed, gram_operand(gram, true), n, gram->transposed ? gram->rows : gram->cols);
+        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip, packed);
     } else {
 #pragma omp for schedule(dynamic)
-        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip);
+        for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip, NULL);
     }
 }
 

@@ -33,6 +33,7 @@ typedef struct Work {
     double *squares;           /* sum of squares of each block */
     real *x, *next;            /* (R,C) */
     real *shifted, *quadratic; /* (side,side), side = min(R,C): S and the polynomial above */
+    void *packed;              /* an operand of both; NULL where threads share the matrix */
 } Work;
 
 /* Elements of each array, rounded up so that all begin at a cache line. */
@@ -46,30 +47,36 @@ static WorkSizes work_sizes(int64_t R, int64_t C) {
                        i64_round_up(side * side, line)};
 }
 
-/* Bytes of the arrays of one matrix. */
+/* Bytes of the arrays of one matrix, but for what a thread by itself packs. */
 static int64_t work_bytes(int64_t R, int64_t C) {
     const WorkSizes n = work_sizes(R, C);
     return n.squares * (int64_t)sizeof(double) + 2 * (n.full + n.square) * (int64_t)sizeof(real);
 }
 
+static int64_t whole_bytes(int64_t R, int64_t C) {
+    return work_bytes(R, C) + OP(cpu_packed_bytes)(i64_min(R, C), i64_max(R, C));
+}
+
 /* Whether a thread takes whole matrices. */
 static bool takes_whole(int64_t n, int64_t R, int64_t C) {
-    return n >= WHOLE_MATRICES && work_bytes(R, C) <= WHOLE_BYTES;
+    return n >= WHOLE_MATRICES && whole_bytes(R, C) <= WHOLE_BYTES;
 }
 
 /* The arrays of one matrix, or of one for each thread. */
 int64_t OP(cpu_muon_scratch)(const OpShape *s, const DeviceProperties *device) {
-    return work_bytes(s->O, s->C) * (takes_whole(s->B, s->O, s->C) ? device->n_units : 1);
+    return takes_whole(s->B, s->O, s->C) ? whole_bytes(s->O, s->C) * device->n_units
+                                         : work_bytes(s->O, s->C);
 }
 
-/* Array set number `number` of the scratch. */
-static Work work_make(const OpContext *cx, int64_t R, int64_t C, int number) {
+/* The arrays of one matrix, at `memory`. */
+static Work work_make(char *memory, int64_t R, int64_t C, bool whole) {
     const WorkSizes n = work_sizes(R, C);
-    Work work = {.squares = (void *)((char *)cx->scratch + number * work_bytes(R, C))};
+    Work work = {.squares = (void *)memory};
     work.x = (void *)(work.squares + n.squares);
     work.next = work.x + n.full;
     work.shifted = work.next + n.full;
     work.quadratic = work.shifted + n.square;
+    work.packed = whole ? work.quadratic + n.square : NULL;
     return work;
 }
 
@@ -114,7 +121,8 @@ static double momentum_block(real *restrict u, real *restrict mom, const real *r
 }
 
 /* O from work->x, in work->x or work->next, where the result points. */
-static const real *newton_schulz(const Work *work, int64_t R, int64_t C, bool alone) {
+static const real *newton_schulz(const Work *work, int64_t R, int64_t C) {
+    const bool alone = work->packed;
     const double a = COEFFICIENT_A, b = COEFFICIENT_B, c = COEFFICIENT_C;
     const int64_t side = i64_min(R, C);
     Gram shift = {.rows = R, .cols = C, .transposed = R >= C, .alpha = 1,
@@ -124,8 +132,8 @@ static const real *newton_schulz(const Work *work, int64_t R, int64_t C, bool al
     real *to = work->next;
     for (int step = 0; step < STEPS; step++) {
         shift.x = x;
-        OP(cpu_linear_gram)(work->shifted, &shift, alone);
-        OP(cpu_linear_gram)(work->quadratic, &square, alone);
+        OP(cpu_linear_gram)(work->shifted, &shift, work->packed);
+        OP(cpu_linear_gram)(work->quadratic, &square, work->packed);
         if (R >= C) OP(cpu_linear_product)(to, x, work->quadratic, R, C, C, alone);
         else OP(cpu_linear_product)(to, work->quadratic, x, R, R, C, alone);
         x = to;
@@ -151,7 +159,7 @@ static void update(const Work *work, const MuonMatrix *m, int64_t R, int64_t C, 
         for (int64_t i = at; i < i64_min(at + BLOCK, n); i++) work->x[i] *= scale;
     team_wait(team);
 
-    const real *const o = newton_schulz(work, R, C, team.size == 1);
+    const real *const o = newton_schulz(work, R, C);
     for (int64_t at = first; at < n; at += stride) {
         const int64_t count = i64_min(BLOCK, n - at);
         for (int64_t i = at; i < at + count; i++)
@@ -178,12 +186,13 @@ void OP(cpu_muon)(const OpContext *cx, const MuonMatrix *matrices, int64_t n, Mu
     if (takes_whole(n, R, C)) {
 #pragma omp parallel for schedule(dynamic) num_threads(device->n_units)
         for (int64_t i = 0; i < n; i++) {
-            const Work work = work_make(cx, R, C, omp_get_thread_num());
+            char *const mine = (char *)cx->scratch + omp_get_thread_num() * whole_bytes(R, C);
+            const Work work = work_make(mine, R, C, true);
             update(&work, &matrices[i], R, C, s, (Team){0, 1});
         }
         return;
     }
-    const Work work = work_make(cx, R, C, 0);
+    const Work work = work_make(cx->scratch, R, C, false);
 #pragma omp parallel
     {
         const Team team = {omp_get_thread_num(), omp_get_num_threads()};
