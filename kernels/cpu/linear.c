@@ -261,8 +261,9 @@ static void gram_strip(real *out, const Gram *g, int64_t n, int64_t row, int64_t
 /* A task is a strip of rows; the longest come first. */
 void OP(cpu_linear_gram)(real *out, const Gram *gram, void *packed) {
     const int64_t n = gram->transposed ? gram->cols : gram->rows, strip = gram_rows(n);
+    const int64_t inner = gram->transposed ? gram->rows : gram->cols;
     if (packed) {
-        OP(cpu_pack)(packed, gram_operand(gram, true), n, gram->transposed ? gram->rows : gram->cols);
+        OP(cpu_pack)(packed, gram_operand(gram, true), n, inner);
         for (int64_t row = 0; row < n; row += strip) gram_strip(out, gram, n, row, strip, packed);
     } else {
 #pragma omp for schedule(dynamic)
@@ -284,6 +285,7 @@ void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t row
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
-        tile_product(out, cols, (Matrix){a, inner, 1}, (Matrix){b, cols, 1}, NULL, &t, inner, false);
+        tile_product(out, cols, (Matrix){a, inner, 1}, (Matrix){b, cols, 1}, NULL, &t, inner,
+                     false);
     }
 }
