@@ -28,10 +28,9 @@ typedef struct Tile {
 
 static int64_t halved(int64_t side) { return i64_round_up(i64_div_up(side, 2), TILE_ALIGN); }
 
-/* For a product over `inner` terms. */
-static Tiling tiling_make(int64_t rows, int64_t cols, int64_t inner) {
-    Tiling g = {rows, cols, rows, cols, 1, 1, OP(cpu_packed_bytes)(cols, inner)};
-    if (g.packed > PACKED_BYTES) g.packed = 0;
+/* For a second operand that takes `packed` bytes when packed; 0: it is not to be packed once. */
+static Tiling tiling_make(int64_t rows, int64_t cols, int64_t packed) {
+    Tiling g = {rows, cols, rows, cols, 1, 1, packed <= PACKED_BYTES ? packed : 0};
     while (g.tile_rows > TILE_ROWS) g.tile_rows = halved(g.tile_rows);
     while (g.tile_cols > TILE_COLS) g.tile_cols = halved(g.tile_cols);
     for (;;) {
@@ -45,6 +44,11 @@ static Tiling tiling_make(int64_t rows, int64_t cols, int64_t inner) {
     }
     if (g.down == 1) g.packed = 0;
     return g;
+}
+
+/* For a product over `inner` terms. */
+static Tiling linear_tiling(int64_t rows, int64_t cols, int64_t inner) {
+    return tiling_make(rows, cols, OP(cpu_packed_bytes)(cols, inner));
 }
 
 /* Threads get runs of consecutive tiles, which share the larger of the two operands: rows and
@@ -63,9 +67,9 @@ static Tile tiling_tile(const Tiling *g, int64_t i) {
 int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperties *device) {
     (void)device;
     const int64_t N = s->B * s->T;
-    if (op == OP_LINEAR_FORWARD) return tiling_make(N, s->O, s->C).packed;
-    if (op == OP_LINEAR_BACKWARD_WEIGHT) return tiling_make(s->O, s->C, N).packed;
-    const Tiling g = tiling_make(N, s->C, s->O);
+    if (op == OP_LINEAR_FORWARD) return linear_tiling(N, s->O, s->C).packed;
+    if (op == OP_LINEAR_BACKWARD_WEIGHT) return linear_tiling(s->O, s->C, N).packed;
+    const Tiling g = linear_tiling(N, s->C, s->O);
     return g.packed + g.down * s->C * (int64_t)sizeof(real);
 }
 
@@ -116,7 +120,7 @@ void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x,
     CHECK_TENSOR(y, REAL_DTYPE, N, O);
     CHECK_OPTIONAL(aux, REAL_DTYPE, N, O);
     CHECK_OPTIONAL(bias, REAL_DTYPE, O);
-    const Tiling g = tiling_make(N, O, C);
+    const Tiling g = linear_tiling(N, O, C);
     real *u = tensor_present(aux) ? aux.data : y.data;
     real *out = y.data;
 #pragma omp parallel
@@ -157,7 +161,7 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
     CHECK_OPTIONAL(dbias_prev, REAL_DTYPE, C);
     CHECK_OPTIONAL(aux, REAL_DTYPE, N, C);
     CHECK(tensor_present(aux) == (activation != ACTIVATION_NONE), "activation %d", (int)activation);
-    const Tiling g = tiling_make(N, C, O);
+    const Tiling g = linear_tiling(N, C, O);
     real *sums = NULL; /* (g.down, C): column sums of each row of tiles */
     if (tensor_present(dbias_prev)) {
         CHECK(cx->scratch_bytes >= g.packed + g.down * C * (int64_t)sizeof *sums,
@@ -205,7 +209,7 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
     CHECK_TENSOR(dy, REAL_DTYPE, N, O);
     CHECK_TENSOR(dw, REAL_DTYPE, O, C);
     CHECK_OPTIONAL(dbias, REAL_DTYPE, O);
-    const Tiling g = tiling_make(O, C, N);
+    const Tiling g = linear_tiling(O, C, N);
     const Matrix from = {dy.data, 1, O}, input = {x.data, C, 1};
 #pragma omp parallel
     {
@@ -281,7 +285,7 @@ void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t row
                             false);
         return;
     }
-    const Tiling g = tiling_make(rows, cols, inner);
+    const Tiling g = tiling_make(rows, cols, 0);
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < g.down * g.across; i++) {
         const Tile t = tiling_tile(&g, i);
