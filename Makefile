@@ -177,7 +177,7 @@ info: ## what was found here
 	@echo "compiler  $$({ $(CC) --version || echo missing; } 2>/dev/null | head -1)"
 	@echo "target    $(ARCH)"
 	@echo "cores     $$(nproc)"
-	@for library in jansson xxhash cmocka; do \
+	@for library in jansson xxhash pcre2-8 cmocka; do \
 	    printf '%-9s %s\n' $$library "$$(echo 'int main(void){return 0;}' | \
 	    $(CC) -x c - -l$$library -o /dev/null 2>/dev/null && echo found || echo missing)"; done
 	@echo "ranks     $(if $(MPICC),$$(mpirun --version | head -1),missing: one process (libopenmpi-dev openmpi-bin))"
@@ -240,8 +240,11 @@ bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
 	.venv/bin/pip install -q -r $<
 	@touch $@
 
-install: puck ## PREFIX=/usr/local
-	install -D puck $(DESTDIR)$(PREFIX)/bin/puck
+# What was built of the back ends and of ranks stands beside puck, which looks for it there.
+install: all ## PREFIX=/usr/local
+	install -D $(PUCK) $(DESTDIR)$(PREFIX)/bin/puck
+	for library in $(wildcard libpuck_cuda.so libpuck_mpi.so); do \
+	    install -m 644 $$library $(DESTDIR)$(PREFIX)/bin/; done
 	install -D data/fetch.sh $(DESTDIR)$(PREFIX)/share/puck/data/fetch.sh
 
 clean: ## remove what was built

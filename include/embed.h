@@ -58,6 +58,6 @@ int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const 
  * TensorBoard's projector. */
 void embed_write_vectors(const Embedding *m, FILE *out);
 void embed_write_names(const Embedding *m, FILE *out);
-/* The text of a token as those and the results show it: on one line, and what is no text
- * escaped. */
-void embed_write_word(const Embedding *m, int32_t id, FILE *out);
+/* The text of a token as those and the results show it, on one line and what is no text escaped;
+ * the caller frees it. */
+char *embed_word(const Embedding *m, int32_t id);

@@ -3,11 +3,9 @@
 `puck bench step --preset NAME`. Its settings are puck's own, which `puck train --dry-run` prints.
 The last line it prints is JSON."""
 import argparse
-import json
-import resource
-import time
 import tomllib
 
+import timed
 import torch
 from nanochat import Config, NanoChat, Optimizer
 
@@ -16,10 +14,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="file with `key = value` lines")
     parser.add_argument("--vocab", type=int, default=65)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--warmup", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
+    timed.add_options(parser, steps=50, warmup=5)
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
     torch.manual_seed(1)
@@ -40,22 +35,16 @@ def main():
     tokens = torch.randint(config.vocab, (s["batch_size"], config.context + 1))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    step_sec = []
-    for _ in range(o.warmup + o.steps):
-        before = time.perf_counter()
+    def step():
         loss = forward(inputs, targets)
         loss.backward()
         if s["clip"]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), s["clip"])
         optimizer.step()
         optimizer.zero_grad()
-        loss.item()
-        step_sec.append(time.perf_counter() - before)
-    step_sec = sorted(step_sec[o.warmup:])
-    print(json.dumps({"step_sec": step_sec[len(step_sec) // 2], "fastest_sec": step_sec[0],
-                      "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                      "threads": o.threads, "compiled": o.compile, "loss": loss.item(),
-                      "torch": torch.__version__}))
+        return loss
+
+    timed.run(step, o)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 tokens: the twin of `puck bench step --preset shakespeare-ffn` and `shakespeare-rnn` of the same
 sizes. The last line it prints is JSON."""
 import argparse
-import json
-import resource
-import time
 
+import timed
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -71,9 +69,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, required=True)
     for name, value in {"vocab": 65, "context": 16, "channels": 32, "layers": 2, "hidden": 512,
-                        "batch": 512, "steps": 50, "warmup": 5, "threads": 2}.items():
+                        "batch": 512}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--compile", action="store_true")
+    timed.add_options(parser, steps=50, warmup=5)
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
     torch.manual_seed(1)
@@ -86,22 +84,17 @@ def main():
     targets = torch.randint(o.vocab, (o.batch,) if o.model == "ffn" else shape).flatten()
     state = torch.zeros(o.layers, o.batch, o.hidden)
 
-    step_sec = []
-    for _ in range(o.warmup + o.steps):
-        before = time.perf_counter()
+    def step():
+        nonlocal state
         logits, state = forward(tokens, state)
         loss = F.cross_entropy(logits.view(-1, o.vocab), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        loss.item()
-        step_sec.append(time.perf_counter() - before)
-    step_sec = sorted(step_sec[o.warmup:])
-    print(json.dumps({"step_sec": step_sec[len(step_sec) // 2], "fastest_sec": step_sec[0],
-                      "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                      "threads": o.threads, "compiled": o.compile, "loss": loss.item(),
-                      "torch": torch.__version__}))
+        return loss
+
+    timed.run(step, o)
 
 
 if __name__ == "__main__":

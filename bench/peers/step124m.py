@@ -2,10 +2,8 @@
 """Training steps of GPT-2 124M at B 4, T 64, clipped at 1, on random tokens: the twin of
 `puck bench step --preset gpt2 --batch-size 4 --context 64`. The last line it prints is JSON."""
 import argparse
-import json
-import resource
-import time
 
+import timed
 import torch
 from gpt2 import GPT2, Config
 
@@ -14,10 +12,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
+    timed.add_options(parser, steps=10, warmup=2)
     parser.add_argument("--device", default="cpu", help="cuda: in bf16 by autocast, as is usual")
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
@@ -32,24 +27,16 @@ def main():
     tokens = torch.randint(config.vocab, (o.batch, o.context + 1), device=o.device)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    step_sec = []
-    for _ in range(o.warmup + o.steps):
-        before = time.perf_counter()
+    def step():
         with torch.autocast(o.device, torch.bfloat16, enabled=on_cuda):
             loss = forward(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()
-        step_sec.append(time.perf_counter() - before)
-    step_sec = sorted(step_sec[o.warmup:])
-    peak_bytes = (torch.cuda.max_memory_allocated() if on_cuda else
-                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(json.dumps({"step_sec": step_sec[len(step_sec) // 2], "fastest_sec": step_sec[0],
-                      "peak_bytes": peak_bytes,
-                      "threads": o.threads, "compiled": o.compile, "loss": loss.item(),
-                      "torch": torch.__version__}))
+        optimizer.zero_grad()
+        return loss
+
+    timed.run(step, o)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,9 @@ typedef struct Question {
     bool (*answer)(const Embedding *m, const int32_t *ids, int n, const Options *o, Error *e);
 } Question;
 
-/* The text of a token, which the caller frees. */
-static char *word_of(const Embedding *m, int32_t id) {
-    char *text = NULL;
-    size_t bytes;
-    FILE *out = open_memstream(&text, &bytes);
-    CHECK(out, "no memory for a word");
-    embed_write_word(m, id, out);
-    fclose(out);
-    return text;
-}
-
 /* A line of the result: a word and its number, as text or as JSON. */
 static void print_word(const Embedding *m, int32_t id, double value, const Options *o) {
-    char *word = word_of(m, id);
+    char *word = embed_word(m, id);
     if (o->json) {
         json_t *line = json_pack("{s:s, s:f}", "word", word, "cosine", value);
         CHECK(line, "no memory for a line of JSON");

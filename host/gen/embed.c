@@ -40,11 +40,7 @@ void embed_close(Embedding *m) {
 
 /* ---- words ---- */
 
-void embed_write_word(const Embedding *m, int32_t id, FILE *out) {
-    int32_t bytes;
-    const char *text = tokenizer_text(m->tokenizer, id, &bytes);
-    show_escaped(out, text, bytes);
-}
+char *embed_word(const Embedding *m, int32_t id) { return show_text(m->tokenizer, id); }
 
 /* ---- questions ---- */
 
@@ -105,7 +101,8 @@ void embed_write_vectors(const Embedding *m, FILE *out) {
 
 void embed_write_names(const Embedding *m, FILE *out) {
     for (int32_t id = 0; id < m->n; id++) {
-        embed_write_word(m, id, out);
-        fputc('\n', out);
+        char *word = embed_word(m, id);
+        fprintf(out, "%s\n", word);
+        free(word);
     }
 }

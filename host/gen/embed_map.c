@@ -245,12 +245,7 @@ int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const 
     for (int64_t i = 0; map->arrows && i + 1 < n; i += 2)
         svg_arrow(out, &f, x[i], y[i], x[i + 1], y[i + 1], 1);
     for (int64_t i = 0; i < n; i++) {
-        char *word = NULL;
-        size_t bytes;
-        FILE *text = open_memstream(&word, &bytes);
-        CHECK(text, "no memory for a word");
-        embed_write_word(m, ids[i], text);
-        fclose(text);
+        char *word = embed_word(m, ids[i]);
         svg_point(out, &f, x[i], y[i], 0, word);
         n_boxes += draw_label(&f, boxes, n_boxes, svg_x(&f, x[i]), svg_y(&f, y[i]), word, out);
         free(word);

@@ -54,20 +54,13 @@ void plot_attention_weights(Model *m, const int32_t *tokens, float *weights) {
 /* A token as a JavaScript string: the text that show_escaped makes of it. HTML's own characters are
  * written as code points, so that no token can end the script. */
 static void write_token(FILE *out, const Tokenizer *t, int32_t id) {
-    char *shown = NULL;
-    size_t n = 0;
-    int32_t bytes;
-    const char *text = tokenizer_text(t, id, &bytes);
-    FILE *memory = open_memstream(&shown, &n);
-    CHECK(memory, "no memory for a token");
-    show_escaped(memory, text, bytes);
-    fclose(memory);
+    char *shown = show_text(t, id);
     putc('\'', out);
-    for (size_t i = 0; i < n; i++)
-        if (strchr("<>&'\\", shown[i]))
-            fprintf(out, "\\x%02x", shown[i]);
+    for (const char *c = shown; *c; c++)
+        if (strchr("<>&'\\", *c))
+            fprintf(out, "\\x%02x", *c);
         else
-            putc(shown[i], out);
+            putc(*c, out);
     putc('\'', out);
     free(shown);
 }

@@ -67,3 +67,15 @@ void show_quoted(FILE *out, const char *text, int64_t bytes) {
     escape(out, text, bytes, "\n\t\r\\'", "ntr\\'");
     putc('\'', out);
 }
+
+char *show_text(const Tokenizer *t, int32_t id) {
+    char *shown = NULL;
+    size_t n;
+    int32_t bytes;
+    const char *text = tokenizer_text(t, id, &bytes);
+    FILE *memory = open_memstream(&shown, &n);
+    CHECK(memory, "no memory for a token");
+    show_escaped(memory, text, bytes);
+    CHECK(fclose(memory) == 0, "no memory for a token");
+    return shown;
+}

@@ -18,6 +18,8 @@ void show_finish(Utf8Writer *w);
 int64_t show_escaped(FILE *out, const char *text, int64_t bytes);
 /* The same as 'text', its apostrophes escaped too. */
 void show_quoted(FILE *out, const char *text, int64_t bytes);
+/* A token's text by show_escaped; the caller frees it. */
+char *show_text(const Tokenizer *t, int32_t id);
 static inline void show_token(FILE *out, const Tokenizer *t, int32_t id) {
     int32_t bytes;
     const char *text = tokenizer_text(t, id, &bytes);

@@ -143,9 +143,8 @@ static const char page_legend[] =
 
 static void write_token(FILE *out, const Tokenizer *t, int32_t id) {
     int32_t bytes;
-    int64_t width;
-    char *shown = escaped(t, id, &width);
     tokenizer_text(t, id, &bytes);
+    char *shown = show_text(t, id);
     fprintf(out, "<b title='id %d, %d byte%s'>", (int)id, (int)bytes, bytes == 1 ? "" : "s");
     svg_escape(out, shown, (int64_t)strlen(shown));
     fprintf(out, "<i>%d</i></b>", (int)id);

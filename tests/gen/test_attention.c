@@ -7,38 +7,10 @@ enum { N = 23 }; /* tokens; fewer than the context */
 
 /* GPT-2's blocks, NanoChat's, and Llama's with grouped heads, wider in all than C. */
 static const ModelConfig gpt2 = {65, 24, 2, 3, 24, 96, true, 1e-5, .dropout = 0};
-static const ModelConfig modern = {65,
-                                   24,
-                                   3,
-                                   3,
-                                   24,
-                                   96,
-                                   false,
-                                   1e-6,
-                                   0,
-                                   .positions = POSITIONS_ROTARY_REVERSED,
-                                   .rope_base = 10000,
-                                   .qk_norm = true,
-                                   .norm = NORMS_RMSNORM_PLAIN,
-                                   .embed_norm = true,
-                                   .mlp = MLP_RELU2,
-                                   .untied = true,
-                                   .softcap = 1.5};
-static const ModelConfig grouped = {65,
-                                    24,
-                                    2,
-                                    4,
-                                    24,
-                                    40,
-                                    true,
-                                    1e-5,
-                                    0,
-                                    .kv_heads = 2,
-                                    .head_size = 8,
-                                    .positions = POSITIONS_ROTARY,
-                                    .rope_base = 100,
-                                    .norm = NORMS_RMSNORM,
-                                    .mlp = MLP_SWIGLU};
+static const ModelConfig modern = {65, 24, 3, 3, 24, 96, LAB_NANOCHAT, .softcap = 1.5};
+static const ModelConfig grouped = {
+    65, 24, 2, 4, 24, 40, true, 1e-5, 0, .kv_heads = 2, .head_size = 8,
+    .positions = POSITIONS_ROTARY, .rope_base = 100, .norm = NORMS_RMSNORM, .mlp = MLP_SWIGLU};
 
 static void open_model(Model *m, Backend *b, const ModelConfig *c) {
     const ModelUse use = {.B = 1, .T = N, .keep_blocks = true};

@@ -12,6 +12,11 @@
 
 #include <cmocka.h>
 
+/* NanoChat's blocks, beside their sizes and the soft-cap. */
+#define LAB_NANOCHAT                                                                               \
+    .norm_eps = 1e-6, .positions = POSITIONS_ROTARY_REVERSED, .rope_base = 10000, .qk_norm = true, \
+    .norm = NORMS_RMSNORM_PLAIN, .embed_norm = true, .mlp = MLP_RELU2, .untied = true
+
 static inline void lab_log(int level, const char *text) {
     if (level > 1) fprintf(stderr, "# %s\n", text);
 }

@@ -29,23 +29,8 @@ static const ModelConfig gpt2 = {.vocab = 65,
                                  .norm_eps = 1e-5};
 
 /* With grouped heads. */
-static const ModelConfig nanochat = {.vocab = 65,
-                                     .context = 24,
-                                     .layers = 2,
-                                     .heads = 4,
-                                     .channels = 64,
-                                     .hidden = 96,
-                                     .norm_eps = 1e-6,
-                                     .kv_heads = 2,
-                                     .positions = POSITIONS_ROTARY_REVERSED,
-                                     .rope_base = 10000,
-                                     .qk_norm = true,
-                                     .norm = NORMS_RMSNORM_PLAIN,
-                                     .embed_norm = true,
-                                     .mlp = MLP_RELU2,
-                                     .untied = true,
-                                     .softcap = 15,
-                                     .init = RECIPE_MODERN};
+static const ModelConfig nanochat = {65, 24, 2, 4, 64, 96, .kv_heads = 2, LAB_NANOCHAT,
+                                     .softcap = 15, .init = RECIPE_MODERN};
 
 static const ModelConfig ffn = {.kind = MODEL_FFN,
                                 .vocab = 65,

@@ -8,25 +8,8 @@ static const ModelConfig gpt2 = {50257, 1024, 12, 12, 768, 3072, true, 1e-5, .dr
 static const ModelConfig small = {300, 40, 2, 3, 90, 360, true, 1e-5, .dropout = 0.1};
 
 /* NanoChat's architecture, with heads that share keys and values. */
-static const ModelConfig nanochat = {300,
-                                     40,
-                                     2,
-                                     6,
-                                     96,
-                                     200,
-                                     false,
-                                     1e-6,
-                                     0.1,
-                                     .kv_heads = 2,
-                                     .positions = POSITIONS_ROTARY_REVERSED,
-                                     .rope_base = 10000,
-                                     .qk_norm = true,
-                                     .norm = NORMS_RMSNORM_PLAIN,
-                                     .embed_norm = true,
-                                     .mlp = MLP_RELU2,
-                                     .untied = true,
-                                     .softcap = 15,
-                                     .init = RECIPE_MODERN};
+static const ModelConfig nanochat = {300, 40, 2, 6, 96, 200, .dropout = 0.1, .kv_heads = 2,
+                                     LAB_NANOCHAT, .softcap = 15, .init = RECIPE_MODERN};
 /* Every parameter that there is. */
 static const ModelConfig all = {
     300, 40, 2, 6, 96, 200, true, 1e-6, 0.1, .embed_norm = true, .mlp = MLP_SWIGLU, .untied = true};

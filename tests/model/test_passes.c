@@ -15,9 +15,7 @@ static ModelConfig small_with(bool bias, double dropout) {
  * grouped heads, heads wider than C in all, the three kinds of norm, biases; at last GPT-2's with
  * classes in place of tokens. */
 static const ModelConfig mixes[] = {
-    {65, 24, 2, 3, 24, 96, false, 1e-6, 0, .positions = POSITIONS_ROTARY_REVERSED,
-     .rope_base = 10000, .qk_norm = true, .norm = NORMS_RMSNORM_PLAIN, .embed_norm = true,
-     .mlp = MLP_RELU2, .untied = true, .softcap = 1.5},
+    {65, 24, 2, 3, 24, 96, LAB_NANOCHAT, .softcap = 1.5},
     {65, 24, 2, 4, 24, 40, false, 1e-6, 0, .kv_heads = 2, .positions = POSITIONS_ROTARY,
      .rope_base = 100, .norm = NORMS_RMSNORM, .mlp = MLP_SWIGLU},
     {65, 24, 2, 4, 24, 40, true, 1e-5, 0, .kv_heads = 1, .head_size = 8,
