@@ -269,8 +269,16 @@ static void cache_put(Seen set[2], const uint64_t key[2], const int32_t *out, in
         memcpy(set->ids, &n, sizeof n);
 }
 
-static int64_t encode_plain(const Tokenizer *t, const char *text, int64_t first, int64_t last,
-                            int32_t *ids) {
+static int64_t refuse_split(const char *name, const char *text, int64_t at, Error *e) {
+    char place[512];
+    utf8_place(place, sizeof place, name, text, at);
+    error_set(e, place, "Use another tokenizer",
+              "the split pattern of the tokenizer takes too long for this text");
+    return -1;
+}
+
+static int64_t encode_plain(const Tokenizer *t, const char *name, const char *text, int64_t first,
+                            int64_t last, int32_t *ids, Error *e) {
     const uint64_t sets = last - first < CACHE_SETS ? 128 : CACHE_SETS;
     Seen *cache = aligned_alloc(64, 2 * sets * sizeof *cache);
     CHECK(cache, "no memory for a cache of words");
@@ -279,6 +287,10 @@ static int64_t encode_plain(const Tokenizer *t, const char *text, int64_t first,
     int64_t n = 0;
     for (int64_t at = first, bytes; at < last; at += bytes) {
         bytes = split_next(t->bpe->split, &match, text, at, last);
+        if (bytes < 0) {
+            n = refuse_split(name, text, at, e);
+            break;
+        }
         if (bytes >= 16) {
             n += encode_piece(t, text + at, bytes, ids + n);
             continue;
@@ -308,7 +320,9 @@ int64_t bpe_encode(const Tokenizer *t, const char *name, const char *text, int64
     for (int64_t at = first; at < last;) {
         int32_t special, length = 0;
         const int64_t stop = special_next(t, text, at, last, &special);
-        n += encode_plain(t, text, at, stop, ids + n);
+        const int64_t made = encode_plain(t, name, text, at, stop, ids + n, e);
+        if (made < 0) return -1;
+        n += made;
         if (special >= 0) {
             ids[n++] = special;
             tokenizer_text(t, special, &length);

@@ -79,6 +79,7 @@ static void words_count(Words *w, const Split *split, const char *text, int64_t 
         const int64_t stop = end ? end - text : last;
         for (int64_t bytes; at < stop; at += bytes) {
             bytes = split_next(split, &match, text, at, stop);
+            CHECK(bytes > 0, "GPT-2's split fails at byte %ld", (long)at);
             words_add(w, text + at, bytes, XXH3_64bits(text + at, (size_t)bytes), 1);
         }
     }

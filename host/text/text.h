@@ -15,8 +15,9 @@ int text_compare(const char *a, int64_t a_bytes, const char *b, int64_t b_bytes)
 /* Fills t->sorted, for tokenizer_find. */
 void text_sort_ids(Tokenizer *t);
 
-/* split.c. The length of the piece of the split at text[at], which is a piece's start. `match` is
- * room that the caller begins as NULL and frees. */
+/* split.c. The length of the piece of the split at text[at], which is a piece's start; -1 where the
+ * pattern takes too long, as GPT-2's never does. `match` is room that the caller begins as NULL and
+ * frees. */
 typedef struct Split Split;
 typedef struct SplitMatch SplitMatch;
 /* Unicode's White_Space, for a class of PCRE2, whose own \s has another. */

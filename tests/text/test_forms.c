@@ -113,6 +113,22 @@ static void other_splits(void **state) {
     tokenizer_free(&t);
 }
 
+/* A pattern that tries every way to part the letters. */
+static void slow_split(void **state) {
+    (void)state;
+    char text[64] = "a\n";
+    int32_t ids[64];
+    Error e = {0};
+    json_t *root = begin();
+    set_split(root, "(?:a+)+b|\\s|\\S");
+    Tokenizer t = accepted(root);
+    assert_string_equal(pieces(&t, "aab aac"), "[aa][b][ ][a][a][c]");
+    memset(text + 2, 'a', 60);
+    assert_int_equal(tokenizer_encode(&t, "text", text, 62, ids, &e), -1);
+    ASSERT_ERROR(&e, 1, "text:2:1", "takes too long");
+    tokenizer_free(&t);
+}
+
 /* " wa" is no token made by merges, but is one as a whole piece where the file says so. */
 static void whole_pieces(void **state) {
     (void)state;
@@ -315,7 +331,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(other_ids),  SCRATCH_TEST(other_splits), SCRATCH_TEST(whole_pieces),
         SCRATCH_TEST(wrong_json), SCRATCH_TEST(wrong_words),  SCRATCH_TEST(wrong_splits),
-        SCRATCH_TEST(two_files),  SCRATCH_TEST(ranks),
+        SCRATCH_TEST(two_files),  SCRATCH_TEST(ranks),        SCRATCH_TEST(slow_split),
     };
     return cmocka_run_group_tests_name("forms", tests, NULL, NULL);
 }
