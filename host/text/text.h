@@ -12,6 +12,8 @@ int64_t words_encode(const Tokenizer *t, const char *name, const char *text, int
 
 /* tokenizer.c. Bytewise, a beginning before what it begins: below, at or above 0, as memcmp. */
 int text_compare(const char *a, int64_t a_bytes, const char *b, int64_t b_bytes);
+/* True where a text has no NUL; else an error with its place. */
+bool text_check_nul(const char *name, const char *text, int64_t bytes, Error *e);
 /* Fills t->sorted, for tokenizer_find. */
 void text_sort_ids(Tokenizer *t);
 

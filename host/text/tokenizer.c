@@ -42,11 +42,21 @@ bool tokenizer_from_bytes(Tokenizer *t, const uint8_t byte[256], Error *e) {
     return true;
 }
 
+/* JSON libraries, the one used here among them, take no NUL in a key. */
+bool text_check_nul(const char *name, const char *text, int64_t bytes, Error *e) {
+    const char *nul = memchr(text, 0, (size_t)bytes);
+    char place[512];
+    if (!nul) return true;
+    utf8_place(place, sizeof place, name, text, nul - text);
+    return error_set(e, place, "Remove it, or use --tokenizer byte",
+                     "the text holds the character U+0000, which no character or word may be");
+}
+
 bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64_t bytes,
                          Error *e) {
     if (bytes == 0)
         return error_set(e, name, "Give a text with some characters", "the text is empty");
-    if (!utf8_check(name, text, bytes, e)) return false;
+    if (!utf8_check(name, text, bytes, e) || !text_check_nul(name, text, bytes, e)) return false;
     uint8_t *seen = calloc(CODE_POINTS / 8, 1); /* one bit each */
     CHECK(seen, "no memory for a table of characters");
     int32_t n = 0, largest = 0;
@@ -61,17 +71,7 @@ bool tokenizer_make_char(Tokenizer *t, const char *name, const char *text, int64
     CHECK(code, "no memory for %d characters", (int)n);
     for (int32_t c = 0, k = 0; c <= largest; c++)
         if (seen[c / 8] >> c % 8 & 1) code[k++] = c;
-    bool good;
-    if (code[0] == 0) { /* JSON libraries, the one used here among them, take no NUL in a key */
-        char place[512];
-        utf8_place(place, sizeof place, name, text,
-                   (const char *)memchr(text, 0, (size_t)bytes) - text);
-        good = error_set(
-            e, place, "Remove it, or use --tokenizer byte",
-            "the text holds the character U+0000, which a character tokenizer cannot have");
-    } else {
-        good = tokenizer_from_codes(t, code, n, e);
-    }
+    const bool good = tokenizer_from_codes(t, code, n, e);
     free(seen);
     free(code);
     return good;

@@ -134,10 +134,7 @@ bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *name,
 
 bool tokenizer_make_words(Tokenizer *t, TokenizerKind kind, const char *name, const char *text,
                           int64_t bytes, int64_t min_count, int64_t most, Error *e) {
-    if (!utf8_check(name, text, bytes, e)) return false;
-    if (memchr(text, 0, (size_t)bytes))
-        return error_set(e, name, "Remove it, or use --tokenizer byte",
-                         "the text holds the character U+0000, which no word can have");
+    if (!utf8_check(name, text, bytes, e) || !text_check_nul(name, text, bytes, e)) return false;
     char *plain = normalise(kind, text, &bytes);
     Word *list = NULL;
     int64_t n = count_words(plain, bytes, &list), kept = 0;

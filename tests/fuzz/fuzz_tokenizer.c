@@ -24,8 +24,9 @@ static void assert_round_trip(const Tokenizer *t, const char *text, int64_t byte
     int32_t *ids = malloc((size_t)bytes * sizeof *ids);
     CHECK(ids, "no memory");
     const int64_t n = tokenizer_encode(t, "fuzz", text, bytes, ids, &e);
-    CHECK(n > 0, "%s (%s)", e.text, e.place);
-    int64_t at = 0;
+    const bool slow = n < 0 && t->split && strstr(e.text, "takes too long");
+    CHECK(n > 0 || slow, "%s (%s)", e.text, e.place);
+    int64_t at = slow ? bytes : 0;
     for (int64_t i = 0; i < n; i++) {
         int32_t length;
         const char *token = tokenizer_text(t, ids[i], &length);

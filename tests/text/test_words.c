@@ -81,6 +81,7 @@ static void assert_refused(const char *of, int64_t bytes, int64_t min_count, con
     Error e = {0};
     assert_false(tokenizer_make_words(&t, TOKENIZER_WORD, "text", of, bytes, min_count, 0, &e));
     if (!strstr(e.text, why)) fail_msg("%s", e.text);
+    assert_non_null(strstr(e.place, "text"));
 }
 
 static void bad_texts_are_named(void **state) {
