@@ -51,7 +51,7 @@ void plot_attention_weights(Model *m, const int32_t *tokens, float *weights) {
 
 /* ---- the page ---- */
 
-/* A token as a JavaScript string: the text that show_escaped makes of it. HTML's own characters are
+/* A token as a JavaScript string: the text that show_text makes of it. HTML's own characters are
  * written as code points, so that no token can end the script. */
 static void write_token(FILE *out, const Tokenizer *t, int32_t id) {
     char *shown = show_text(t, id);

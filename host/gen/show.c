@@ -38,28 +38,22 @@ void show_finish(Utf8Writer *w) {
 }
 
 /* Escapes what `special` holds as a backslash and the letter in the same place of `letter`. */
-static int64_t escape(FILE *out, const char *text, int64_t bytes, const char *special,
-                      const char *letter) {
+static void escape(FILE *out, const char *text, int64_t bytes, const char *special,
+                   const char *letter) {
     const unsigned char *p = (const unsigned char *)text;
-    int64_t n = 0;
     for (int64_t i = 0; i < bytes;) {
         const int length = character_length(p + i, bytes - i);
         const char *found = p[i] ? strchr(special, p[i]) : NULL;
         if (found)
-            n += fprintf(out, "\\%c", letter[found - special]);
+            fprintf(out, "\\%c", letter[found - special]);
         else if (length <= 0 || p[i] < 0x20 || p[i] == 0x7F)
-            n += fprintf(out, "\\x%02x", p[i]);
+            fprintf(out, "\\x%02x", p[i]);
         else if (p[i] == 0xC2 && p[i + 1] < 0xA0) /* U+0080 to U+009F are control characters */
-            n += fprintf(out, "\\u%04x", p[i + 1]);
+            fprintf(out, "\\u%04x", p[i + 1]);
         else
-            n += fwrite(p + i, (size_t)length, 1, out) == 1;
+            fwrite(p + i, 1, (size_t)length, out);
         i += length > 0 ? length : 1;
     }
-    return n;
-}
-
-int64_t show_escaped(FILE *out, const char *text, int64_t bytes) {
-    return escape(out, text, bytes, "\n\t\r\\", "ntr\\");
 }
 
 void show_quoted(FILE *out, const char *text, int64_t bytes) {
@@ -75,7 +69,7 @@ char *show_text(const Tokenizer *t, int32_t id) {
     const char *text = tokenizer_text(t, id, &bytes);
     FILE *memory = open_memstream(&shown, &n);
     CHECK(memory, "no memory for a token");
-    show_escaped(memory, text, bytes);
+    escape(memory, text, bytes, "\n\t\r\\", "ntr\\");
     CHECK(fclose(memory) == 0, "no memory for a token");
     return shown;
 }

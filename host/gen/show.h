@@ -13,13 +13,11 @@ typedef struct Utf8Writer {
 void show_byte(Utf8Writer *w, unsigned char byte);
 void show_finish(Utf8Writer *w);
 
-/* Text on one line: control characters and what is no UTF-8 are escaped. Returns how many
- * characters were written. */
-int64_t show_escaped(FILE *out, const char *text, int64_t bytes);
-/* The same as 'text', its apostrophes escaped too. */
-void show_quoted(FILE *out, const char *text, int64_t bytes);
-/* A token's text by show_escaped; the caller frees it. */
+/* A token's text on one line: control characters and what is no UTF-8 are escaped. The caller frees
+ * it. */
 char *show_text(const Tokenizer *t, int32_t id);
+/* Any text as 'text', escaped in the same way, its apostrophes too. */
+void show_quoted(FILE *out, const char *text, int64_t bytes);
 static inline void show_token(FILE *out, const Tokenizer *t, int32_t id) {
     int32_t bytes;
     const char *text = tokenizer_text(t, id, &bytes);

@@ -2,6 +2,7 @@
 #include "token_view.h"
 #include "show.h"
 #include "svg.h"
+#include "utf8.h"
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,26 +45,19 @@ static bool ends_line(const Tokenizer *t, int32_t id) {
     return bytes > 0 && text[bytes - 1] == '\n';
 }
 
-/* A token as show_escaped writes it, and its width in characters. The caller frees it. */
-static char *escaped(const Tokenizer *t, int32_t id, int64_t *width) {
-    char *shown = NULL;
-    size_t n;
-    int32_t bytes;
-    const char *text = tokenizer_text(t, id, &bytes);
-    FILE *memory = open_memstream(&shown, &n);
-    CHECK(memory, "no memory for a token");
-    *width = show_escaped(memory, text, bytes);
-    fclose(memory);
-    return shown;
+/* In characters. */
+static int64_t width_of(const char *text) {
+    int64_t n = 0;
+    for (; *text; text++) n += utf8_starts(*text);
+    return n;
 }
 
 void token_view_print(const TokenView *v, bool colour, FILE *out) {
     Row row;
     row_begin(&row);
     for (int64_t i = 0; i < v->n; i++) {
-        int64_t width;
-        char *token = escaped(v->tokenizer, v->ids[i], &width);
-        if (!colour) width += 2; /* its brackets */
+        char *token = show_text(v->tokenizer, v->ids[i]);
+        const int64_t width = width_of(token) + (colour ? 0 : 2); /* brackets */
         const int64_t cell = i64_max(width, snprintf(NULL, 0, "%d ", (int)v->ids[i]));
         if (row.width && row.width + cell > ROW_WIDTH) {
             row_end(&row, out);

@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-static char shakespeare[1200]; /* path, empty if there is none */
+static char shakespeare[1200], gpt2[1200]; /* paths, empty if there is none */
 
 typedef struct Run {
     const char *inputs[4];
@@ -134,6 +134,22 @@ static void shakespeare_counts(void **state) {
     free(text);
     free(train);
     free(val);
+}
+
+/* The hash is of ids that were equal to those of tiktoken, as test-peers compares them. */
+static void gpt2_counts(void **state) {
+    (void)state;
+    if (!shakespeare[0] || !gpt2[0]) skip();
+    TokenizeResult result;
+    DataMeta meta;
+    Error e;
+    const Run r = {.inputs = {shakespeare}, .tokenizer = gpt2, .val_fraction = 0.1};
+    if (!run(&r, &result, &e)) fail_msg("%s", e.text);
+    assert_int_equal(result.n_train, 301966);
+    assert_int_equal(result.n_val, 36059);
+    assert_int_equal(result.n_vocab, 50257);
+    assert_true(data_meta_read("data", &meta, &e));
+    assert_true(meta.data_hash == 0xcee8504dc384a4d3);
 }
 
 /* Texts are encoded a MiB at a time: at every offset of the border within a character the same. */
@@ -298,22 +314,29 @@ static void errors(void **state) {
     free(meta);
 }
 
-int main(void) {
-    /* Where the user has it, where data/fetch.sh put it, or beside the checkout. */
-    const char *given = getenv("PUCK_TEXT");
-    const char *const places[] = {given ? given : "", "data/text/tinyshakespeare.txt",
-                                  "../shared/data/tinyshakespeare.txt"};
+/* Where the user has a file, where data/fetch.sh put it, or beside the checkout: only with its size
+ * it has the counts that the tests expect. */
+static void find_text(char path[1200], const char *variable, const char *name, int64_t bytes) {
+    static const char *const folders[] = {"data/text", "../shared/data"};
+    const char *given = getenv(variable);
     struct stat info;
-    char real[4096];
-    /* Only the text itself has the counts that the test expects. */
-    for (int i = 0; i < COUNT_OF(places) && !shakespeare[0]; i++)
-        if (stat(places[i], &info) == 0 && info.st_size == 1115394 && realpath(places[i], real) &&
-            strlen(real) < sizeof shakespeare)
-            strcpy(shakespeare, real);
+    char place[1200], real[4096];
+    for (int i = given ? -1 : 0; i < COUNT_OF(folders) && !path[0]; i++) {
+        snprintf(place, sizeof place, "%s%s%s", i < 0 ? given : folders[i], i < 0 ? "" : "/",
+                 i < 0 ? "" : name);
+        if (stat(place, &info) == 0 && info.st_size == bytes && realpath(place, real))
+            snprintf(path, 1200, "%.1199s", real);
+    }
+}
+
+int main(void) {
+    find_text(shakespeare, "PUCK_TEXT", "tinyshakespeare.txt", 1115394);
+    find_text(gpt2, "PUCK_GPT2", "gpt2-vocab.bpe", 456318);
     const struct CMUnitTest tests[] = {
         SCRATCH_TEST(split_rounds_up),
         SCRATCH_TEST(split_is_between_characters),
         SCRATCH_TEST(shakespeare_counts),
+        SCRATCH_TEST(gpt2_counts),
         SCRATCH_TEST(chunks_join),
         SCRATCH_TEST(files_and_folders),
         SCRATCH_TEST(standard_input),
