@@ -64,13 +64,16 @@ static Tile tiling_tile(const Tiling *g, int64_t i) {
     return t;
 }
 
+/* No less than for any smaller N, as plans ask for the largest. */
 int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperties *device) {
     (void)device;
-    const int64_t N = s->B * s->T;
-    if (op == OP_LINEAR_FORWARD) return linear_tiling(N, s->O, s->C).packed;
-    if (op == OP_LINEAR_BACKWARD_WEIGHT) return linear_tiling(s->O, s->C, N).packed;
-    const Tiling g = linear_tiling(N, s->C, s->O);
-    return g.packed + g.down * s->C * (int64_t)sizeof(real);
+    const int64_t N = s->B * s->T, cols = op == OP_LINEAR_FORWARD ? s->O : s->C;
+    const int64_t inner = op == OP_LINEAR_FORWARD          ? s->C
+                          : op == OP_LINEAR_BACKWARD_INPUT ? s->O
+                                                           : N;
+    const int64_t packed = i64_min(PACKED_BYTES, OP(cpu_packed_bytes)(cols, inner));
+    if (op != OP_LINEAR_BACKWARD_INPUT) return packed;
+    return packed + linear_tiling(N, cols, inner).down * cols * (int64_t)sizeof(real);
 }
 
 /* Packs the second operand, b (inner,cols), once if the tiling wants it so. All threads call it and
