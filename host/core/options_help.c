@@ -33,13 +33,40 @@ static void write_row(const OptionRow *row, FILE *out) {
     int width = write_flag(row, out);
     if (width < HELP_COLUMN) width += fprintf(out, "%*s", HELP_COLUMN - width, "");
     width += fprintf(out, "%s", row->help);
-    if (width + 1 + (int)strlen(values) > HELP_WIDTH) fprintf(out, "\n%*s", HELP_COLUMN - 1, "");
+    if (*values && width + 1 + (int)strlen(values) > HELP_WIDTH)
+        fprintf(out, "\n%*s", HELP_COLUMN - 1, "");
     fprintf(out, "%s%s\n", *values ? " " : "", values);
 }
 
+/* What a command needs besides options, or which of them. */
+static const struct {
+    int command;
+    const char *usage;
+} usages[] = {{CMD_TRAIN, "--data TEXT.txt --run RUN"},
+              {CMD_GENERATE, "--from RUN --prompt TEXT"},
+              {CMD_EVAL, "--from RUN --data TEXT.txt"},
+              {CMD_TOKENIZE, "--input FILE... --output FOLDER"},
+              {CMD_TOKENIZE, "--input FILE... --show|--stats"},
+              {CMD_INFO, "[--from RUN | --preset NAME]"},
+              {CMD_BENCH, "ops|step|decode|feed|comm"},
+              {CMD_PLOT, "RUN... --output FILE.svg"},
+              {CMD_PLOT, "--from RUN --attention TEXT --output FILE.html"},
+              {CMD_EMBED, "nearest WORD --from RUN"},
+              {CMD_EMBED, "similar WORD WORD --from RUN"},
+              {CMD_EMBED, "analogy MAN KING WOMAN --from RUN"},
+              {CMD_EMBED, "odd WORD WORD WORD... --from RUN"},
+              {CMD_EMBED, "map [WORD...] --from RUN --output FILE.svg"},
+              {CMD_EMBED, "export --from RUN --output FOLDER"},
+              {CMD_CLASSIFY, "--from RUN <FILE, a text a line"}};
+
 void options_help(int command, FILE *out) {
-    fprintf(out, "usage: puck %s [options]        ([default; range or choices])\n",
-            options_command_name(command));
+    const char *begin = "usage:";
+    for (int i = 0; i < COUNT_OF(usages); i++) {
+        if (usages[i].command != command) continue;
+        fprintf(out, "%s puck %s %s\n", begin, options_command_name(command), usages[i].usage);
+        begin = "      ";
+    }
+    fprintf(out, "\nOptions, with [default; range or choices]:\n");
     const char *group = "";
     for (int i = 0; i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];

@@ -8,7 +8,7 @@ works "puck alone" "usage: puck COMMAND" generate -- "$puck"
 works "puck help" "Common calls" shakespeare-cpu-gpt2 "Exit codes" -- "$puck" help
 works "puck --help" "Common calls" -- "$puck" --help
 works "puck -V" "puck " -- "$puck" -V
-for command in train generate eval tokenize info bench plot; do
+for command in train generate eval tokenize info bench plot embed classify; do
     works "puck $command --help" "usage: puck $command" --quiet -- "$puck" $command --help
     cp "$work/stdout" "$work/first"
     works "puck help $command" "usage: puck $command" -- "$puck" help $command

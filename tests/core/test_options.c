@@ -531,6 +531,10 @@ static void test_help_is_complete(void **state) {
         FILE *out = open_memstream(&text, &bytes);
         options_help(bit, out);
         fclose(out);
+        const char *options = strstr(text, "\n\nOptions, with [default; range or choices]:\n");
+        assert_non_null(options);
+        assert_ptr_equal(strstr(text, "usage: puck "), text);
+        assert_null(strstr(text, " \n"));
         for (int i = 0; i < n_option_rows; i++) {
             char flag[64];
             const bool no = option_rows[i].type == TYPE_BOOL && option_rows[i].initial[0] == 't';
@@ -538,7 +542,7 @@ static void test_help_is_complete(void **state) {
             for (char *c = flag; *c; c++)
                 if (*c == '_') *c = '-';
             strcat(flag, option_rows[i].type == TYPE_BOOL ? "  " : " ");
-            const char *found = strstr(text, flag);
+            const char *found = strstr(options, flag);
             assert_int_equal(found != NULL, (option_rows[i].commands & bit) != 0);
             if (found) assert_null(strstr(found + 1, flag));
         }
