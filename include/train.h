@@ -10,6 +10,8 @@
 bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error *e);
 bool train_model_use(const Options *o, ModelUse *use, Error *e);
 Optimiser train_optimiser(const Options *o);
+/* Defaults that suit a kind of model or a task, where they are far from what suits the others. */
+bool train_own_defaults(Settings *s, Error *e);
 /* Fails (misuse) on a given option that the model's kind does not have. */
 bool train_check_kind(const Settings *s, Error *e);
 /* The batches that a kind of model is trained on. */

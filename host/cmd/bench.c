@@ -421,6 +421,10 @@ static void bench_feed(const Subject *s, Backend *b, BenchTable *table) {
     b->free_pinned(b, memory);
 }
 
+static bool learns_words(const Options *o) {
+    return strcmp(o->model, "skipgram") == 0 || strcmp(o->model, "ngram") == 0;
+}
+
 static bool run(const Settings *s, Machine *machine, Error *e) {
     static const char *const known[] = {"ops", "step", "decode", "feed", "comm", NULL};
     const char *what = s->n_positional ? s->positional[0] : "";
@@ -434,7 +438,7 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
     Subject subject = {0};
     Backend b;
     BenchTable table = {0};
-    if (strcmp(s->options.model, "skipgram") == 0 || strcmp(s->options.model, "ngram") == 0)
+    if (learns_words(&s->options))
         return error_misuse(e, "--model", "Use `puck bench ops`",
                             "the step of a model of kind %s is timed by its training alone",
                             s->options.model);
@@ -456,7 +460,7 @@ static bool run(const Settings *s, Machine *machine, Error *e) {
 /* Without a preset, a small one of the model goes ahead of the caller's options. */
 static bool parse(Settings *s, int argc, char **argv, int *code) {
     if (!cmd_parse(s, CMD_BENCH, argc, argv, code)) return false;
-    if (s->options.preset[0]) return true;
+    if (s->options.preset[0] || learns_words(&s->options)) return true; /* run refuses those */
     char **with_preset = calloc((size_t)argc + 2, sizeof *with_preset);
     CHECK(with_preset, "no memory for %d arguments", argc);
     with_preset[0] = argv[0];

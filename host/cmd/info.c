@@ -266,14 +266,14 @@ static bool asks_model(const Settings *s) {
     return s->options.config[0] || s->options.device_memory[0];
 }
 
-static bool run(const Settings *s, json_t *facts, Error *e) {
+static bool run(Settings *s, json_t *facts, Error *e) {
     const Options *o = &s->options;
     if (o->from[0] && asks_model(s))
         return error_misuse(e, "--from", "Leave one of them out",
                             "a checkpoint's model and a described one exclude each other");
     if (o->from[0]) return info_checkpoint(o, facts, e);
     if (!asks_model(s)) return info_machine(o, facts, e);
-    return train_check_kind(s, e) && info_model(o, facts, e);
+    return train_own_defaults(s, e) && train_check_kind(s, e) && info_model(o, facts, e);
 }
 
 int cmd_info(int argc, char **argv) {

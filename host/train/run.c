@@ -553,7 +553,7 @@ bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e) {
     int lock = -1;
     const bool is_new = access(t->run, F_OK) != 0;
     *exit_code = EXIT_DONE;
-    if (!together_options(t, e) || !dist_agree(setup_own_defaults(&t->settings, e), e)) {
+    if (!together_options(t, e) || !dist_agree(train_own_defaults(&t->settings, e), e)) {
         ok = false;
     } else if (t->options->dry_run) {
         ok = dist_agree(train_check_kind(&t->settings, e) && dry_run(t, e), e);

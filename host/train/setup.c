@@ -98,8 +98,7 @@ LoaderConfig train_feed(const ModelConfig *c, const Tokens *tokens, int64_t B, i
                           .streams = B};
 }
 
-/* What suits a kind of model or a task, where it is far from what suits the others. */
-bool setup_own_defaults(Settings *s, Error *e) {
+bool train_own_defaults(Settings *s, Error *e) {
     static const char *const values[][3] = {{"skipgram", "batch_size", "4096"},
                                             {"skipgram", "lr", "0.005"},
                                             {"skipgram", "steps", "2000"},

@@ -75,9 +75,6 @@ typedef struct Trainer {
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
-/* Sets the defaults that some kinds of models and tasks have of their own; options that were given
- * stay. */
-bool setup_own_defaults(Settings *s, Error *e);
 /* What no single option's range can say. */
 bool setup_check(const Options *o, Error *e);
 /* --task classify: the model's outputs are the labels. */

@@ -104,6 +104,9 @@ check "--quiet says nothing" test ! -s "$work/stderr"
 works "info of a modern size counts both ways" '"parameters": 162201600' \
     '"without_lookups": 123568128' '"optimizer": "muon"' -- \
     "$puck" info --preset modern-124m --device cpu --json
+works "info of n-grams knows their own defaults" '"context": 5' '"channels": 48' -- \
+    "$puck" info --model ngram --device cpu --json
+refuses 2 "bench of word vectors" --model "puck bench ops" -- "$puck" bench step --model skipgram
 works "info of a recipe" '"steps": 7' '"layers": 4' -- "$puck" info --steps 7 --device cpu --json
 refuses 2 "info of a checkpoint and a recipe" --from -- "$puck" info --from "$work" --steps 7
 refuses 2 "info of two things" --from -- "$puck" info --from "$work" --preset gpt2
