@@ -534,7 +534,6 @@ static void test_help_is_complete(void **state) {
         const char *options = strstr(text, "\n\nOptions, with [default; range or choices]:\n");
         assert_non_null(options);
         assert_ptr_equal(strstr(text, "usage: puck "), text);
-        assert_null(strstr(text, " \n"));
         for (int i = 0; i < n_option_rows; i++) {
             char flag[64];
             const bool no = option_rows[i].type == TYPE_BOOL && option_rows[i].initial[0] == 't';
@@ -547,7 +546,7 @@ static void test_help_is_complete(void **state) {
             if (found) assert_null(strstr(found + 1, flag));
         }
         for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-            assert_true(strlen(line) <= 100);
+            assert_true(strlen(line) <= 100 && line[strlen(line) - 1] != ' ');
         free(text);
     }
 }
