@@ -233,8 +233,12 @@ bool checkpoint_find(const char *path, char *folder, size_t size, Error *e) {
     if (!path_join(inner, path, "MANIFEST.json", e)) return false;
     if (access(inner, F_OK) == 0) return checkpoint_verify(path, e);
     if (!path_join(inner, path, "config.json", e)) return false;
-    return access(inner, F_OK) == 0 ||
-           error_set(e, path, hint, "there is no checkpoint: neither ckpt nor config.json");
+    if (access(inner, F_OK) == 0) return true;
+    if (!path_join(inner, path, "config.toml", e)) return false;
+    if (access(inner, F_OK) == 0)
+        return error_set(e, path, "Train it until it saves, see --save-every",
+                         "the run has no checkpoint yet");
+    return error_set(e, path, hint, "there is no checkpoint: neither ckpt nor config.json");
 }
 
 bool checkpoint_exists(const char *run) {

@@ -96,6 +96,7 @@ static bool has_words(const Tokenizer *t) {
 bool tokenizer_find_word(const Tokenizer *t, const char *word, int32_t *id, Error *e) {
     char text[WORD_MAX + 2], hint[512];
     const size_t n = strlen(word);
+    if (n == 0) return error_misuse(e, "\"\"", "Give a word", "the word is empty");
     *id = find_text(t, word, n);
     if (*id < 0 && n <= WORD_MAX) {
         snprintf(text, sizeof text, " %s", word);

@@ -40,6 +40,9 @@ refuses 1 "a damaged checkpoint named itself" "$newest" model.safetensors -- \
     "$puck" info --from "$run/ckpt/$newest"
 untouched "the damaged ones are as they were" "$run"
 
+mkdir "$work/unsaved" && : >"$work/unsaved/config.toml"
+refuses 1 "a run that has not been saved yet" "$work/unsaved" "no checkpoint yet" -- \
+    "$puck" generate --from "$work/unsaved" --device cpu
 mkdir "$work/llama"
 echo '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8}' \
     >"$work/llama/config.json"

@@ -67,6 +67,7 @@ refuses 2 "a candidate that is not there" kign king vocabulary -- \
 works "a prompt with such a word" '"kign" is read as <UNK>' "Did you mean king" -- \
     "${speak[@]}" --prompt "the kign" --tokens 1
 works "a prompt without a word" -- "${speak[@]}" --prompt "  " --tokens 1
+refuses 2 "an empty word" empty -- "${ask[@]}" nearest "" "${from[@]}"
 refuses 2 "a word like no other" zzzzzz vocabulary -- "${ask[@]}" nearest zzzzzz "${words[@]}"
 refuses 2 "no question" nearest analogy -- "${ask[@]}" "${from[@]}"
 refuses 2 "an unknown question" export -- "${ask[@]}" furthest e "${from[@]}"
