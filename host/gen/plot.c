@@ -176,12 +176,33 @@ static const char *short_name(const char *run) {
     return slash && slash[1] ? slash + 1 : run;
 }
 
+/* What a run's loss is a mean over. */
+static const char *unit_of(const char *run) {
+    Settings s;
+    Error ignored;
+    options_defaults(&s);
+    if (!checkpoint_read_options(run, &s, &ignored)) return "token";
+    return strcmp(s.options.task, "classify") == 0    ? "text"
+           : strcmp(s.options.model, "ngram") == 0    ? "n-gram"
+           : strcmp(s.options.model, "skipgram") == 0 ? "word"
+                                                      : "token";
+}
+
+static void label_losses(char *label, size_t size, const PlotRun *found, int n) {
+    const char *unit = unit_of(found[0].name);
+    bool same = true;
+    for (int i = 1; i < n; i++) same = same && strcmp(unit, unit_of(found[i].name)) == 0;
+    snprintf(label, size, same ? "loss, nats per %s" : "loss, nats", unit);
+}
+
 static void draw(FILE *out, const RunCurves *runs, const PlotRun *found, int n, bool over_seconds) {
     enum { WIDTH = 820, LEGEND = 44, ROW = 20, LOSSES = 330, GAP = 36, RATES = 90 };
     const char *x_name = over_seconds ? "seconds" : "steps";
     const double top = LEGEND + ROW * (n + 1);
     SvgFrame losses = {.left = 84, .right = WIDTH - 28, .top = top, .bottom = top + LOSSES};
-    losses.y.label = "loss, nats per token";
+    char label[64];
+    label_losses(label, sizeof label, found, n);
+    losses.y.label = label;
     fit_losses(&losses.y, runs, n);
     SvgFrame rates = losses;
     rates.top = losses.bottom + GAP;

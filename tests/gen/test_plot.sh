@@ -39,7 +39,12 @@ at() { awk "BEGIN { printf \"%.1f %.1f\", $left + $1 / 100 * $width, $top + (4.1
 check "the line begins where it should" grep -qF "class=\"thin s0\" d=\"M$(at 0 4)L" "$work/one.svg"
 check "and ends there" grep -qF "L$(at 100 3)\"/>" "$work/one.svg"
 check "validation is joined" grep -qF "d=\"M$(at 0 4.1)L$(at 50 3.6)L$(at 100 3.1)\"" "$work/one.svg"
-check "the axes say their units" grep -q 'nats per token' "$work/one.svg"
+check "the axes say their units" grep -q '>loss, nats per token<' "$work/one.svg"
+echo 'model = "ngram"' >"$work/other/config.toml"
+works "one of n-grams" -- "${plot[@]}" "$work/other" --output "$work/grams.svg"
+check "its axis says so" grep -q '>loss, nats per n-gram<' "$work/grams.svg"
+works "with another" -- "${plot[@]}" "$work/a<b>" "$work/other" --output "$work/mixed.svg"
+check "whose losses are of something else" grep -q '>loss, nats<' "$work/mixed.svg"
 works "over seconds" -- "${plot[@]}" "$work/a<b>" --output "$work/seconds.svg" --over seconds
 check "the axis says so" grep -q '>seconds of training<' "$work/seconds.svg"
 check "it ends at 50" bash -c "grep -q '>50<' '$work/seconds.svg' && ! grep -q '>100<' '$work/seconds.svg'"
