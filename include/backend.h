@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 6 };
+enum { PUCK_ABI = 7 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -34,6 +34,7 @@ typedef struct DeviceProperties {
     int64_t shared_bytes;      /* opt-in shared memory per block */
     double peak_flops;         /* per second, in `compute`'s dtype */
     double copy_bytes_per_sec; /* read + written */
+    uint64_t card; /* which of all cards it is; 0: something that ranks may share */
 } DeviceProperties;
 
 typedef struct Stream Stream; /* ordered queue of work; NULL is the back end's default stream */

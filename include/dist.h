@@ -28,8 +28,15 @@ int dist_local_ranks(void);
  * the Error of the first that failed, which it names; it is empty on all but rank 0, so that it is
  * printed once. */
 bool dist_agree(bool ok, Error *e);
-/* Fails on all ranks, naming those whose value is not rank 0's: "WHAT differs on rank 2 (HOST)". */
+/* Fails on all ranks, naming those whose value is not rank 0's: "WHAT differ from rank 0's". */
 bool dist_same(uint64_t value, const char *what, const char *hint, Error *e);
+/* Fails on all ranks if two have the same value and it is not 0, naming them: "rank 2 on HOST and
+ * rank 1 on HOST have the same WHAT". */
+bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e);
+/* Around a training step, or each part of it. It takes about as long every time, so a rank that
+ * does not come out is stuck, and the job ends. Files and terminals may make it wait outside. */
+void dist_enter_step(void);
+void dist_leave_step(void);
 /* For a signal's handler, see host/dist/watch.h. */
 void dist_hurry(void);
 /* Largest value of all ranks. */

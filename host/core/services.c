@@ -18,8 +18,14 @@ void plugin_set_remedy(const char *remedy) {
     snprintf(fatal_remedy, sizeof fatal_remedy, "%s", remedy);
 }
 
+static HostServices rank_services; /* filled in below */
+
+/* Of several ranks: it may have failed because another has ended. Then the thread that watches them
+ * ends the job within that time, and says which. */
 static void service_fatal(const char *text) {
+    enum { WATCH_SEC = 12 };
     log_write(LOG_ERROR, "%s%s%s", text, fatal_remedy[0] ? ". " : "", fatal_remedy);
+    if (rank_services.n_ranks > 1) sleep(WATCH_SEC);
     abort();
 }
 

@@ -134,6 +134,12 @@ int dist_finish(int code) {
 }
 
 void dist_hurry(void) { watch_hurry(); }
+void dist_enter_step(void) {
+    if (transport) watch_enter_step();
+}
+void dist_leave_step(void) {
+    if (transport) watch_leave_step();
+}
 
 /* ---- agreement ---- */
 
@@ -218,5 +224,20 @@ bool dist_same(uint64_t value, const char *what, const char *hint, Error *e) {
     free(all);
     if (!n) return true;
     error_misuse(e, odd, hint, "%s differ from rank 0's", what);
+    return fail_together(e);
+}
+
+bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e) {
+    if (!transport) return true;
+    uint64_t *all = gather(&value, sizeof value);
+    int pair[2] = {0, 0};
+    for (int r = 1; r < self.n_ranks; r++)
+        for (int q = 0; q < r; q++)
+            if (all[r] && all[r] == all[q]) pair[0] = q, pair[1] = r;
+    free(all);
+    if (pair[0] == pair[1]) return true;
+    char names[2][TRANSPORT_HOST_MAX + 32];
+    for (int i = 0; i < 2; i++) rank_name(names[i], pair[i]);
+    error_misuse(e, NULL, hint, "%s and %s have the same %s", names[0], names[1], what);
     return fail_together(e);
 }

@@ -3,7 +3,8 @@
  *   killed    the kernel says at once that a process of this host has ended (pidfd)
  *   stopped, unreachable  no beat has come for SILENT_SEC; beats are sent by the watching threads,
  *             so a rank that computes, saves or waits goes on beating
- *   stuck     it beats, but others wait for it in a collective, longer than `limit_sec`
+ *   stuck     it beats, but its main thread does not come out of a training step, or to a
+ *             collective that others wait in
  *
  * Rank 0 hears all ranks, the others hear rank 0. Who finds a fault tells it and ends the job. */
 #include "watch.h"
@@ -22,11 +23,15 @@ enum {
     BEAT_MS = 250,
     SILENT_SEC = 10,
     HURRY_SEC = 2,     /* the same, once a signal has come: the launcher may be about to kill */
-    PATIENCE = 20,     /* of a sum of gradients: seconds, and as many times the slowest step */
+    STEP_SEC = 12,     /* of a step or part of one: it may take so long, and ... */
+    STEP_TIMES = 5,    /* ... so many times the slowest of late */
     LONG_SEC = 600,    /* of all else: a rank may save, or tokenize, while others wait */
-    STEP_BYTES = 4096, /* a larger sum is one of gradients */
     ABORT_SEC = 5      /* that MPI has to end the job, before this process ends alone */
 };
+/* A step counts less with each that follows. The first ones of a process are no measure: a device
+ * loads and chooses its kernels. */
+static const double SLOWEST_KEPT = 0.95;
+enum { UNUSUAL_STEPS = 8 };
 
 /* Who a rank is, for messages, and for the kernel. */
 typedef struct Peer {
@@ -49,8 +54,9 @@ static struct {
     bool leaves;         /* locked: the thread has to end */
     Beat own;            /* locked */
     double since;        /* locked: when the main thread began to wait */
-    double last_step;    /* locked: when the last sum of gradients ended; 0: there was none */
-    double slowest_step; /* locked: longest time between two */
+    double step_since;   /* locked: when it last entered a step */
+    double slowest_step; /* locked: seconds, of late; 0: not known */
+    int64_t n_steps;     /* locked: that it has left */
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static volatile sig_atomic_t hurry;
@@ -69,16 +75,24 @@ static void enter(const char *what, int64_t bytes) {
     pthread_mutex_unlock(&watch.lock);
 }
 
-static bool is_step(const Beat *b) { return b->bytes > STEP_BYTES && strstr(b->what, "reduce"); }
-
 static void leave(void) {
     pthread_mutex_lock(&watch.lock);
     watch.own.waits = false;
-    if (is_step(&watch.own)) {
-        const double now = time_now(), sec = now - watch.last_step;
-        if (watch.last_step > 0 && sec > watch.slowest_step) watch.slowest_step = sec;
-        watch.last_step = now;
-    }
+    pthread_mutex_unlock(&watch.lock);
+}
+
+void watch_enter_step(void) {
+    pthread_mutex_lock(&watch.lock);
+    watch.own.steps = true;
+    watch.step_since = time_now();
+    pthread_mutex_unlock(&watch.lock);
+}
+
+void watch_leave_step(void) {
+    pthread_mutex_lock(&watch.lock);
+    const double sec = time_now() - watch.step_since, before = SLOWEST_KEPT * watch.slowest_step;
+    watch.own.steps = false;
+    if (watch.n_steps++ >= UNUSUAL_STEPS) watch.slowest_step = sec > before ? sec : before;
     pthread_mutex_unlock(&watch.lock);
 }
 
@@ -151,6 +165,7 @@ static void check_silent(const Beat *own, double waited, double now) {
     const int rank = watch.self->rank, last = rank == 0 ? watch.self->n_ranks : 1;
     const int limit = hurry && own->waits && waited > HURRY_SEC ? HURRY_SEC : SILENT_SEC;
     char text[96];
+    if (hurry && !own->waits) return; /* the launcher is about to end this rank, or it saves */
     for (int r = rank == 0; r < last; r++) {
         const double silent = now - watch.heard[r];
         if (silent < limit + 0.25 * (double)i64_min(rank, 20)) continue;
@@ -160,20 +175,36 @@ static void check_silent(const Beat *own, double waited, double now) {
     }
 }
 
-/* Seconds that the main thread may wait where it is. */
-static double limit_sec(const Beat *own, double slowest) {
-    return is_step(own) && slowest > 0 ? PATIENCE + PATIENCE * slowest : LONG_SEC;
+/* The rank that has begun the fewest collectives is the one that is waited for; of several one that
+ * does not wait itself. Rank 0 knows; the others give it time to say so, and suspect it. */
+static int rank_behind(const Beat *own) {
+    int behind = 0;
+    for (int r = 1; watch.self->rank == 0 && r < watch.self->n_ranks; r++) {
+        const Beat *b = &watch.beats[r], *least = behind ? &watch.beats[behind] : own;
+        if (b->calls < least->calls || (b->calls == least->calls && b->waits < least->waits))
+            behind = r;
+    }
+    return behind;
 }
 
-/* The rank that has begun the fewest collectives is the one that is waited for. Rank 0 knows;
- * the others give it time to say so. */
-static void check_stuck(const Beat *own, double waited, double limit) {
-    int behind = 0;
+/* How long the main thread has been where it is, and what is known of steps. */
+typedef struct Waiting {
+    double collective_sec, step_sec, slowest_step;
+} Waiting;
+
+/* A rank in a step has the time of a step, counted here, where it began when it did there. */
+static void check_stuck(const Beat *own, const Waiting *w) {
+    const int behind = rank_behind(own);
+    const Beat *b = behind == watch.self->rank ? own : &watch.beats[behind];
+    const int grace = watch.self->rank ? SILENT_SEC : 0;
     char text[96];
-    if (!own->waits || waited < limit + (watch.self->rank ? SILENT_SEC : 0)) return;
-    for (int r = 1; watch.self->rank == 0 && r < watch.self->n_ranks; r++)
-        if (behind == 0 || watch.beats[r].calls < watch.beats[behind].calls) behind = r;
-    snprintf(text, sizeof text, "is stuck: others wait for it since %.0f s", waited);
+    if (hurry) return;
+    const bool step = b->steps && w->slowest_step > 0 &&
+                      w->step_sec > STEP_SEC + STEP_TIMES * w->slowest_step + grace;
+    if (!step && !(own->waits && w->collective_sec > LONG_SEC + grace)) return;
+    snprintf(text, sizeof text, "is stuck: %s for %.0f s",
+             step ? "it has been in one step" : "others have waited for it",
+             step ? w->step_sec : w->collective_sec);
     give_up(behind, own, text);
 }
 
@@ -189,9 +220,9 @@ static void *watch_thread(void *unused) {
         const double now = time_now();
         pthread_mutex_lock(&watch.lock);
         const bool leaves = watch.leaves, slept = now - before > SILENT_SEC / 2;
-        if (slept) watch.since = now; /* this process was stopped, so what it heard is old */
+        if (slept) watch.since = watch.step_since = now; /* it was stopped: what it heard is old */
         const Beat own = watch.own;
-        const double waited = now - watch.since, limit = limit_sec(&own, watch.slowest_step);
+        const Waiting waiting = {now - watch.since, now - watch.step_since, watch.slowest_step};
         pthread_mutex_unlock(&watch.lock);
         if (leaves) return unused;
         if (slept) {
@@ -203,8 +234,8 @@ static void *watch_thread(void *unused) {
         watch.inner->beat(&own, watch.beats, watch.came);
         for (int r = 0; r < watch.self->n_ranks; r++)
             if (watch.came[r]) watch.heard[r] = now;
-        if (now >= quiet_until) check_silent(&own, waited, now);
-        check_stuck(&own, waited, limit);
+        if (now >= quiet_until) check_silent(&own, waiting.collective_sec, now);
+        check_stuck(&own, &waiting);
     }
 }
 

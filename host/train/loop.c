@@ -6,6 +6,7 @@
 #include "log.h"
 #include "plugin.h"
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -67,6 +68,22 @@ static void inject_nan(Trainer *t) {
     }
 }
 
+/* For tests of ranks: PUCK_TEST_STUCK="1,3" lets rank 1 hang in step 3. */
+static void inject_hang(const Trainer *t) {
+    const char *text = getenv("PUCK_TEST_STUCK");
+    int rank, step;
+    if (!text || sscanf(text, "%d,%d", &rank, &step) != 2) return;
+    while (rank == dist_rank() && step == t->state.step) pause();
+}
+
+/* A disk may make it wait, which is no fault of a step's. */
+static const Batch *next_batch(Trainer *t) {
+    dist_leave_step();
+    const Batch *batch = loader_next(t->loader);
+    dist_enter_step();
+    return batch;
+}
+
 static void enqueue_step(Trainer *t) {
     Backend *b = &t->backend;
     Model *m = &t->model;
@@ -75,10 +92,12 @@ static void enqueue_step(Trainer *t) {
                                .lr = schedule_lr(&t->schedule, t->state.step),
                                .n_valid = count_valid(t)};
     t->state.step = record.step;
+    dist_enter_step();
+    inject_hang(t);
     model_begin_step(m);
     for (int64_t i = 0; i < t->n_micro; i++) {
         b->event_finish(b, t->fed);
-        const Batch *batch = loader_next(t->loader);
+        const Batch *batch = next_batch(t);
         copy_batch(t, batch);
         StepParams *p = &t->params[slot * t->n_micro + i];
         *p = (StepParams){.seed = (uint64_t)t->options->seed,
@@ -105,6 +124,7 @@ static void enqueue_step(Trainer *t) {
     t->state.samples += t->options->batch_size;
     t->pending = record;
     t->pending.time = time_now();
+    dist_leave_step();
 }
 
 /* "the last good checkpoint is step-N", or that there is none. */
@@ -118,7 +138,9 @@ static void describe_last_good(const Trainer *t, char text[64]) {
 /* Reads the result of `record`: counts, metrics, and the end of a run that has gone bad. */
 static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
     const int slot = (int)((record->step - 1) % RING);
+    dist_enter_step();
     t->backend.event_finish(&t->backend, t->done[slot]);
+    dist_leave_step();
     const StepResult *r = &t->results[slot];
     TrainState *state = &t->state;
     state->tokens += record->n_valid;

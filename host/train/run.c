@@ -491,7 +491,8 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
     if (!share_data(t, &start, e) ||
         !dist_agree(check_tokenizer(t, &start, e) && check_validation(t, e) &&
                         build_model(t, &start, e) && find_lines(t, e),
-                    e))
+                    e) ||
+        !dist_apart(t->backend.properties.card, "card", "Start one process per card", e))
         return false;
     if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);
     t->state.finished = false;

@@ -198,6 +198,14 @@ static bool count_cards(int *n, Error *e) {
                 cudaGetErrorString(status));
 }
 
+/* The card's own number, the same for every process that sees it. */
+static uint64_t card_number(const cudaDeviceProp *card) {
+    uint64_t half[2];
+    static_assert(sizeof half == sizeof card->uuid, "a UUID has 16 bytes");
+    memcpy(half, &card->uuid, sizeof half);
+    return half[0] ^ half[1];
+}
+
 static bool read_properties(DeviceProperties *out, int device, Error *e) {
     cudaDeviceProp card;
     size_t free_bytes = 0, all_bytes = 0;
@@ -220,6 +228,7 @@ static bool read_properties(DeviceProperties *out, int device, Error *e) {
     out->n_units = card.multiProcessorCount;
     out->compute_capability = card.major * 10 + card.minor;
     out->shared_bytes = (int64_t)card.sharedMemPerBlockOptin;
+    out->card = card_number(&card);
     return true;
 }
 
@@ -287,7 +296,7 @@ static bool open_cuda(Backend *out, const HostServices *host, int device, DType 
         return true;
     }
     if (!count_cards(&n_cards, e)) return false;
-    /* A rank that sees one card was given its own, or shares it, which NCCL refuses. */
+    /* A rank that sees one card was given its own, or shares it: the host compares them. */
     if (host->n_ranks > 1 && n_cards > 1) device += host->local_rank;
     if (host->n_ranks > 1 && device >= n_cards)
         return fail(e, EXIT_MISUSE, "--device", "Start one process per card",

@@ -110,11 +110,12 @@ extern "C" {
 
 /* ---- the device ---- */
 
-/* One card, or PUCK_EMU_CARDS, of which a process uses one. */
-static int card_count() {
+/* One card of every process's own, or PUCK_EMU_CARDS that they share. */
+static int shared_cards() {
     const char *cards = getenv("PUCK_EMU_CARDS");
-    return cards ? atoi(cards) : 1;
+    return cards ? atoi(cards) : 0;
 }
+static int card_count() { return shared_cards() ? shared_cards() : 1; }
 static bool is_card(int device) { return device >= 0 && device < card_count(); }
 
 /* A card of compute capability 8.0, or PUCK_EMU_CAPABILITY (such as 75). It has few
@@ -124,6 +125,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     if (!is_card(device)) return error_keep(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     strcpy(p->name, "puck's emulator");
+    if (shared_cards()) p->uuid.bytes[0] = (char)(device + 1);
     p->totalGlobalMem = emu::DEVICE_BYTES;
     const char *capability = getenv("PUCK_EMU_CAPABILITY");
     p->major = capability ? atoi(capability) / 10 : 8;

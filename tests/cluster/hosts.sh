@@ -22,6 +22,21 @@ check "the README's line for two hosts" "$work/agent" hostA env -C "$work/readme
     OMPI_MCA_oob_tcp_if_include=$net bash line
 check "it has saved" test -e "$work/readme/runs/hosts/ckpt/latest"
 
+# What the second host lacks: one line from rank 0, and all end.
+mkdir lacking
+(cd lacking && mkdir run && make_text >text.txt && "$puck" tokenize --input text.txt --output tokens >/dev/null)
+lacking() {
+    echo "$work/lacking/$1" >"$work/hostB-lacks"
+    (cd lacking && exec timeout 60 "${launch[@]}" "$puck" train --data tokens --run run --steps 6 --threads 1 \
+        "${model[@]}" "${recipe[@]}") >"$work/stdout" 2>"$work/stderr" </dev/null
+    last=$?
+    rm "$work/hostB-lacks"
+}
+lacking tokens
+refused "a host without the data" 1 "rank 1 on hostB" "the folder holds no tokens"
+lacking run
+refused "a host with another run folder" 1 "rank 1 on hostB" "not the one that rank 0 sees"
+
 cut="ip -n $space-hostB link set cable down"
 disturbed cut "$cut" "rank 1 on hostB" "out of reach" "rank 0 on hostA"
 ip -n "$space-hostB" link set cable up
@@ -33,4 +48,9 @@ instead=
 disturbed stopped 'kill -STOP ${pids[1]}' "rank 1 on hostB" "out of reach" "rank 0 on hostA"
 disturbed first 'kill -STOP ${pids[0]}' "rank 0 on hostA" "out of reach" "rank 1 on hostB"
 disturbed head 'kill -KILL ${pids[0]}' "rank 0 on hostA"
+# Its process goes on, and its beats: only the others' waiting shows it.
+export PUCK_TEST_STUCK=1,6
+disturbed stuck : "rank 1 on hostB" "is stuck" "rank 0 on hostA waits in reduce_scatter"
+unset PUCK_TEST_STUCK
+resumes stuck
 finish

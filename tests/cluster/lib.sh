@@ -36,14 +36,18 @@ hosts_start() {
             ip -n "$space-$host" link set cable up || return 1
         n=$((n + 1))
     done
-    # In place of ssh: agent [OPTION...] HOST COMMAND...
+    # In place of ssh: agent [OPTION...] HOST COMMAND... A folder that "$work/HOST-lacks" names is
+    # empty there.
     cat >"$work/agent" <<END
 #!/usr/bin/env bash
 while [[ \$1 == -* ]]; do shift; done
 host=\$1
 shift
+lacks=\$(cat "$work/\$host-lacks" 2>/dev/null)
+export lacks
 exec ip netns exec $space-\$host unshare -um sh -c \
-    'hostname "\$0"; mount -t tmpfs none /dev/shm; exec "\$@"' "\$host" sh -c "\$*"
+    'hostname "\$0"; mount -t tmpfs none /dev/shm; [ -z "\$lacks" ] || mount -t tmpfs none "\$lacks"; exec "\$@"' \
+    "\$host" sh -c "\$*"
 END
     chmod +x "$work/agent"
 }

@@ -52,7 +52,7 @@ disturbed() {
                 grep '^puck: ' "$name/out" | grep -qF -e "$word" || echo "the error does not say: $word"
             done
         fi
-        gone "${pids[@]}" || echo "a process is left"
+        wait_for 5 gone "${pids[@]}" || echo "a process is left"
     } >"$work/why"
     if [ -s "$work/why" ]; then
         grep -vE '^(  |step|memory|model|work)' "$name/out" >>"$work/why"

@@ -36,6 +36,10 @@ rank_train 1 one-half 10 "${half[@]}" 2>/dev/null
 rank_train 2 half 10 "${half[@]}" 2>/dev/null
 close_series "bf16, Muon, micro-batches" train_loss 5e-4 one-half half
 
+PUCK_EMU_CARDS=1 attempt_train 2 none 5
+refused "one card for two ranks" 2 "rank 0 on" "and rank 1 on" "have the same card" "one process per card"
+PUCK_EMU_CARDS=2 attempt_train 3 none 5
+refused "two cards for three" 2 "rank 2 on" "no card for process 3 of this host, which has 2"
 PUCK_EMU_NO_NCCL=1 attempt_train 2 none 5
 refused "no NCCL" 1 "NCCL" "libnccl.so.2" "Install NCCL 2 for CUDA 13"
 finish

@@ -39,6 +39,29 @@ for phase in step forward backward update communication waiting; do
     check "bench step of 2 ranks has one row of $phase" test "$(grep -c "^$phase " "$work/table")" = 1
 done
 
+# Models of every kind and task; one that carries states from batch to batch has one rank.
+gpt=("${model[@]}")
+same_on_two() {
+    local name=$1 n
+    shift
+    for n in 1 2; do rank_train $n $n-$name 6 "$@" 2>/dev/null; done
+    close_series "$name on 2 ranks" train_loss 1e-6 1-$name 2-$name
+}
+model=(--channels 8)
+same_on_two ffn --model ffn --layers 1 --hidden 16 --context 4
+same_on_two ngram --model ngram --layers 1 --hidden 16 --context 3
+same_on_two skipgram --model skipgram
+for n in 1 2; do
+    mkdir -p $n-classes
+    for ((i = 0; i < 40; i++)); do echo "text $((i * i % 17))"$'\t'"class $((i % 3))"; done >$n-classes/text.tsv
+    ranks $n "$puck" train --task classify --tokenizer word --data $n-classes/text.tsv --run $n-classes/run --steps 6 \
+        --threads 1 --layers 1 --heads 2 --channels 16 --context 8 "${recipe[@]}" >/dev/null 2>&1
+done
+close_series "classes on 2 ranks" train_loss 1e-6 1-classes 2-classes
+attempt_train 2 carried 6 --model rnn --layers 1 --context 4
+refused "a recurrent model" 2 "--model" "trains on one rank"
+model=("${gpt[@]}")
+
 attempt_train 2 odd 10 --batch-size 7
 refused "a batch that the ranks do not divide" 2 "--batch-size" "2 ranks" "6 or 8 would do"
 attempt_train 2 odd 10 --micro-batch 3

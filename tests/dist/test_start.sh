@@ -26,6 +26,11 @@ mkdir other && cp "$puck" other/puck && cp "${puck%/*}/libpuck_mpi.so" other && 
 odd other/puck "${train[@]}"
 refused "another build" 2 "rank 1 on" "the builds of puck"
 
+# srun starts programs that know nothing of each other, unless it is told of MPI.
+SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 "$puck" "${train[@]}" >/dev/null 2>"$work/stderr"
+last=$?
+refused "srun without MPI" 2 "srun" "Add --mpi=pmix"
+
 # A second host: rank 1 sees other folders.
 if unshare -m true 2>/dev/null; then
     fresh
