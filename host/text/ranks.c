@@ -81,7 +81,8 @@ static bool line_read(Ranks *r, const char *line, int64_t length, int64_t number
     return true;
 }
 
-static int32_t find(const Ranks *r, const char *text, int32_t bytes) {
+/* The rank of a text, which is above all if no token has it. */
+static int32_t rank_of(const Ranks *r, const char *text, int32_t bytes) {
     const Rank key = {text, bytes, 0};
     const Rank *found = bsearch(&key, r->sorted, (size_t)r->n, sizeof key, by_text);
     return found ? found->id : INT32_MAX;
@@ -96,7 +97,7 @@ static int32_t middle_of(const Ranks *r, int32_t id, int32_t *start) {
     while (n > 2) {
         int32_t lowest = id, at = -1;
         for (int32_t i = 0; i + 1 < n; i++) {
-            const int32_t rank = find(r, text + start[i], start[i + 2] - start[i]);
+            const int32_t rank = rank_of(r, text + start[i], start[i + 2] - start[i]);
             if (rank >= lowest) continue;
             lowest = rank;
             at = i;
