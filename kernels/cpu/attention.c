@@ -60,10 +60,10 @@ static Shape shape_check(Tensor qkv, int64_t H, int64_t K) {
 
 /* ---- scratch: one slab a thread; backward: then (B, R) column sums ---- */
 
-static int64_t forward_slab(const Shape *s) { return s->Tk * (s->D + s->Dp) + QUERIES * s->Dp; }
+static int64_t forward_slab(const Shape *s) { return (2 * s->Tk + QUERIES) * s->Dp; }
 
 static int64_t backward_slab(const Shape *s) {
-    return s->Tk * (2 * s->D + 3 * s->Dp) + 3 * QUERIES * s->Dp + 2 * QUERIES * KEYS;
+    return (5 * s->Tk + 3 * QUERIES) * s->Dp + 2 * QUERIES * KEYS;
 }
 
 static int64_t backward_reals(const Shape *s, int64_t n_threads) {
@@ -96,16 +96,15 @@ static void pack_rows(real *to, const real *from, int64_t ld, int64_t T, const S
     }
 }
 
-/* to (Tk/KEYS, D, KEYS): tiles of keys, transposed; keys from T on are 0. From rows packed before:
+/* kt (Tk/KEYS,Dp,KEYS): tiles of keys (T,D), transposed, the padding 0. By way of rows (Tk,Dp):
  * those of qkv are so far apart that few of them fit into the first cache's sets at once. */
-static void pack_transposed(real *to, const real *packed, const Shape *s) {
-    for (int64_t k0 = 0; k0 < s->Tk; k0 += KEYS, to += s->D * KEYS) {
-        const int64_t n = i64_min(KEYS, s->T - k0);
-        for (int64_t d = 0; d < s->D; d++) {
-            for (int64_t j = 0; j < n; j++) to[d * KEYS + j] = packed[(k0 + j) * s->Dp + d];
-            for (int64_t j = n; j < KEYS; j++) to[d * KEYS + j] = 0;
-        }
-    }
+static void pack_transposed(real *kt, real *rows, const real *keys, const Shape *s) {
+    pack_rows(rows, keys, s->R, s->T, s, 1);
+    memset(rows + s->T * s->Dp, 0, (size_t)((s->Tk - s->T) * s->Dp) * sizeof *rows);
+    for (int64_t k = 0; k < s->Tk; k += LANES)
+        for (int64_t d = 0; d < s->Dp; d += LANES)
+            transpose(kt + k / KEYS * KEYS * s->Dp + d * KEYS + k % KEYS, KEYS,
+                      rows + k * s->Dp + d, s->Dp);
 }
 
 /* ---- forward ---- */
@@ -152,7 +151,7 @@ static void forward_tile(real *y, real *lse, const real *q, const real *kt, cons
             const int64_t keys = i64_min(KEYS, q0 + r + rows - k0); /* that some row sees */
             if (keys <= 0) continue;
             const int64_t padded = i64_round_up(keys, WIDTH);
-            product(rows, p, KEYS, q + r * s->R, s->R, 1, kt + k0 * s->D, KEYS, padded, s->D,
+            product(rows, p, KEYS, q + r * s->R, s->R, 1, kt + k0 * s->Dp, KEYS, padded, s->D,
                     false);
             for (int64_t i = 0; i < rows; i++) {
                 const int64_t valid = i64_min(KEYS, q0 + r + i + 1 - k0);
@@ -190,9 +189,8 @@ void OP(cpu_attention_forward)(const OpContext *cx, Tensor y, Tensor lse, Tensor
         const real *const row = (const real *)qkv.data + b * s.T * s.R;
         const real *const keys = row + (s.H + h / (s.H / s.K)) * s.D, *const q = row + h * s.D;
         real *const kt = scratch + omp_get_thread_num() * forward_slab(&s);
-        real *const v = kt + s.Tk * s.D, *const out = v + s.Tk * s.Dp;
-        pack_rows(v, keys, s.R, s.T, &s, 1);
-        pack_transposed(kt, v, &s);
+        real *const v = kt + s.Tk * s.Dp, *const out = v + s.Tk * s.Dp;
+        pack_transposed(kt, v, keys, &s);
         pack_rows(v, keys + s.K * s.D, s.R, s.T, &s, 1);
         for (int64_t q0 = 0; q0 < s.T; q0 += QUERIES)
             forward_tile((real *)y.data + ((b * s.T + q0) * s.H + h) * s.D,
@@ -213,8 +211,8 @@ typedef struct Slab {
 static Slab slab_make(real *at, const Shape *s) {
     Slab w;
     w.kt = at;
-    w.vt = w.kt + s->Tk * s->D;
-    w.k = w.vt + s->Tk * s->D;
+    w.vt = w.kt + s->Tk * s->Dp;
+    w.k = w.vt + s->Tk * s->Dp;
     w.dk = w.k + s->Tk * s->Dp;
     w.dv = w.dk + s->Tk * s->Dp;
     w.q = w.dv + s->Tk * s->Dp;
@@ -248,9 +246,9 @@ static void backward_tile(const Slab *w, int64_t q0, int64_t n, int64_t k0, int6
         const int64_t rows = i64_min(ROWS, n - r);
         const int64_t keys = i64_max(0, i64_min(KEYS, q0 + r + rows - k0));
         const int64_t padded = i64_round_up(keys, WIDTH);
-        product(rows, w->p + r * KEYS, KEYS, w->q + r * s->Dp, s->Dp, 1, w->kt + k0 * s->D, KEYS,
+        product(rows, w->p + r * KEYS, KEYS, w->q + r * s->Dp, s->Dp, 1, w->kt + k0 * s->Dp, KEYS,
                 padded, s->D, false);
-        product(rows, w->ds + r * KEYS, KEYS, w->dy + r * s->Dp, s->Dp, 1, w->vt + k0 * s->D, KEYS,
+        product(rows, w->ds + r * KEYS, KEYS, w->dy + r * s->Dp, s->Dp, 1, w->vt + k0 * s->Dp, KEYS,
                 padded, s->D, false);
         for (int64_t i = r; i < r + rows; i++) {
             const int64_t valid = i64_max(0, i64_min(KEYS, q0 + i + 1 - k0));
@@ -318,10 +316,8 @@ static void backward_task(const Backward *p, real *slab, int64_t b, int64_t kv, 
     const int64_t group = s->H / s->K;
     const int64_t k_at = (s->H + kv) * s->D, v_at = k_at + s->K * s->D;
     const int64_t row = b * s->T * s->R;
-    pack_rows(w.k, p->qkv + row + v_at, s->R, s->T, s, 1);
-    pack_transposed(w.vt, w.k, s);
-    pack_rows(w.k, p->qkv + row + k_at, s->R, s->T, s, 1);
-    pack_transposed(w.kt, w.k, s);
+    pack_transposed(w.vt, w.k, p->qkv + row + v_at, s);
+    pack_transposed(w.kt, w.k, p->qkv + row + k_at, s);
     memset(w.dk, 0, (size_t)(2 * s->Tk * s->Dp) * sizeof *w.dk); /* and dv behind it */
     memset(p->sums + b * s->R + kv * group * s->D, 0, (size_t)(group * s->D) * sizeof(real));
     memset(p->sums + b * s->R + k_at, 0, (size_t)s->D * sizeof(real));

@@ -1,4 +1,4 @@
-/* Vectors as wide as the build has them, and the small kernel of all products. */
+/* Vectors as wide as the build has them: the small kernel of all products, and transposes. */
 #pragma once
 #include "common.h"
 
@@ -49,3 +49,40 @@ vector_product(const int rows, real *c, int64_t ldc, const real *a, int64_t a_ro
             }
     }
 }
+
+#if VECTOR_BYTES == 64 && !defined(PUCK_REAL_F64)
+#define TRANSPOSES
+typedef int32_t lanes __attribute__((vector_size(VECTOR_BYTES)));
+static const lanes LOWER = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+static const lanes UPPER = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#elif !defined(PUCK_REAL_F64)
+#define TRANSPOSES
+typedef int32_t lanes __attribute__((vector_size(VECTOR_BYTES)));
+static const lanes LOWER = {0, 8, 1, 9, 2, 10, 3, 11};
+static const lanes UPPER = {4, 12, 5, 13, 6, 14, 7, 15};
+#endif
+
+#ifdef TRANSPOSES
+/* to = from^T, a square of LANES x LANES, by rounds of shuffling the first half of its rows into
+ * the second, like cards: each round moves one bit of the row's number into the column's. */
+static inline void transpose(real *to, int64_t to_row, const real *from, int64_t from_row) {
+    vec v[LANES], next[LANES];
+    for (int i = 0; i < LANES; i++) {
+        v[i] = *(const vec *)(from + i * from_row);
+        __builtin_prefetch(from + (i + WIDTH) * from_row, 0, 2); /* a square that comes soon */
+    }
+    for (int round = 1; round < LANES; round *= 2) {
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = __builtin_shuffle(v[i], v[i + LANES / 2], LOWER);
+            next[2 * i + 1] = __builtin_shuffle(v[i], v[i + LANES / 2], UPPER);
+        }
+        for (int i = 0; i < LANES; i++) v[i] = next[i];
+    }
+    for (int i = 0; i < LANES; i++) *(vec *)(to + i * to_row) = v[i];
+}
+#else
+static inline void transpose(real *to, int64_t to_row, const real *from, int64_t from_row) {
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) to[i * to_row + j] = from[j * from_row + i];
+}
+#endif
