@@ -143,7 +143,7 @@ def modern_step(b, i):
                                "--run", b.folder / "none", "--dry-run"], check=True, text=True,
                               stdout=subprocess.PIPE, stderr=b.log).stdout
         # Behind the settings comes what they make: the model, the memory plan.
-        settings.write_text(text[:text.index("\nmodel ")])
+        settings.write_text(text[:text.index("\n\nmodel ")])
     theirs = b.peers("modern_step.py", "--settings", settings, "--steps", b.o.steps)
     return ours, {v: pick(f, "step_sec", "fastest_sec", "peak_bytes") for v, f in theirs.items()}
 
