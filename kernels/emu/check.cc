@@ -20,15 +20,14 @@ struct Access {
     uint32_t moment; /* 0: none */
     uint16_t thread, warp_moment;
 };
-enum Kind : uint8_t { PLAIN, PENDING, ATOMIC };
 
 /* Of two bytes, the least that puck's threads write on their own. The two last reads, of different
  * threads and, where there are such, of different warps: then any thread's write conflicts with one
  * of them if it conflicts with any read. */
 struct Cell {
     Access write, read[2];
-    Kind kind; /* of the write */
-    bool host; /* the host wrote last */
+    bool pending; /* the write is a cp.async's */
+    bool host;    /* the host wrote last */
 };
 enum { CELL_BYTES = 2, CELL_SHIFT = 1 };
 
@@ -129,46 +128,45 @@ static void read_keep(Cell *cell, const Access &now) {
     r[0] = now;
 }
 
-static void cell_read(Cell *cell, const void *address, const void *pc, bool written, bool atomic) {
+static void cell_read(Cell *cell, const void *address, const void *pc, bool written) {
     const Access &w = cell->write;
     if (!written) report(pc, "reads", address, "which nobody wrote");
-    if (cell->kind == PENDING && w.moment >= moment_of_block)
+    if (cell->pending && w.moment >= moment_of_block)
         report(pc, "reads", address,
                "which the cp.async of " + thread_of(w) + " at " + place_of(w.pc) +
                    " fills, which has not been waited for");
-    if (!cell->host && !(atomic && cell->kind == ATOMIC) && unordered(w))
+    if (!cell->host && unordered(w))
         report(pc, "reads", address,
                "which " + thread_of(w) + " writes at " + place_of(w.pc) +
                    " with no barrier between");
     read_keep(cell, access_now(pc));
 }
 
-static void cell_write(Cell *cell, const void *address, const void *pc, Kind kind) {
+static void cell_write(Cell *cell, const void *address, const void *pc, bool pending) {
     const Access &w = cell->write;
-    const bool both_atomic = kind == ATOMIC && cell->kind == ATOMIC;
-    if (!cell->host && !both_atomic && w.moment && unordered(w))
+    if (!cell->host && w.moment && unordered(w))
         report(pc, "writes", address,
                "which " + thread_of(w) + " writes at " + place_of(w.pc) +
                    " with no barrier between");
     for (const Access &r : cell->read)
-        if (!both_atomic && r.moment && unordered(r))
+        if (r.moment && unordered(r))
             report(pc, "writes", address,
                    "which " + thread_of(r) + " reads at " + place_of(r.pc) +
                        " with no barrier between");
     cell->write = access_now(pc);
-    cell->kind = kind;
+    cell->pending = pending;
     cell->host = false;
 }
 
 /* ---- where an address lies ---- */
 
-enum What { READ, WRITE, WRITE_LATER, UPDATE };
+enum What { READ, WRITE, WRITE_LATER };
 
 static void touch(Cell *cell, const void *address, const void *pc, What what, bool written) {
-    if (what == READ || what == UPDATE) cell_read(cell, address, pc, written, what == UPDATE);
-    if (what != READ)
-        cell_write(cell, address, pc,
-                   what == WRITE_LATER ? PENDING : what == UPDATE ? ATOMIC : PLAIN);
+    if (what == READ)
+        cell_read(cell, address, pc, written);
+    else
+        cell_write(cell, address, pc, what == WRITE_LATER);
 }
 
 static void shared_touch(size_t offset, const char *address, size_t bytes, const void *pc,
@@ -224,9 +222,6 @@ void check_read(const void *address, size_t bytes, const void *pc) {
 }
 void check_write(const void *address, size_t bytes, const void *pc) {
     access(address, bytes, pc, WRITE, 0);
-}
-void check_atomic(const void *address, size_t bytes, const void *pc) {
-    access(address, bytes, pc, UPDATE, bytes);
 }
 void check_pending(const void *address, size_t bytes, const void *pc) {
     access(address, bytes, pc, WRITE_LATER, 0);

@@ -23,7 +23,6 @@ struct Thread;
 /* The running thread's own accesses, made on its behalf by the emulator. */
 void check_read(const void *address, size_t bytes, const void *pc);
 void check_write(const void *address, size_t bytes, const void *pc);
-void check_atomic(const void *address, size_t bytes, const void *pc);
 /* cp.async: the destination is not to be touched until the wait, which calls check_write. */
 void check_pending(const void *address, size_t bytes, const void *pc);
 /* The host, a copy or a library has written device memory, or left it fresh. */
@@ -41,7 +40,6 @@ void check_warp_barrier(int warp);
 #else
 inline void check_read(const void *, size_t, const void *) {}
 inline void check_write(const void *, size_t, const void *) {}
-inline void check_atomic(const void *, size_t, const void *) {}
 inline void check_pending(const void *, size_t, const void *) {}
 inline void check_host_write(const void *, size_t, bool) {}
 inline void *check_cells(size_t) { return nullptr; }

@@ -140,23 +140,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     p->regsPerBlock = 65536;
     return cudaSuccess;
 }
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-    cudaDeviceProp p;
-    if (cudaGetDeviceProperties(&p, device)) return error_keep(cudaErrorInvalidDevice);
-    switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)p.sharedMemPerBlockOptin; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = (int)p.sharedMemPerBlock; break;
-    case cudaDevAttrWarpSize: *value = p.warpSize; break;
-    case cudaDevAttrClockRate:
-    case cudaDevAttrMemoryClockRate:
-    case cudaDevAttrGlobalMemoryBusWidth: *value = 0; break;
-    default: return error_keep(cudaErrorNotSupported);
-    }
-    return cudaSuccess;
-}
 cudaError_t cudaGetDeviceCount(int *n) {
     *n = card_count();
     return cudaSuccess;
@@ -164,22 +147,17 @@ cudaError_t cudaGetDeviceCount(int *n) {
 cudaError_t cudaSetDevice(int device) {
     return is_card(device) ? cudaSuccess : error_keep(cudaErrorInvalidDevice);
 }
-cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
-    return cudaSuccess;
-}
 cudaError_t cudaDriverGetVersion(int *version) {
     *version = CUDART_VERSION;
     return cudaSuccess;
 }
-cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
     *free = emu::device_free_bytes();
     *total = emu::DEVICE_BYTES;
     return cudaSuccess;
 }
 
-const char *cudaGetErrorName(cudaError_t error) {
+const char *cudaGetErrorString(cudaError_t error) {
     switch (error) {
     case cudaSuccess: return "cudaSuccess";
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
@@ -192,7 +170,6 @@ const char *cudaGetErrorName(cudaError_t error) {
     default: return "another error of CUDA's";
     }
 }
-const char *cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
 
 /* ---- kernels ---- */
 
@@ -200,10 +177,6 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     if (value < 0 || (size_t)value > emu::SHARED_BYTES) return error_keep(cudaErrorInvalidValue);
     emu::dynamic_limit[kernel] = (size_t)value;
-    return cudaSuccess;
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *, int, size_t) {
-    *n = 1;
     return cudaSuccess;
 }
 
@@ -226,7 +199,6 @@ cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) {
     emu::pinned[static_cast<char *>(*out)] = bytes;
     return cudaSuccess;
 }
-cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaHostAlloc(out, bytes, 0); }
 cudaError_t cudaFreeHost(void *memory) {
     if (!memory) return cudaSuccess;
     emu::stream_run_all();
@@ -261,8 +233,5 @@ cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t strea
     fill->byte = byte;
     fill->bytes = bytes;
     return emu::stream_submit(stream, fill);
-}
-cudaError_t cudaMemset(void *to, int byte, size_t bytes) {
-    return cudaMemsetAsync(to, byte, bytes, nullptr);
 }
 } // extern "C"

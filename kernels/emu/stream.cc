@@ -114,7 +114,6 @@ cudaError_t cudaGetLastError() {
     emu::last_error = cudaSuccess;
     return error;
 }
-cudaError_t cudaPeekAtLastError() { return emu::last_error; }
 
 /* ---- streams ---- */
 
@@ -124,10 +123,6 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
     emu::streams.push_back(*out);
     return cudaSuccess;
 }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int) {
-    return cudaStreamCreateWithFlags(out, flags);
-}
-cudaError_t cudaStreamCreate(cudaStream_t *out) { return cudaStreamCreateWithFlags(out, 0); }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     stream->queue->run_until(stream->queue->end());
@@ -146,9 +141,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     stream->queue->run_until(stream->queue->end());
     return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
-
-cudaError_t cudaDeviceSynchronize() { return emu::stream_run_all(); }
 
 /* ---- events ---- */
 
@@ -188,7 +180,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     if (event->queue) event->queue->run_until(event->moment);
     return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
 
 /* The emulator shows no speed; a time above zero keeps divisions finite. */
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t end) {
@@ -224,7 +215,6 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     *out = new CUgraphExec_st{graph->operations};
     return cudaSuccess;
 }
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
     auto replay = std::make_shared<emu::Replay>();

@@ -1,5 +1,5 @@
-/* What lanes and threads do together: shuffles, votes, matrix instructions, asynchronous copies,
- * atomics. */
+/* What lanes and threads do together: shuffles, votes, matrix instructions, asynchronous
+ * copies. */
 #include "memory.h"
 #include <stdlib.h>
 
@@ -161,24 +161,6 @@ void cp_async_wait(int open_groups) {
 }
 
 void async_abandon(Thread *t) { t->copies.clear(); }
-
-/* ---- atomics ---- */
-
-template <typename T> static T exchange(T *to, T value, const void *pc) {
-    check_atomic(to, sizeof *to, pc);
-    const T before = *to;
-    *to = value;
-    return before;
-}
-int atomic_add(int *to, int value) { return exchange(to, *to + value, CALLER); }
-unsigned atomic_add(unsigned *to, unsigned value) { return exchange(to, *to + value, CALLER); }
-unsigned long long atomic_add(unsigned long long *to, unsigned long long value) {
-    return exchange(to, *to + value, CALLER);
-}
-int atomic_max(int *to, int value) { return exchange(to, max(*to, value), CALLER); }
-int atomic_or(int *to, int value) { return exchange(to, *to | value, CALLER); }
-int atomic_exchange(int *to, int value) { return exchange(to, value, CALLER); }
-void thread_fence() {}
 
 /* ---- mutants ---- */
 

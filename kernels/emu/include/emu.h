@@ -165,28 +165,8 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, emu::Site si
     const bool inside = from < (self & ~(width - 1)) + width;
     return emu::shuffle_from("__shfl_xor_sync", mask, value, inside ? from : self, site);
 }
-template <typename T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 emu::Site site = emu::here()) {
-    const int self = emu::lane(), from = self - (int)delta;
-    const bool inside = from >= (self & ~(width - 1));
-    return emu::shuffle_from("__shfl_up_sync", mask, value, inside ? from : self, site);
-}
-template <typename T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   emu::Site site = emu::here()) {
-    const int self = emu::lane(), from = self + (int)delta;
-    const bool inside = from < (self & ~(width - 1)) + width;
-    return emu::shuffle_from("__shfl_down_sync", mask, value, inside ? from : self, site);
-}
-inline unsigned __ballot_sync(unsigned mask, int value, emu::Site site = emu::here()) {
-    return emu::ballot("__ballot_sync", mask, value, site);
-}
 inline int __any_sync(unsigned mask, int value, emu::Site site = emu::here()) {
     return emu::ballot("__any_sync", mask, value, site) != 0;
-}
-inline int __all_sync(unsigned mask, int value, emu::Site site = emu::here()) {
-    return emu::ballot("__all_sync", mask, value, site) == mask;
 }
 
 #include "math_emu.h"
