@@ -73,7 +73,9 @@ int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperti
                                                            : N;
     const int64_t packed = i64_min(PACKED_BYTES, OP(cpu_packed_bytes)(cols, inner));
     if (op != OP_LINEAR_BACKWARD_INPUT) return packed;
-    return packed + linear_tiling(N, cols, inner).down * cols * (int64_t)sizeof(real);
+    /* Largest tiles have more than TILE_ROWS / 2 rows; of smaller ones there are few. */
+    const int64_t most_down = i64_max(2 * TILE_COUNT, i64_div_up(N, TILE_ROWS / 2));
+    return packed + most_down * cols * (int64_t)sizeof(real);
 }
 
 /* Packs the second operand, b (inner,cols), once if the tiling wants it so. All threads call it and
