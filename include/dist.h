@@ -33,10 +33,11 @@ bool dist_same(uint64_t value, const char *what, const char *hint, Error *e);
 /* Fails on all ranks if two have the same value and it is not 0, naming them: "rank 2 on HOST and
  * rank 1 on HOST have the same WHAT". */
 bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e);
-/* Around a training step, or each part of it. It takes about as long every time, so a rank that
- * does not come out is stuck, and the job ends. Files and terminals may make it wait outside. */
+/* Around a training step. It takes about as long every time, so a rank that does not come out is
+ * stuck, and the job ends. Disks and terminals may make it wait outside: the step goes on after
+ * dist_leave_step(false). */
 void dist_enter_step(void);
-void dist_leave_step(void);
+void dist_leave_step(bool ends);
 /* For a signal's handler, see host/dist/watch.h. */
 void dist_hurry(void);
 /* Largest value of all ranks. */

@@ -177,7 +177,7 @@ typedef struct Param {
     int layer; /* -1 if not per layer */
     char name[64];
     int64_t offset; /* in Model.flat_w and its like, elements */
-    Tensor w;     /* master weights, f32 */
+    Tensor w;     /* master weights, f32; without data where other ranks have a part of them */
     Tensor w_act; /* the copy that products read, where act is not f32; else none */
     Tensor grad;  /* f32; training only */
     Tensor m, v;  /* AdamW's moments, or Muon's momentum in m alone; f32; training only; none where
@@ -214,7 +214,8 @@ typedef struct ModelUse {
     int64_t decode_batch; /* sequences of the KV cache; 0: no decoding */
     int64_t decode_rows;  /* most new rows a sequence in one decode pass (prompt block) */
     int64_t ranks, rank;  /* training: that share the batch; 0 ranks: one, alone */
-    bool zero;            /* training: each rank keeps moments of its own slices alone (ZeRO-1) */
+    bool zero;            /* training: each rank keeps moments, and masters of which there is a
+                             copy, of its own slices alone (ZeRO-1) */
     int64_t bucket_bytes; /* of gradients that the ranks sum at a time */
     bool graph; /* where the back end captures: replay passes as graphs, see model_micro_step */
 } ModelUse;
@@ -333,6 +334,11 @@ void model_update_step(Model *m, const Optimiser *constants);
 void model_reduce(Model *m);
 /* Brings the slices that were updated here to all ranks, if use.zero. */
 void model_gather(Model *m);
+/* Where ranks share out the master weights too, as they do with a compute copy and use.zero, brings
+ * all of them together for a save, in the place of the gradients, which are lost. Collective. */
+void model_gather_masters(Model *m);
+/* A parameter's master weights; with use.zero valid on all ranks after model_gather_masters. */
+Tensor model_master(const Model *m, const Param *p);
 /* rnn: the next pass starts from states of zeros, as at a text's beginning. */
 void model_reset_carry(Model *m);
 /* Puts the carried states aside, for passes over another text, and back; NULL where there are none.

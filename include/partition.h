@@ -48,5 +48,8 @@ typedef struct Partition {
  * enough of them to deal them out evenly. Fills in the items' offsets. */
 void partition_make(Partition *p, PartitionItem *items, int n, int ranks, int64_t bucket_count);
 void partition_free(Partition *p);
+/* Where element `at` of the flat array, which lies in a piece of `rank`, lies in an array of that
+ * rank's pieces alone; p->count / p->ranks elements. */
+int64_t partition_own_place(const Partition *p, int rank, int64_t at);
 /* Most slices of one rank. */
 int partition_most_slices(const Partition *p);

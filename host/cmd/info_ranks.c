@@ -70,8 +70,8 @@ static double early_part(const Model *m) {
 
 static ScalingWork work_of(const Options *o, const Model *m, int64_t ranks, int64_t nodes) {
     const double params = (double)model_count_params(&m->config);
-    /* Master weights, and the copies that products read. */
-    const double weight = m->backend->compute == DTYPE_F32 ? 4 : 4 + 2;
+    /* Those that products read. */
+    const double weight = (double)dtype_bytes(m->backend->compute);
     const int64_t part = o->batch_size / ranks;
     return (ScalingWork){.ranks = ranks,
                          .nodes = nodes,

@@ -137,8 +137,8 @@ void dist_hurry(void) { watch_hurry(); }
 void dist_enter_step(void) {
     if (transport) watch_enter_step();
 }
-void dist_leave_step(void) {
-    if (transport) watch_leave_step();
+void dist_leave_step(bool ends) {
+    if (transport) watch_leave_step(ends);
 }
 
 /* ---- agreement ---- */

@@ -146,6 +146,13 @@ int partition_most_slices(const Partition *p) {
     return most;
 }
 
+int64_t partition_own_place(const Partition *p, int rank, int64_t at) {
+    const PartitionBucket *b = bucket_of(p, at);
+    const int64_t place = at - b->first - rank * b->piece;
+    CHECK(place >= 0 && place < b->piece, "element %ld is not rank %d's", (long)at, rank);
+    return b->first / p->ranks + place;
+}
+
 void partition_free(Partition *p) {
     free(p->buckets);
     free(p->slices);

@@ -17,7 +17,7 @@ typedef struct Beat {
     int64_t bytes; /* of the last ... */
     char what[20]; /* ... and its name */
     int32_t waits; /* whether the main thread is in it */
-    int32_t steps; /* whether it is in a training step */
+    double step_sec; /* that it has been in a training step; 0: it is in none */
 } Beat;
 
 /* Collectives as in HostServices. */

@@ -23,7 +23,7 @@ enum {
     BEAT_MS = 250,
     SILENT_SEC = 10,
     HURRY_SEC = 2,     /* the same, once a signal has come: the launcher may be about to kill */
-    STEP_SEC = 12,     /* of a step or part of one: it may take so long, and ... */
+    STEP_SEC = 12,     /* of a step: it may take so long, and ... */
     STEP_TIMES = 5,    /* ... so many times the slowest of late */
     LONG_SEC = 600,    /* of all else: a rank may save, or tokenize, while others wait */
     ABORT_SEC = 5      /* that MPI has to end the job, before this process ends alone */
@@ -31,7 +31,7 @@ enum {
 /* A step counts less with each that follows. The first ones of a process are no measure: a device
  * loads and chooses its kernels. */
 static const double SLOWEST_KEPT = 0.95;
-enum { UNUSUAL_STEPS = 8 };
+enum { UNUSUAL_STEPS = 2 };
 
 /* Who a rank is, for messages, and for the kernel. */
 typedef struct Peer {
@@ -54,9 +54,10 @@ static struct {
     bool leaves;         /* locked: the thread has to end */
     Beat own;            /* locked */
     double since;        /* locked: when the main thread began to wait */
-    double step_since;   /* locked: when it last entered a step */
+    double step_since;   /* locked: when it entered a step; 0: it is in none */
+    double step_before;  /* locked: seconds of this step before that */
     double slowest_step; /* locked: seconds, of late; 0: not known */
-    int64_t n_steps;     /* locked: that it has left */
+    int64_t n_steps;     /* locked: that have ended */
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static volatile sig_atomic_t hurry;
@@ -83,16 +84,19 @@ static void leave(void) {
 
 void watch_enter_step(void) {
     pthread_mutex_lock(&watch.lock);
-    watch.own.steps = true;
     watch.step_since = time_now();
     pthread_mutex_unlock(&watch.lock);
 }
 
-void watch_leave_step(void) {
+void watch_leave_step(bool ends) {
     pthread_mutex_lock(&watch.lock);
-    const double sec = time_now() - watch.step_since, before = SLOWEST_KEPT * watch.slowest_step;
-    watch.own.steps = false;
-    if (watch.n_steps++ >= UNUSUAL_STEPS) watch.slowest_step = sec > before ? sec : before;
+    watch.step_before += time_now() - watch.step_since;
+    watch.step_since = 0;
+    if (ends) {
+        const double sec = watch.step_before, late = SLOWEST_KEPT * watch.slowest_step;
+        if (watch.n_steps++ >= UNUSUAL_STEPS) watch.slowest_step = sec > late ? sec : late;
+        watch.step_before = 0;
+    }
     pthread_mutex_unlock(&watch.lock);
 }
 
@@ -187,24 +191,19 @@ static int rank_behind(const Beat *own) {
     return behind;
 }
 
-/* How long the main thread has been where it is, and what is known of steps. */
-typedef struct Waiting {
-    double collective_sec, step_sec, slowest_step;
-} Waiting;
-
-/* A rank in a step has the time of a step, counted here, where it began when it did there. */
-static void check_stuck(const Beat *own, const Waiting *w) {
+/* `waited`: seconds of the main thread in its collective. */
+static void check_stuck(const Beat *own, double waited, double slowest_step) {
     const int behind = rank_behind(own);
     const Beat *b = behind == watch.self->rank ? own : &watch.beats[behind];
     const int grace = watch.self->rank ? SILENT_SEC : 0;
     char text[96];
     if (hurry) return;
-    const bool step = b->steps && w->slowest_step > 0 &&
-                      w->step_sec > STEP_SEC + STEP_TIMES * w->slowest_step + grace;
-    if (!step && !(own->waits && w->collective_sec > LONG_SEC + grace)) return;
+    const bool step = slowest_step > 0 &&
+                      b->step_sec > STEP_SEC + STEP_TIMES * slowest_step + grace;
+    if (!step && !(own->waits && waited > LONG_SEC + grace)) return;
     snprintf(text, sizeof text, "is stuck: %s for %.0f s",
              step ? "it has been in one step" : "others have waited for it",
-             step ? w->step_sec : w->collective_sec);
+             step ? b->step_sec : waited);
     give_up(behind, own, text);
 }
 
@@ -220,9 +219,14 @@ static void *watch_thread(void *unused) {
         const double now = time_now();
         pthread_mutex_lock(&watch.lock);
         const bool leaves = watch.leaves, slept = now - before > SILENT_SEC / 2;
-        if (slept) watch.since = watch.step_since = now; /* it was stopped: what it heard is old */
+        if (slept) { /* this process was stopped: what it has heard is old */
+            watch.since = now;
+            watch.step_since = watch.step_since > 0 ? now : 0;
+        }
+        watch.own.step_sec =
+            watch.step_since > 0 ? now - watch.step_since + watch.step_before : 0;
         const Beat own = watch.own;
-        const Waiting waiting = {now - watch.since, now - watch.step_since, watch.slowest_step};
+        const double waited = now - watch.since, slowest_step = watch.slowest_step;
         pthread_mutex_unlock(&watch.lock);
         if (leaves) return unused;
         if (slept) {
@@ -234,8 +238,8 @@ static void *watch_thread(void *unused) {
         watch.inner->beat(&own, watch.beats, watch.came);
         for (int r = 0; r < watch.self->n_ranks; r++)
             if (watch.came[r]) watch.heard[r] = now;
-        if (now >= quiet_until) check_silent(&own, waiting.collective_sec, now);
-        check_stuck(&own, &waiting);
+        if (now >= quiet_until) check_silent(&own, waited, now);
+        check_stuck(&own, waited, slowest_step);
     }
 }
 

@@ -9,7 +9,7 @@ const Transport *watch_start(const Transport *transport, const TransportRank *se
 void watch_stop(void);
 /* See dist_enter_step. */
 void watch_enter_step(void);
-void watch_leave_step(void);
+void watch_leave_step(bool ends);
 /* For a signal's handler: a launcher that has lost a rank sends SIGTERM to the others, and kills
  * them some seconds later. Until then they say which. */
 void watch_hurry(void);

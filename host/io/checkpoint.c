@@ -162,6 +162,7 @@ bool checkpoint_save(const char *run, Model *m, const Tokenizer *tokenizer, cons
     if (!dist_agree(path_join(ckpt, run, "ckpt", e) && path_join(folder, ckpt, name, e), e))
         return false;
     snprintf(temporary, sizeof temporary, "%s.tmp", folder);
+    model_gather_masters(m);
     if (!dist_agree(!first || (path_make_folder(ckpt, e) && checkpoint_remove_leftovers(run, e) &&
                                path_make_folder(temporary, e)),
                     e) ||

@@ -132,11 +132,12 @@ static bool write_transposed(SafetensorsWriter *w, const Model *m, const DiskTen
                              const Stage *s, Error *e) {
     const int64_t rows = t->rows, cols = t->cols;
     const int64_t block = s->n_block / rows, tile = s->n_tile / cols; /* columns; rows */
+    const Tensor master = model_master(m, t->param);
     for (int64_t col = 0; col < cols; col += block) {
         const int64_t n_cols = i64_min(block, cols - col);
         for (int64_t row = 0; row < rows; row += tile) {
             const int64_t n_rows = i64_min(tile, rows - row);
-            model_read(m, tensor_rows(t->param->w, t->first + row, n_rows), s->tile);
+            model_read(m, tensor_rows(master, t->first + row, n_rows), s->tile);
             transpose(s->block + row, rows, s->tile + col, cols, n_rows, n_cols);
         }
         if (!safetensors_write(w, s->block, n_cols * rows * (int64_t)sizeof(float), e))
@@ -149,8 +150,8 @@ static bool write_tensor(SafetensorsWriter *w, const Model *m, const DiskTensor 
                          Error *e) {
     if (t->param && t->transposed) return write_transposed(w, m, t, s, e);
     if (t->param)
-        return write_plain(w, m, tensor_rows(t->param->w, t->first, t->rows), t->rows * t->cols, s,
-                           e);
+        return write_plain(w, m, tensor_rows(model_master(m, t->param), t->first, t->rows),
+                           t->rows * t->cols, s, e);
     memset(s->block, 0, (size_t)t->rows * sizeof(float));
     return safetensors_write(w, s->block, t->rows * (int64_t)sizeof(float), e);
 }

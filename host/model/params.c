@@ -287,11 +287,11 @@ static void init_param(Model *m, Param *p, uint64_t seed, float *chunk) {
 void model_init(Model *m, uint64_t seed) {
     float *chunk = malloc(INIT_CHUNK * sizeof *chunk);
     CHECK(chunk, "no memory to stage initial values");
-    for (int i = 0; i < m->n_params; i++) init_param(m, &m->params[i], seed, chunk);
-    free(chunk);
     for (int c = ARENA_GRADIENTS; c <= ARENA_OPTIMISER; c++)
         if (m->arena.base[c])
             m->backend->fill(m->backend, m->arena.base[c], 0, m->arena.bytes[c], m->cx.stream);
+    for (int i = 0; i < m->n_params; i++) init_param(m, &m->params[i], seed, chunk);
+    free(chunk);
 }
 
 const Param *model_embedding(const Model *m) {

@@ -14,6 +14,10 @@ static int stage_of(const Model *m, const Param *p) {
     return shard_stage_of_layer(m, -1);
 }
 
+/* Products read a copy: then the masters are the optimiser's state like the moments. */
+static bool has_copy(const Model *m) { return m->backend->compute != m->backend->master; }
+static bool shares_masters(const Model *m) { return m->use.zero && has_copy(m); }
+
 /* ---- plan ---- */
 
 static void plan_partition(Model *m) {
@@ -71,9 +75,13 @@ void shard_plan(Model *m) {
     Arena *a = &m->arena;
     plan_partition(m);
     const Partition *p = &m->partition;
-    ARENA_ADD(a, &m->flat_w, "weights", ARENA_PARAMETERS, master, p->count);
-    if (act != master)
+    if (has_copy(m)) {
+        ARENA_ADD(a, &m->flat_w, "master weights",
+                  m->use.training ? ARENA_OPTIMISER : ARENA_PARAMETERS, master,
+                  shares_masters(m) ? p->count / n_ranks(m) : p->count);
         ARENA_ADD(a, &m->flat_act, "compute weights", ARENA_PARAMETERS, act, p->count);
+    } else
+        ARENA_ADD(a, &m->flat_w, "weights", ARENA_PARAMETERS, master, p->count);
     m->reduced_stage = REDUCE_OFF;
     if (!m->use.training) return;
     ARENA_ADD(a, &m->flat_grad, "gradients", ARENA_GRADIENTS, master, p->count);
@@ -105,8 +113,12 @@ static void point_slices(Model *m) {
     for (int i = 0; i < m->partition.n_slices; i++) {
         ParamSlice *s = &m->slices[i];
         const Tensor like = slice_like(s);
+        const int owner = m->partition.slices[i].owner;
         const int64_t first = s->param->offset + s->first;
-        s->w = view(m->flat_w, first, like);
+        if (!shares_masters(m))
+            s->w = view(m->flat_w, first, like);
+        else if (owner == m->use.rank)
+            s->w = view(m->flat_w, partition_own_place(&m->partition, owner, first), like);
         s->w_act = view(m->flat_act, first, like);
         s->grad = view(m->flat_grad, first, like);
         Param *p = &m->params[m->partition.slices[i].item];
@@ -116,6 +128,7 @@ static void point_slices(Model *m) {
         } else if (is_whole(s)) {
             p->m = s->m;
             p->v = s->v;
+            if (s->w.data) p->w = s->w;
         }
     }
 }
@@ -153,7 +166,7 @@ void shard_commit(Model *m) {
         Param *p = &m->params[i];
         p->w_act = view(m->flat_act, p->offset, p->w);
         p->grad = view(m->flat_grad, p->offset, p->w);
-        p->w = view(m->flat_w, p->offset, p->w);
+        if (!shares_masters(m)) p->w = view(m->flat_w, p->offset, p->w);
     }
     if (!m->use.training) return;
     point_slices(m);
@@ -229,9 +242,33 @@ void model_gather(Model *m) {
     if (!m->use.zero) return;
     for (int i = 0; i < m->partition.n_buckets; i++) {
         const PartitionBucket *k = &m->partition.buckets[i];
-        b->all_gather(b, bucket_all(m, m->flat_w, k), bucket_own(m, m->flat_w, k), m->cx.stream);
-        if (m->flat_act.data)
-            b->all_gather(b, bucket_all(m, m->flat_act, k), bucket_own(m, m->flat_act, k),
-                          m->cx.stream);
+        const Tensor flat = has_copy(m) ? m->flat_act : m->flat_w;
+        b->all_gather(b, bucket_all(m, flat, k), bucket_own(m, flat, k), m->cx.stream);
+    }
+}
+
+/* ---- masters that are shared out ---- */
+
+void model_gather_masters(Model *m) {
+    Backend *b = m->backend;
+    if (!shares_masters(m)) return;
+    for (int i = 0; i < m->partition.n_buckets; i++) {
+        const PartitionBucket *k = &m->partition.buckets[i];
+        const Tensor all = bucket_all(m, m->flat_grad, k), own = bucket_own(m, m->flat_grad, k);
+        const Tensor from = view(m->flat_w, k->first / n_ranks(m), own);
+        b->copy(b, own.data, from.data, tensor_bytes(own), COPY_ON_DEVICE, m->cx.stream);
+        b->all_gather(b, all, own, m->cx.stream);
+    }
+}
+
+Tensor model_master(const Model *m, const Param *p) { return shares_masters(m) ? p->grad : p->w; }
+
+void shard_write_masters(Model *m, const Param *p, int64_t first, int64_t n, const float *values) {
+    for (int i = 0; i < m->partition.n_slices; i++) {
+        const ParamSlice *s = &m->slices[i];
+        const int64_t from = i64_max(first, s->first), to = i64_min(first + n, s->first + s->count);
+        if (s->param != p || !s->w.data || from >= to) continue;
+        model_write_f32(m, tensor_1d((float *)s->w.data + (from - s->first), DTYPE_F32, to - from),
+                        values + (from - first));
     }
 }

@@ -44,7 +44,10 @@ void model_write_f32(Model *m, Tensor t, const float *host) {
 }
 
 void model_write_param(Model *m, Param *p, int64_t first, int64_t n, const float *values) {
-    write_as(m, p->w, first, n, values);
+    if (p->w.data)
+        write_as(m, p->w, first, n, values);
+    else
+        shard_write_masters(m, p, first, n, values);
     if (p->w_act.data) write_as(m, p->w_act, first, n, values);
 }
 

@@ -78,7 +78,7 @@ static void inject_hang(const Trainer *t) {
 
 /* A disk may make it wait, which is no fault of a step's. */
 static const Batch *next_batch(Trainer *t) {
-    dist_leave_step();
+    dist_leave_step(false);
     const Batch *batch = loader_next(t->loader);
     dist_enter_step();
     return batch;
@@ -124,7 +124,7 @@ static void enqueue_step(Trainer *t) {
     t->state.samples += t->options->batch_size;
     t->pending = record;
     t->pending.time = time_now();
-    dist_leave_step();
+    dist_leave_step(false);
 }
 
 /* "the last good checkpoint is step-N", or that there is none. */
@@ -140,7 +140,7 @@ static bool collect_step(Trainer *t, const StepRecord *record, Error *e) {
     const int slot = (int)((record->step - 1) % RING);
     dist_enter_step();
     t->backend.event_finish(&t->backend, t->done[slot]);
-    dist_leave_step();
+    dist_leave_step(true);
     const StepResult *r = &t->results[slot];
     TrainState *state = &t->state;
     state->tokens += record->n_valid;

@@ -9,12 +9,13 @@ if ! command -v mpirun >/dev/null || ! [ -e "${puck%/*}/libpuck_mpi.so" ]; then
 fi
 
 # ranks N COMMAND...: mpirun's own words are left out of what the command said. As root it wants to be
-# told so; a core may have several ranks.
+# told so; a core may have several ranks. One is a process without MPI.
 ranks() {
-    local n=$1 code
+    local n=$1 code launcher=()
     shift
-    mpirun --allow-run-as-root --oversubscribe --mca odls_base_sigkill_timeout 0 -np "$n" "$@" \
-        >"$work/stdout" 2>"$work/stderr" </dev/null
+    [ "$n" = 1 ] ||
+        launcher=(mpirun --allow-run-as-root --oversubscribe --mca odls_base_sigkill_timeout 0 -np "$n")
+    "${launcher[@]}" "$@" >"$work/stdout" 2>"$work/stderr" </dev/null
     code=$?
     cat "$work/stdout"
     cat "$work/stderr" >&2

@@ -44,6 +44,28 @@ static void check_places(const Partition *p, const PartitionItem *items, int n) 
     }
 }
 
+/* What a rank keeps of its slices fits into its part of the array, no two elements in one place. */
+static void check_own_places(const Partition *p, const PartitionItem *items) {
+    const int64_t room = p->count / p->ranks;
+    bool *taken = calloc((size_t)(p->count), sizeof *taken);
+    assert_non_null(taken);
+    for (int i = 0; i < p->n_slices; i++) {
+        const PartitionSlice *s = &p->slices[i];
+        for (int64_t k = 0; k < s->count; k++) {
+            const int64_t at = items[s->item].offset + s->first + k;
+            const int64_t place = partition_own_place(p, s->owner, at);
+            assert_true(place >= 0 && place < room && !taken[s->owner * room + place]);
+            taken[s->owner * room + place] = true;
+        }
+        /* And side by side. */
+        const int64_t at = items[s->item].offset + s->first;
+        assert_int_equal(partition_own_place(p, s->owner, at + s->count - 1) -
+                             partition_own_place(p, s->owner, at),
+                         s->count - 1);
+    }
+    free(taken);
+}
+
 /* Slices cover each item from its start to its end, each in the piece of its owner. */
 static void check_slices(const Partition *p, const PartitionItem *items, int n) {
     int64_t *covered = calloc((size_t)n, sizeof *covered);
@@ -87,6 +109,7 @@ static void test_random(void **state) {
         partition_make(&p, items, n, ranks, 1 + rest_of(20000, 5, run));
         check_places(&p, items, n);
         check_slices(&p, items, n);
+        check_own_places(&p, items);
         if (ranks == 1) { /* the optimiser's order is that of the parameters */
             assert_int_equal(p.n_slices, n);
             for (int i = 0; i < n; i++) assert_int_equal(p.slices[i].item, i);
