@@ -21,8 +21,6 @@ int dist_finish(int code);
 
 int dist_rank(void);  /* of this process; rank 0 writes and prints */
 int dist_ranks(void); /* 1 without a launcher */
-int dist_local_rank(void); /* number among the ranks of this host */
-int dist_local_ranks(void);
 
 /* Ends a part of the work that can fail: true if it was `ok` on all ranks. Else false on all, with
  * the Error of the first that failed, which it names; it is empty on all but rank 0, so that it is

@@ -62,6 +62,7 @@ static bool take_lines(Loaded *l, bool json, Error *e) {
     size_t room = 0;
     ssize_t n;
     bool ok = true;
+    load_tell_stdin("text");
     for (long number = 1; ok && (n = getline(&line, &room, stdin)) >= 0; number++) {
         snprintf(place, sizeof place, "standard input:%ld", number);
         if (n > 0 && line[n - 1] == '\n') line[--n] = 0;

@@ -146,6 +146,7 @@ static bool run_pairs(Loaded *l, const Options *o, Error *e) {
     if (o->data[0] && !text) return false;
     FILE *in = text ? fmemopen(text, (size_t)bytes, "r") : stdin;
     CHECK(in, "no memory for a stream");
+    if (!text) load_tell_stdin("source");
     const bool ok = load_weights(l, &use, e) &&
                     generate_pairs(&l->model, &l->tokenizer, in,
                                    o->data[0] ? o->data : "standard input",
@@ -156,23 +157,27 @@ static bool run_pairs(Loaded *l, const Options *o, Error *e) {
     return ok;
 }
 
-/* --fill ranks texts and samples none. */
-static bool check_fill(const Settings *s, Error *e) {
-    static const char *const used[] = {"fill", "candidates", "probs"};
-    for (int i = 0; s->options.fill[0] && i < n_option_rows; i++) {
+/* --fill ranks texts and --pairs reads sources: neither takes the other options of sampling. */
+static bool check_mode(const Settings *s, Error *e) {
+    static const char *const fill[] = {"fill", "candidates", "probs", NULL};
+    static const char *const pairs[] = {"pairs", NULL};
+    const char *const *used = s->options.fill[0] ? fill : pairs;
+    const char *mode = s->options.fill[0] ? "--fill" : "--pairs";
+    for (int i = 0; (s->options.fill[0] || s->options.pairs) && i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         bool is_used = s->source[i] == FROM_DEFAULT || strcmp(row->group, "Generation") != 0;
-        for (int k = 0; k < COUNT_OF(used); k++) is_used |= strcmp(row->name, used[k]) == 0;
+        for (int k = 0; used[k]; k++) is_used |= strcmp(row->name, used[k]) == 0;
+        char flag[OPTIONS_NAME_MAX];
         if (!is_used)
-            return error_misuse(e, "--fill", "Leave one of them out",
-                                "the ranking of --fill takes no %s", row->name);
+            return error_misuse(e, mode, "Leave one of them out", "%s takes no --%s", mode,
+                                options_flag(flag, row->name));
     }
     return true;
 }
 
 static bool run(const Settings *s, Error *e) {
     const Options *o = &s->options;
-    if (!check_fill(s, e)) return false;
+    if (!check_mode(s, e)) return false;
     if (o->candidates[0] && !o->fill[0])
         return error_misuse(e, "--candidates", "Give --fill too", "there is no sentence to fill");
     if (o->probs && o->json && !o->fill[0])

@@ -52,6 +52,10 @@ bool load_recorded(const Loaded *l, Settings *recorded, Error *e) {
     return access(path, F_OK) != 0 || checkpoint_read_options(l->folder, recorded, e);
 }
 
+void load_tell_stdin(const char *what) {
+    if (isatty(STDIN_FILENO)) log_info("type one %s a line; Ctrl-D ends", what);
+}
+
 void load_close(Loaded *l) {
     if (l->model.backend) model_free(&l->model);
     if (l->backend.close) l->backend.close(&l->backend);

@@ -18,5 +18,7 @@ bool load_open(Loaded *l, const Options *o, Error *e);
 bool load_weights(Loaded *l, const ModelUse *use, Error *e);
 /* The options that a checkpoint of a run was trained with; the defaults, where it has none. */
 bool load_recorded(const Loaded *l, Settings *recorded, Error *e);
+/* Who sits at a terminal is told what is read from there. */
+void load_tell_stdin(const char *what);
 /* Frees what there is. */
 void load_close(Loaded *l);

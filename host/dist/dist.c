@@ -19,8 +19,6 @@ static bool agreed_failure;        /* all ranks know that they end */
 
 int dist_rank(void) { return self.rank; }
 int dist_ranks(void) { return self.n_ranks; }
-int dist_local_rank(void) { return self.local_rank; }
-int dist_local_ranks(void) { return self.n_local; }
 
 /* ---- the launcher ---- */
 

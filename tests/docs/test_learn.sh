@@ -14,7 +14,7 @@ train)
     ;;
 generate)
     short=(--threads 1 --device cpu)
-    [[ \$* == *--fill* ]] || short+=(--tokens 6)
+    [[ \$* == *--fill* || \$* == *--pairs* ]] || short+=(--tokens 6)
     ;;
 eval) short=(--threads 1 --device cpu) ;;
 esac

@@ -65,6 +65,7 @@ works "a source fits by its tokens" "exact match" -- \
 works "a language model" -- "${train[@]}" --task text --steps 1 --run "$work/text"
 refuses 2 "pairs of a language model" "--pairs" "--task pairs" -- \
     "$puck" generate --pairs --from "$work/text" --data "$work/pairs.tsv" --device cpu
+refuses 2 "a prompt of pairs" "--pairs takes no --prompt" -- "${generate[@]}" --prompt 7
 refuses 1 "more pairs a batch than there are" "40 lines" "--batch-size" -- \
     "${train[@]}" --batch-size 50 --run "$work/no"
 refuses 2 "pairs of another model" "--task" -- "${train[@]}" --model ffn --run "$work/no"
