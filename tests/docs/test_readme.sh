@@ -19,9 +19,9 @@ target() { grep -q "^$1:" Makefile || echo "no such target: make $1"; }
 each "targets of make are there" target < <(grep -ohE '(^|`)make [a-z-]+' "${pages[@]}" | sed 's/.*make //' | sort -u)
 
 # Commands of the blocks, a line each, from `puck` to what comes behind its options.
-option() { # COMMAND --FLAG
-    read -r command flag <<<"$1"
-    grep -qE -- "--(\[no-\])?${2#--}( |$)" "$work/help-$1" || echo "puck $1 has no $2"
+option() { # "COMMAND --FLAG"
+    local command=${1% *} flag=${1#*--}
+    grep -qE -- "--(\[no-\])?$flag( |$)" "$work/help-$command" || echo "puck $command has no --$flag"
 }
 cat "${pages[@]}" | awk '/^```/ { inside = !inside } inside' | sed -e :a -e '/\\$/N; s/\\\n *//; ta' |
     grep -oE '\bpuck (train|generate|eval|tokenize|info|bench|plot|embed|classify)\b[^|#<]*' >"$work/commands"
