@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* The signal that asks for a save and an end; 0 is none. A handler can reach nothing else. */
@@ -244,6 +245,14 @@ static bool agree_on_step(bool ok, int *signal_number, Error *e) {
     return true;
 }
 
+/* What a finished run can be asked. */
+static const char *question_of(const Options *o) {
+    if (strcmp(o->task, "classify") == 0) return "classify";
+    if (strcmp(o->task, "pairs") == 0) return "generate --pairs";
+    const bool words = strcmp(o->model, "skipgram") == 0 || strcmp(o->model, "ngram") == 0;
+    return words ? "embed nearest WORD" : "generate";
+}
+
 bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
     catch_signals();
     tell_remedy(t);
@@ -275,5 +284,7 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
         return true;
     }
     t->state.finished = true;
-    return trainer_save(t, false, e);
+    if (!trainer_save(t, false, e)) return false;
+    log_info("finished; to ask it: puck %s --from %s", question_of(t->options), t->run);
+    return true;
 }
