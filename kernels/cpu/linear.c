@@ -13,7 +13,7 @@ enum {
     TILE_ALIGN = 32, /* of a halved side: the kernels' rows and columns */
     /* The second operand is packed once for all tiles, unless that is too much for a second cache
      * of today; then anew for every tile, too. */
-    PACKED_BYTES = 1 << 20
+    PACKED_BYTES = 2 << 20
 };
 
 /* The tiling of a rows x cols result: tiles of `tile_rows` x `tile_cols`, the last ones smaller.
