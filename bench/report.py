@@ -20,16 +20,29 @@ WORKS = {"peers/time-to-loss": ("nanoGPT's CPU result, from start to evaluated m
          "peers/shakespeare": ("nanoGPT's CPU recipe, {steps} steps", "step_sec"),
          "peers/modern-step": ("a step of `shakespeare-cpu`", "step_sec"),
          "peers/step124m": ("GPT-2 124M, B 4, T 64, AdamW", "step_sec"),
-         "peers/generate": ("text from GPT-2 124M, float, one stream", "tokens_per_sec")}
+         "peers/generate": ("text from GPT-2 124M, float, one stream", "tokens_per_sec"),
+         "peers/ffn-step": ("feed-forward, context 16, 2 x 512, batch 512", "step_sec"),
+         "peers/rnn-step": ("recurrent, 512, batch 64 of 64", "step_sec"),
+         "peers/bpe-encode": ("the plays as GPT-2's tokens, one thread", "encode_sec"),
+         "peers/bpe-word": ("one word of 2 MB", "encode_sec"),
+         "peers/bpe-learn": ("16,384 tokens learned from the plays", "learn_sec")}
+
+
+def seconds(x):
+    return f"{x * 1e3:.1f} ms" if x < 1 else f"{x:.2f} s"
+
+
 FIGURES = {"total_sec": ("in all", lambda x: f"{x:.1f} s"),
-           "step_sec": ("a step", lambda x: f"{x * 1e3:.1f} ms" if x < 1 else f"{x:.2f} s"),
+           "step_sec": ("a step", seconds), "fastest_sec": ("the fastest step", seconds),
+           "encode_sec": ("encoded", seconds), "learn_sec": ("in all", seconds),
+           "growth": ("a byte, against one of a word of 128 kB", lambda x: f"{x:.2f}"),
            "tokens_per_sec": ("tokens a second", lambda x: f"{x:.1f}"),
            "copy_share": ("share of copy speed", lambda x: f"{100 * x:.0f} %"),
            "copy_bytes_per_sec": ("copy speed, read and written", lambda x: f"{x * 1e-9:.1f} GB/s"),
            "val_loss": ("validation loss, nats per character", lambda x: f"{x:.3f}"),
            "peak_bytes": ("peak memory", lambda x: f"{x / 1e6:.0f} MB")}
 MORE_IS_BETTER = {"tokens_per_sec"}
-NO_RATIO = {"val_loss", "copy_share", "copy_bytes_per_sec"}
+NO_RATIO = {"val_loss", "copy_share", "copy_bytes_per_sec", "growth"}
 
 
 def newest():
@@ -61,6 +74,8 @@ def table(records):
         r = records[bench]
         title = WORKS[bench][0].format(**r)
         for name, f in r["figures"].items():
+            if name == "peak_bytes" and " bench " in r["command"]:
+                continue  # the roof's buffers are in it
             label, show = FIGURES[name]
             ratio = "" if name in NO_RATIO else f"{f['ratio']:.2f}"
             lines.append(f"| {title}: {label} | {spread(show, f['puck'])} | "
