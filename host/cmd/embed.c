@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WORDS_MAX = 255 };
 
@@ -82,27 +83,42 @@ static bool answer_odd(const Embedding *m, const int32_t *ids, int n, const Opti
     return true;
 }
 
-/* One of the projector's two files, in the folder of --output. */
-static bool write_file(const Embedding *m, void (*write)(const Embedding *, FILE *),
-                       const char *folder, const char *name, Error *e) {
-    char path[OPTION_STRING_MAX + 32];
-    Output out;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    output_begin(&out);
-    write(m, out.file);
-    return output_end(&out, true, path, e);
+/* The projector's files, in the folder of --output. */
+static const struct {
+    const char *name;
+    void (*write)(const Embedding *, FILE *);
+} exports[] = {{"vectors.tsv", embed_write_vectors}, {"metadata.tsv", embed_write_names}};
+
+static void export_path(char path[OPTION_STRING_MAX + 32], const Options *o, int i) {
+    snprintf(path, OPTION_STRING_MAX + 32, "%s/%s", o->output, exports[i].name);
+}
+
+static bool check_export(const Options *o, Error *e) {
+    if (!o->output[0])
+        return error_misuse(e, "--output", "Give a folder for vectors.tsv and metadata.tsv",
+                            "no folder is named");
+    for (int i = 0; i < COUNT_OF(exports); i++) {
+        char path[OPTION_STRING_MAX + 32];
+        export_path(path, o, i);
+        if (!o->replace && access(path, F_OK) == 0)
+            return error_set(e, path, "Give another folder, or --replace",
+                             "the file is there already");
+    }
+    return path_make_folder(o->output, e);
 }
 
 static bool answer_export(const Embedding *m, const int32_t *ids, int n, const Options *o,
                           Error *e) {
     (void)ids, (void)n;
-    if (!o->output[0])
-        return error_misuse(e, "--output", "Give a folder for vectors.tsv and metadata.tsv",
-                            "no folder is named");
-    if (!path_make_folder(o->output, e) ||
-        !write_file(m, embed_write_vectors, o->output, "vectors.tsv", e) ||
-        !write_file(m, embed_write_names, o->output, "metadata.tsv", e))
-        return false;
+    if (!check_export(o, e)) return false;
+    for (int i = 0; i < COUNT_OF(exports); i++) {
+        char path[OPTION_STRING_MAX + 32];
+        Output out;
+        export_path(path, o, i);
+        output_begin(&out);
+        exports[i].write(m, out.file);
+        if (!output_end(&out, true, path, e)) return false;
+    }
     if (o->json)
         printf("{\"words\": %ld, \"width\": %ld}\n", (long)m->n, (long)m->width);
     else

@@ -21,7 +21,9 @@ check "a name a row" test "$(wc -l <"$work/tsv/vectors.tsv")" = "$(wc -l <"$work
 check "a line end is escaped" grep -qxF '\n' "$work/tsv/metadata.tsv"
 works "a model of bytes" -- "$puck" train --data "$work/text.txt" --tokenizer byte --run "$work/bytes" "${tiny[@]}" \
     --steps 1
-works "its names" -- "${ask[@]}" export --from "$work/bytes" --output "$work/tsv"
+refuses 1 "an export that is there already" "$work/tsv/vectors.tsv" --replace -- \
+    "${ask[@]}" export --from "$work/bytes" --output "$work/tsv"
+works "its names" -- "${ask[@]}" export --from "$work/bytes" --output "$work/tsv" --replace
 for byte in '\x00' '\x1b' '\xff'; do
     check "a byte that is no text is escaped: $byte" grep -qxF "$byte" "$work/tsv/metadata.tsv"
 done
