@@ -163,15 +163,23 @@ static void check_ended(const Beat *own) {
     give_up(dead, own, "has ended");
 }
 
+/* Whether the kernel would tell of this rank's end. */
+static bool is_here(int rank) {
+    for (int i = 0; i < watch.n_ends; i++)
+        if (watch.end_ranks[i] == rank) return true;
+    return false;
+}
+
 /* Others than rank 0 leave it to rank 0 to speak, unless it is rank 0 that is silent; then to the
  * first of them. */
 static void check_silent(const Beat *own, double waited, double now) {
     const int rank = watch.self->rank, last = rank == 0 ? watch.self->n_ranks : 1;
-    const int limit = hurry && own->waits && waited > HURRY_SEC ? HURRY_SEC : SILENT_SEC;
+    const bool hurries = hurry && own->waits && waited > HURRY_SEC;
     char text[96];
     if (hurry && !own->waits) return; /* the launcher is about to end this rank, or it saves */
     for (int r = rank == 0; r < last; r++) {
         const double silent = now - watch.heard[r];
+        const int limit = hurries && !is_here(r) ? HURRY_SEC : SILENT_SEC;
         if (silent < limit + 0.25 * (double)i64_min(rank, 20)) continue;
         snprintf(text, sizeof text, "is dead, stopped or out of reach: no sign of it for %.0f s",
                  silent);
