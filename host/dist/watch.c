@@ -2,7 +2,8 @@
  *
  *   killed    the kernel says at once that a process of this host has ended (pidfd)
  *   stopped, unreachable  no beat has come for SILENT_SEC; beats are sent by the watching threads,
- *             so a rank that computes, saves or waits goes on beating
+ *             so a rank that computes, saves or waits goes on beating; of a process of this host
+ *             the kernel says whether it is stopped
  *   stuck     it beats, but its main thread does not come out of a training step, or to a
  *             collective that others wait in
  *
@@ -170,6 +171,19 @@ static bool is_here(int rank) {
     return false;
 }
 
+/* In a process that is stopped no thread runs; one that is not may only wait for a processor. */
+static bool is_stopped(int rank) {
+    char path[32], text[512], state = 'T';
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)watch.peers[rank].pid);
+    FILE *f = fopen(path, "r");
+    const size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = '\0';
+    const char *after_name = strrchr(text, ')');
+    if (after_name) sscanf(after_name + 1, " %c", &state);
+    return state == 'T' || state == 't';
+}
+
 /* Others than rank 0 leave it to rank 0 to speak, unless it is rank 0 that is silent; then to the
  * first of them. */
 static void check_silent(const Beat *own, double waited, double now) {
@@ -179,8 +193,10 @@ static void check_silent(const Beat *own, double waited, double now) {
     if (hurry && !own->waits) return; /* the launcher is about to end this rank, or it saves */
     for (int r = rank == 0; r < last; r++) {
         const double silent = now - watch.heard[r];
-        const int limit = hurries && !is_here(r) ? HURRY_SEC : SILENT_SEC;
+        const bool here = is_here(r);
+        const int limit = hurries && !here ? HURRY_SEC : SILENT_SEC;
         if (silent < limit + 0.25 * (double)i64_min(rank, 20)) continue;
+        if (here && silent < LONG_SEC && !is_stopped(r)) continue;
         snprintf(text, sizeof text, "is dead, stopped or out of reach: no sign of it for %.0f s",
                  silent);
         give_up(r, own, text);
