@@ -83,9 +83,10 @@ enum { LEAST_ROWS = 32, MOST_CHUNKS = 64, SUMS = 3 }; /* of dw, db, dbias_prev *
 
 static int64_t rows_per_chunk(int64_t N) { return i64_max(LEAST_ROWS, i64_div_up(N, MOST_CHUNKS)); }
 
+/* For the most chunks that so many rows or fewer are cut into. */
 int64_t OP(cpu_norm_scratch)(const OpShape *shape) {
-    const int64_t N = shape->B * shape->T;
-    return i64_div_up(N, rows_per_chunk(N)) * SUMS * shape->C * (int64_t)sizeof(real);
+    const int64_t chunks = i64_min(MOST_CHUNKS, i64_div_up(shape->B * shape->T, LEAST_ROWS));
+    return chunks * SUMS * shape->C * (int64_t)sizeof(real);
 }
 
 typedef struct NormRow {

@@ -30,9 +30,10 @@ static Shape shape_check(Tensor qkv, int64_t H, int64_t K) {
  * column sums. */
 static int64_t chunk_reals(const Shape *s, bool sums) { return s->D + (sums ? s->R : 0); }
 
+/* For the most chunks that so many positions or fewer are cut into. */
 static int64_t scratch_bytes(const Shape *s, bool sums) {
     return s->D / 2 * (int64_t)sizeof(double) +
-           s->n_chunks * chunk_reals(s, sums) * (int64_t)sizeof(real);
+           i64_min(s->T, MOST_CHUNKS) * chunk_reals(s, sums) * (int64_t)sizeof(real);
 }
 
 int64_t OP(cpu_rope_scratch)(OpKind op, const OpShape *shape) {

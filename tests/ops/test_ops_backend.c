@@ -58,7 +58,7 @@ static void test_scratch_grows(void **state) {
     OpShape s = {.B = 1, .C = 128, .O = 384, .H = 4, .K = 4, .D = 32, .V = 65, .Vp = 128};
     for (int op = 0; op < OP_KINDS; op++) {
         int64_t before = 0;
-        for (s.T = 1; s.T < 1100; s.T++) {
+        for (s.T = 1; s.T < 2200; s.T++) {
             const int64_t bytes = b.ops->scratch((OpKind)op, &s, &b.properties);
             if (bytes < before)
                 fail_msg("op %d: %ld bytes for %ld rows, %ld for one less", op, (long)bytes,
