@@ -1,6 +1,6 @@
 /* The model: one parameter table, a memory plan, and explicit forward, backward and decode passes.
- * host/model/gpt.c, ffn.c and rnn.c hold the passes of a kind, params.c the table, plan.c the
- * memory. */
+ * host/model/gpt.c, ffn.c, rnn.c and skipgram.c hold the passes of a kind, params.c the table,
+ * plan.c the memory. */
 #pragma once
 #include "arena.h"
 #include "ops.h"

@@ -39,13 +39,15 @@ bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, b
     t->tab = tab;
     if (n == 0)
         return error_set(e, dir, "Give more pairs, or another --val-fraction",
-                         "a part of the data has no whole pair");
+                         "the %s part of the data has no whole pair",
+                         continues ? "validation" : "training");
     for (int64_t i = 0; i < n; i++)
         if (lines[i + 1] - lines[i] - 1 > context)
             return error_misuse(e, "--context", "Use a larger one, or shorten the pair",
-                                "pair %" PRId64 " of a part of %s needs a context of %" PRId64
+                                "pair %" PRId64 " of the %s part needs a context of %" PRId64
                                 ", not %" PRId64,
-                                i + 1, dir, lines[i + 1] - lines[i] - 1, context);
+                                i + 1, continues ? "validation" : "training",
+                                lines[i + 1] - lines[i] - 1, context);
     return true;
 }
 
