@@ -171,14 +171,19 @@ template <typename T> struct NormBackward {
     MaskRate rate;
 };
 
-static int64_t chunk_rows(int64_t n_total, const DeviceProperties *device) {
-    const int64_t most_chunks = 5 * i64_max(1, device->n_units); /* blocks that run at once */
-    return i64_max(LEAST_ROWS, i64_div_up(n_total, most_chunks));
+/* Blocks that run at once. */
+static int64_t most_chunks(const DeviceProperties *device) {
+    return 5 * i64_max(1, device->n_units);
 }
 
+static int64_t chunk_rows(int64_t n_total, const DeviceProperties *device) {
+    return i64_max(LEAST_ROWS, i64_div_up(n_total, most_chunks(device)));
+}
+
+/* For the most chunks that so many rows or fewer are cut into. */
 int64_t cuda_norm_scratch(const OpShape *s, const DeviceProperties *device) {
-    const int64_t n_total = s->B * s->T;
-    return i64_div_up(n_total, chunk_rows(n_total, device)) * SUMS * s->C * (int64_t)sizeof(float);
+    const int64_t chunks = i64_min(most_chunks(device), i64_div_up(s->B * s->T, LEAST_ROWS));
+    return chunks * SUMS * s->C * (int64_t)sizeof(float);
 }
 
 /* The two sums of each of ROWS rows over all threads of the block. */

@@ -449,3 +449,16 @@ bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],
     }
     return all;
 }
+
+void driver_check_scratch(const Backend *b) {
+    OpShape s = {.B = 1, .C = 128, .O = 384, .H = 4, .K = 4, .D = 32, .V = 65, .Vp = 128};
+    for (int op = 0; op < OP_KINDS; op++) {
+        int64_t before = 0;
+        for (s.T = 1; s.T < 2200; s.T++) {
+            const int64_t bytes = b->ops->scratch((OpKind)op, &s, &b->properties);
+            CHECK(bytes >= before, "%s, %s: %ld bytes for %ld rows, %ld for one less", b->name,
+                  op_names[op], (long)bytes, (long)s.T, (long)before);
+            before = bytes;
+        }
+    }
+}

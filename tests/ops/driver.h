@@ -97,3 +97,6 @@ bool driver_has_time_for(const Backend *backend, const OpCase *c);
  * False if an op that `wants` names had none; wants NULL: every op. */
 bool driver_covers(const int counts[OP_KINDS], const double worst[OP_KINDS],
                    bool (*wants)(OpKind));
+/* Stops if an op wants less scratch for more rows: a plan asks for the most rows that its passes
+ * have, and calls with fewer share what it got. */
+void driver_check_scratch(const Backend *backend);

@@ -62,6 +62,7 @@ static void check_every_case(const char *dtype) {
         call_free(&got);
         call_free(&want);
     }
+    driver_check_scratch(&b);
     printf("# %s, %s, %s\n", b.name, b.properties.name, dtype);
     b.close(&b);
     f64.close(&f64);
