@@ -51,11 +51,12 @@ char *pairs_read(const char *path, int64_t *bytes, Error *e);
 bool pairs_are_json(const char *path);
 /* Finds the lines of a split, for form lines. A split that `continues` another begins behind its
  * first newline, for the text may have been cut inside a line; what lies behind the last newline is
- * left out. Fails if there is none, or one that does not fit the context. */
+ * left out. Fails if there is none, or one that has no tab or does not fit the context. */
 bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, bool continues,
                        int64_t context, Error *e);
-/* Finds the texts of a split made by tokenize_labelled, for form texts. */
-void tokens_find_texts(Tokens *t, int32_t first_label);
+/* Finds the texts of a split made by tokenize_labelled, for form texts. Fails if one has no token
+ * or the last one no label; `dir` is named. */
+bool tokens_find_texts(Tokens *t, int32_t first_label, const char *dir, Error *e);
 
 /* Text files to a data folder. The last val_fraction of the characters of the whole input, rounded
  * up, is for validation. Plain texts are joined as they are; each text of JSON lines gets a

@@ -152,9 +152,8 @@ static void print_result(const EvalResult *r, const Options *o) {
 static bool open_part(Tokens *tokens, const char *dir, const char *part, const Loaded *l,
                       Error *e) {
     const int32_t n_vocab = l->tokenizer.n_vocab;
-    if (!tokens_open(tokens, dir, part, n_vocab + l->labels.n, e)) return false;
-    tokens_find_texts(tokens, n_vocab);
-    return true;
+    return tokens_open(tokens, dir, part, n_vocab + l->labels.n, e) &&
+           tokens_find_texts(tokens, n_vocab, dir, e);
 }
 
 /* Naive Bayes learns from the other part. The folder is not needed when its files are mapped. */

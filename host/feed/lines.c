@@ -21,7 +21,8 @@ bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, b
     if (newline < 0 || tab < 0)
         return error_set(e, dir, "Give lines of a source, a tab and a target",
                          "the data has no pairs: no tab or no newline is in its vocabulary");
-    int64_t n = 0, begin = continues ? -1 : 0;
+    int64_t n = 0, begin = continues ? -1 : 0, bare = 0; /* the first line without a tab, from 1 */
+    bool has_tab = false;
     int32_t block[4096];
     int64_t *lines = malloc((size_t)(t->n_tokens + 2) * sizeof *lines);
     if (!lines) return error_set(e, dir, NULL, "there is no memory for an index of its pairs");
@@ -29,8 +30,11 @@ bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, b
         const int64_t count = i64_min(COUNT_OF(block), t->n_tokens - at);
         tokens_read(t, at, count, block);
         for (int64_t i = 0; i < count; i++) {
+            has_tab |= block[i] == tab;
             if (block[i] != newline) continue;
             if (begin >= 0) lines[n++] = begin;
+            if (begin >= 0 && !has_tab && !bare) bare = n;
+            has_tab = false;
             begin = lines[n] = at + i + 1;
         }
     }
@@ -40,6 +44,10 @@ bool tokens_find_lines(Tokens *t, const Tokenizer *tokenizer, const char *dir, b
     if (n == 0)
         return error_set(e, dir, "Give more pairs, or another --val-fraction",
                          "the %s part of the data has no whole pair",
+                         continues ? "validation" : "training");
+    if (bare)
+        return error_set(e, dir, "Give lines of a source, a tab and a target",
+                         "line %" PRId64 " of the %s part is no pair: it has no tab", bare,
                          continues ? "validation" : "training");
     for (int64_t i = 0; i < n; i++)
         if (lines[i + 1] - lines[i] - 1 > context)

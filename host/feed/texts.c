@@ -1,22 +1,30 @@
 /* Labelled texts: what a model reads of one, and where it answers. */
 #include "loader.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
-void tokens_find_texts(Tokens *t, int32_t first_label) {
+bool tokens_find_texts(Tokens *t, int32_t first_label, const char *dir, Error *e) {
     enum { READ = 4096 };
     int32_t block[READ];
     int64_t *ends = malloc((size_t)(t->n_tokens + 1) * sizeof *ends), n = 0;
     CHECK(ends, "no memory for an index of the texts");
     ends[0] = 0;
+    t->lines = ends;
+    t->first_label = first_label;
     for (int64_t first = 0; first < t->n_tokens; first += READ) {
         const int64_t count = i64_min(READ, t->n_tokens - first);
         tokens_read(t, first, count, block);
-        for (int64_t i = 0; i < count; i++)
-            if (block[i] >= first_label) ends[++n] = first + i + 1;
+        for (int64_t i = 0; i < count; i++) {
+            if (block[i] < first_label) continue;
+            if (ends[n] == first + i)
+                return error_set(e, dir, "Make the folder again",
+                                 "text %" PRId64 " of a part of the data has no token", n + 1);
+            ends[++n] = first + i + 1;
+        }
     }
-    t->lines = ends;
     t->n_lines = n;
-    t->first_label = first_label;
+    return ends[n] == t->n_tokens || error_set(e, dir, "Make the folder again",
+                                               "the last text of a part of the data has no label");
 }
 
 int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *batch) {

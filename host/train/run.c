@@ -150,10 +150,10 @@ static bool prepare_pairs(Trainer *t, Error *e) {
 /* The model is made: every pair must fit its context. */
 static bool find_lines(Trainer *t, Error *e) {
     const int64_t T = t->model.config.context;
-    if (is_task(t, "classify")) {
-        tokens_find_texts(&t->train, t->tokenizer.n_vocab);
-        if (t->meta.n_val) tokens_find_texts(&t->val, t->tokenizer.n_vocab);
-    }
+    const int32_t n_vocab = t->tokenizer.n_vocab;
+    if (is_task(t, "classify"))
+        return tokens_find_texts(&t->train, n_vocab, t->data, e) &&
+               (t->meta.n_val == 0 || tokens_find_texts(&t->val, n_vocab, t->data, e));
     return !is_task(t, "pairs") ||
            (tokens_find_lines(&t->train, &t->tokenizer, t->data, false, T, e) &&
             (t->meta.n_val == 0 ||

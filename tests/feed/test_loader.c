@@ -224,6 +224,12 @@ static void lines_score_targets_alone(void **state) {
     free(t.lines);
     assert_false(tokens_find_lines(&t, &tokenizer, "data", false, 3, &e));
     free(t.lines);
+    static const int32_t bare[] = {'a', TAB, 'x', NL, 'b', NL, 'c', TAB, 'y', NL};
+    TokenShard no_pair = {.tokens = bare, .token_bytes = 4, .n = COUNT_OF(bare)};
+    Tokens broken = {.shards = &no_pair, .n_shards = 1, .n_tokens = COUNT_OF(bare)};
+    assert_false(tokens_find_lines(&broken, &tokenizer, "data", false, T, &e));
+    assert_string_equal(e.text, "line 2 of the training part is no pair: it has no tab");
+    free(broken.lines);
     assert_true(tokens_find_lines(&t, &tokenizer, "data", false, T, &e));
     assert_int_equal(t.n_lines, 2);
     batch_make(&b, ROWS * T);

@@ -9,7 +9,8 @@ static TokenShard shard = {.tokens = stream, .token_bytes = 4, .n = COUNT_OF(str
 
 static Tokens texts_open(void) {
     Tokens t = {.shards = &shard, .n_shards = 1, .n_tokens = COUNT_OF(stream)};
-    tokens_find_texts(&t, 10);
+    Error e;
+    assert_true(tokens_find_texts(&t, 10, "data", &e));
     return t;
 }
 
@@ -20,6 +21,23 @@ static void texts_are_found(void **state) {
     assert_memory_equal(t.lines, ((int64_t[]){0, 3, 9}), 3 * sizeof(int64_t));
     assert_int_equal(t.first_label, 10);
     free(t.lines);
+}
+
+/* A folder that no puck wrote: nothing between two labels, or nothing behind the last text. */
+static void texts_are_refused(void **state) {
+    (void)state;
+    int32_t empty[] = {1, 11, 10, 2, 10}, open[] = {1, 11, 2};
+    const TokenShard shards[] = {{.tokens = empty, .token_bytes = 4, .n = COUNT_OF(empty)},
+                                 {.tokens = open, .token_bytes = 4, .n = COUNT_OF(open)}};
+    static const char *const why[] = {"text 2 of a part of the data has no token",
+                                      "the last text of a part of the data has no label"};
+    for (int i = 0; i < 2; i++) {
+        Tokens t = {.shards = (TokenShard *)&shards[i], .n_shards = 1, .n_tokens = shards[i].n};
+        Error e = {0};
+        assert_false(tokens_find_texts(&t, 10, "data", &e));
+        assert_string_equal(e.text, why[i]);
+        free(t.lines);
+    }
 }
 
 /* Both texts side by side in rows of four; `special` is 77. */
@@ -153,7 +171,7 @@ static void tokenize(uint64_t seed, double val_fraction, int64_t in_val[2], uint
     *hash = meta.data_hash;
     in_val[0] = in_val[1] = 0;
     if (meta.n_val && tokens_open(&t, output, "val", result.n_vocab + 2, &e)) {
-        tokens_find_texts(&t, result.n_vocab);
+        assert_true(tokens_find_texts(&t, result.n_vocab, output, &e));
         for (int64_t i = 0; i < t.n_lines; i++) {
             int32_t label;
             tokens_read(&t, t.lines[i + 1] - 1, 1, &label);
@@ -184,6 +202,7 @@ static void split_by_label_and_seed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_found),
+        cmocka_unit_test(texts_are_refused),
         cmocka_unit_test(rows_of_each_layout),
         SCRATCH_TEST(both_kinds_of_files),
         SCRATCH_TEST(bad_files),

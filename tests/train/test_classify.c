@@ -22,7 +22,8 @@ static void test_scores(void **state) {
 static Tokens texts_of(TokenShard *shard, int32_t *ids, int64_t n) {
     *shard = (TokenShard){.tokens = ids, .token_bytes = 4, .n = n};
     Tokens t = {.shards = shard, .n_shards = 1, .n_tokens = n};
-    tokens_find_texts(&t, 3);
+    Error e;
+    assert_true(tokens_find_texts(&t, 3, "data", &e));
     return t;
 }
 
