@@ -13,6 +13,12 @@ seq 300 | tr '\n' ' ' >"$work/text.txt"
 check "no race, no stray access: a step of ranks" env PUCK_ALWAYS_NCCL=1 "$puck" train \
     --data "$work/text.txt" --run "$work/run" --device "$checker" --steps 2 --eval-every 0 \
     --layers 1 --heads 1 --channels 16 --context 8 --batch-size 2
+# What reads a batch of word vectors writes their gradient over it.
+for dtype in f32 bf16; do
+    check "no race, no stray access: steps of word vectors, $dtype" "$puck" train --model skipgram \
+        --data "$work/text.txt" --run "$work/words-$dtype" --device "$checker" --dtype $dtype --steps 2 \
+        --eval-every 0 --channels 16 --batch-size 64
+done
 
 # FILE KERNEL: names behind __global__ and its attributes, and what was launched, without brackets and
 # template arguments.

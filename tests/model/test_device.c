@@ -39,6 +39,32 @@ static const ModelConfig ffn = {.kind = MODEL_FFN,
                                 .heads = 1,
                                 .channels = 12,
                                 .hidden = 40};
+static const ModelConfig rnn = {.kind = MODEL_RNN,
+                                .vocab = 65,
+                                .context = 6,
+                                .layers = 2,
+                                .heads = 1,
+                                .channels = 12,
+                                .hidden = 40};
+static const ModelConfig ngram = {.kind = MODEL_NGRAM,
+                                  .vocab = 65,
+                                  .context = 5,
+                                  .layers = 1,
+                                  .heads = 1,
+                                  .channels = 12,
+                                  .hidden = 20,
+                                  .classes = 2};
+static const ModelConfig skipgram = {.kind = MODEL_SKIPGRAM,
+                                     .vocab = 65,
+                                     .context = 1,
+                                     .layers = 1,
+                                     .heads = 1,
+                                     .channels = 12,
+                                     .hidden = 1};
+
+/* GPT-2's blocks with classes in place of tokens. */
+static const ModelConfig classes = {65, 24, 2, 2, 32, 128, true, 1e-5,
+                                    .untied = true, .classes = 5};
 
 typedef struct Run {
     Backend backend;
@@ -54,6 +80,7 @@ static void run_open(Run *r, const ModelConfig *c, const ModelUse *use, const ch
     else if (!plugin_open(&r->backend, device_path(), dtype, 2, &e))
         fail_msg("%s: %s", device_path(), e.text);
     lab_open(&r->m, &r->backend, c, use);
+    model_reset_carry(&r->m);
     for (int i = 0; i < r->m.n_params; i++) {
         Param *p = &r->m.params[i];
         const int64_t n = tensor_count(p->w), live = lab_live(&r->m, p);
@@ -120,6 +147,9 @@ static void assert_same_state(const ModelConfig *c, const ModelUse *a, const Mod
 static const ModelUse plain = {.B = 2, .T = 24, .training = true};
 static const ModelUse muon = {.B = 2, .T = 24, .training = true, .muon = true};
 static const ModelUse contexts = {.B = 24, .T = 6, .training = true, .muon = true};
+/* A target a row; skipgram's rows are a word, a neighbour and four that are none. */
+static const ModelUse grams = {.B = 24, .T = 5, .training = true};
+static const ModelUse groups = {.B = 24, .T = 6, .training = true};
 
 /* GPT-2 by AdamW and NanoChat by Muon, in every dtype: with one thing changed the same bits. */
 static void assert_no_change(void (*change)(ModelUse *)) {
@@ -171,6 +201,26 @@ static void test_losses_ffn(void **state) {
     check_losses(&ffn, &contexts);
 }
 
+static void test_losses_rnn(void **state) {
+    (void)state;
+    check_losses(&rnn, &contexts);
+}
+
+static void test_losses_ngram(void **state) {
+    (void)state;
+    check_losses(&ngram, &grams);
+}
+
+static void test_losses_skipgram(void **state) {
+    (void)state;
+    check_losses(&skipgram, &groups);
+}
+
+static void test_losses_classes(void **state) {
+    (void)state;
+    check_losses(&classes, &plain);
+}
+
 static void with_graph(ModelUse *use) { use->graph = true; }
 static void with_mlp_again(ModelUse *use) { use->recompute = RECOMPUTE_MLP; }
 static void with_block_again(ModelUse *use) { use->recompute = RECOMPUTE_BLOCK; }
@@ -179,9 +229,13 @@ static void with_nothing(ModelUse *use) { (void)use; }
 static void test_graph_is_eager(void **state) {
     (void)state;
     assert_no_change(with_graph);
-    ModelUse replayed = contexts;
-    with_graph(&replayed);
-    assert_same_state(&ffn, &contexts, &replayed, "bf16");
+    const ModelConfig *const nets[] = {&ffn, &rnn, &ngram, &skipgram};
+    const ModelUse *const uses[] = {&contexts, &contexts, &grams, &groups};
+    for (int64_t i = 0; i < COUNT_OF(nets); i++) {
+        ModelUse replayed = *uses[i];
+        with_graph(&replayed);
+        assert_same_state(nets[i], uses[i], &replayed, "bf16");
+    }
 }
 
 static void test_recompute(void **state) {
@@ -239,7 +293,9 @@ static void test_decode(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_losses_gpt2),    cmocka_unit_test(test_losses_nanochat),
-        cmocka_unit_test(test_losses_ffn),
+        cmocka_unit_test(test_losses_ffn),     cmocka_unit_test(test_losses_rnn),
+        cmocka_unit_test(test_losses_ngram),   cmocka_unit_test(test_losses_skipgram),
+        cmocka_unit_test(test_losses_classes),
         cmocka_unit_test(test_graph_is_eager), cmocka_unit_test(test_two_runs),
         cmocka_unit_test(test_recompute),      cmocka_unit_test(test_decode)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,6 +146,13 @@ static void test_gradient_of_ngram(void **state) {
     }
 }
 
+static void test_gradient_of_skipgram(void **state) {
+    (void)state;
+    const ModelConfig c = {.kind = MODEL_SKIPGRAM, .vocab = 65, .context = 1, .layers = 1,
+                           .heads = 1, .channels = 12, .hidden = 1};
+    check_gradient(&c, 7, RECOMPUTE_NONE);
+}
+
 /* Gradients and loss of six sequences, taken `B` at a time. */
 static double *gradients_in_parts(const ModelConfig *c, int64_t B, int64_t *n, double *loss) {
     enum { ALL = 6, T = 24 };
@@ -444,8 +451,10 @@ static void test_muon_calls(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradient),        cmocka_unit_test(test_gradient_of_mixes),
+        cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_gradient_of_mixes),
         cmocka_unit_test(test_gradient_of_ngram),
+        cmocka_unit_test(test_gradient_of_skipgram),
         cmocka_unit_test(test_accumulation),    cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_decode_f64),      cmocka_unit_test(test_decode_f32),
         cmocka_unit_test(test_ignored_targets), cmocka_unit_test(test_no_targets),

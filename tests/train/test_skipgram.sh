@@ -54,7 +54,9 @@ works "a part of it" -- "${small[@]}" --run "$work/part" --stop-after 7
 works "resumed" -- "${small[@]}" --run "$work/part"
 check "the same weights" cmp "$work/one/ckpt/latest/model.safetensors" "$work/part/ckpt/latest/model.safetensors"
 check "the same moments" cmp "$work/one/ckpt/latest/optim.safetensors" "$work/part/ckpt/latest/optim.safetensors"
-works "on the emulator" -- "${small[@]}" --run "$work/emu" --device emu --dtype f32 --steps 2
+for dtype in f32 bf16; do
+    works "on the emulator in $dtype" -- "${small[@]}" --run "$work/$dtype" --device emu --dtype $dtype --steps 2
+done
 check "it has a type of its own" grep -q '"model_type": "puck-skipgram"' "$work/one/ckpt/latest/config.json"
 
 refuses 2 "a context" context --window -- "${small[@]}" --run "$work/x" --context 8
