@@ -25,6 +25,7 @@ enum { LABELS_MAX = 1000 };
 typedef struct Labels {
     char **names;
     int32_t n;
+    double *shares; /* of the tokens learnt from, see classify.h; NULL: not known */
 } Labels;
 
 /* All labels of the examples, sorted by their bytes. Fails if there are fewer than two, or more
@@ -32,8 +33,8 @@ typedef struct Labels {
 bool labels_collect(Labels *labels, const Examples *x, const char *path, Error *e);
 /* A label's number, or -1. */
 int32_t labels_find(const Labels *labels, const char *name);
-/* labels.json of a data folder or a checkpoint: {"labels": [...]}. A folder without the file has
- * no labels. */
+/* labels.json of a data folder or a checkpoint: {"labels": [...], "shares": [...]}, the second in
+ * a checkpoint alone. A folder without the file has no labels. */
 bool labels_read(Labels *labels, const char *folder, Error *e);
 bool labels_write(const Labels *labels, const char *folder, Error *e);
 void labels_free(Labels *labels);

@@ -138,8 +138,9 @@ typedef enum DataOrder { ORDER_SHUFFLE, ORDER_RANDOM } DataOrder;
  *            from anywhere in the text; the target says whether they are real (1) or not (0)
  *   lines    a line, "source TAB target"; targets are those behind the tab, the newline too
  *   texts    a labelled text, or its end where it does not fit; the one target is its label, after
- *            the last token; it lies as `rows` says: as windows (from the left), as next (filled
- *            from the left), as streams (behind `special`, a batch (T,B)) */
+ *            the last token; it lies as `rows` says: as windows (from the left), as streams (behind
+ *            `special`, a batch (T,B)), or as next: then each token of each text is the end of a
+ *            sample, T tokens of the text, filled from the left */
 typedef enum BatchForm {
     BATCH_WINDOWS,
     BATCH_NEXT,
@@ -214,9 +215,13 @@ void loader_fill_neighbours(const LoaderConfig *c, int64_t sample, int32_t *row)
 void loader_fill_gram(const LoaderConfig *c, int64_t first, int64_t draw, bool real, int32_t *row);
 /* Form lines: the row of line number `line`. Returns its targets' number. */
 int64_t loader_fill_line(const LoaderConfig *c, int64_t line, int32_t *row, int32_t *target);
-/* Form texts: row b of a batch from text number `text`. Returns which of the batch's targets is the
- * text's. */
-int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *batch);
+/* Form texts: the tokens of a text; the text of sample number `sample` of an epoch, of which the
+ * sample has read the first n tokens. */
+int64_t loader_text_tokens(const Tokens *tokens, int64_t text);
+int64_t loader_text(const LoaderConfig *c, int64_t sample, int64_t *n);
+/* Form texts: row b of a batch from the first n tokens of a text. Returns which of the batch's
+ * targets is the text's. */
+int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t n, int64_t b, Batch *batch);
 /* Fills a batch whose arrays the caller owns, for samples sample .. sample+B-1. Pure. */
 void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch);
 

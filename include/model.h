@@ -42,7 +42,7 @@ typedef struct ModelConfig {
     int64_t hidden;  /* width of the MLP: GPT-2's is 4 * channels */
     bool bias;       /* biases in linear layers (not the head) and LayerNorms */
     double norm_eps; /* of all norms: 1e-5 in GPT-2, 1e-6 in NanoChat */
-    double dropout;  /* embedding, attention, residual branches */
+    double dropout;  /* embedding, attention, residual branches; ffn: embedding */
 
     /* What follows is GPT-2 where it is zero. */
     ModelKind kind;

@@ -42,6 +42,7 @@ bool load_weights(Loaded *l, const ModelUse *use, Error *e) {
         return error_set(e, l->folder, "Ask it with `puck classify`",
                          "the model is a classifier, which writes no text");
     model_plan(&l->model, &l->config, use, &l->backend);
+    l->model.labels = &l->labels;
     return model_commit(&l->model, e) && checkpoint_read_weights(l->folder, &l->model, e);
 }
 

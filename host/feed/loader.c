@@ -31,6 +31,7 @@ int64_t loader_epoch_samples(const LoaderConfig *c) {
     const int64_t n_targets = c->tokens->n_tokens - 1;
     if (c->form == BATCH_STREAMS)
         return c->streams * i64_div_up(i64_div_up(n_targets + 1, c->streams), c->T);
+    if (c->form == BATCH_TEXTS && c->rows == BATCH_NEXT) return n_targets + 1 - c->tokens->n_lines;
     if (c->tokens->lines) return c->tokens->n_lines;
     if (c->form == BATCH_GRAMS) return n_targets + 2 - c->T;
     return c->form != BATCH_WINDOWS ? n_targets : i64_div_up(n_targets, c->T);
@@ -207,7 +208,9 @@ void loader_fill(const LoaderConfig *c, int64_t sample, Batch *batch) {
             batch->n_valid += loader_fill_line(c, choose(c, sample + b), batch->tokens + b * T,
                                                batch->targets + b * T);
         } else if (c->form == BATCH_TEXTS) {
-            loader_fill_text(c, choose(c, sample + b), b, batch);
+            int64_t n;
+            const int64_t text = loader_text(c, choose(c, sample + b), &n);
+            loader_fill_text(c, text, n, b, batch);
             batch->n_valid++;
         } else if (c->form == BATCH_STREAMS) {
             fill_stream(c, sample + b, b, batch);

@@ -27,11 +27,35 @@ bool tokens_find_texts(Tokens *t, int32_t first_label, const char *dir, Error *e
                                                "the last text of a part of the data has no label");
 }
 
-int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *batch) {
+int64_t loader_text_tokens(const Tokens *t, int64_t text) {
+    return t->lines[text + 1] - 1 - t->lines[text];
+}
+
+int64_t loader_text(const LoaderConfig *c, int64_t sample, int64_t *n) {
+    const Tokens *t = c->tokens;
+    if (c->rows != BATCH_NEXT) {
+        *n = loader_text_tokens(t, sample);
+        return sample;
+    }
+    /* Before text i there are i labels. */
+    int64_t text = 0;
+    for (int64_t end = t->n_lines; end - text > 1;) {
+        const int64_t middle = (text + end) / 2;
+        if (t->lines[middle] - middle <= sample)
+            text = middle;
+        else
+            end = middle;
+    }
+    *n = sample - (t->lines[text] - text) + 1;
+    return text;
+}
+
+int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t n_read, int64_t b,
+                         Batch *batch) {
     const Tokens *t = c->tokens;
     const bool columns = c->rows == BATCH_STREAMS, next = c->rows == BATCH_NEXT;
-    const int64_t first = t->lines[text], end = t->lines[text + 1] - 1; /* where the label is */
-    const int64_t n = i64_min(end - first, columns ? c->T - 1 : c->T);
+    const int64_t end = t->lines[text] + n_read;
+    const int64_t n = i64_min(n_read, columns ? c->T - 1 : c->T);
     /* Place p of row b; the row's tokens begin at place `start`. */
     const int64_t step = columns ? c->B : 1, row = columns ? b : b * c->T;
     const int64_t start = columns ? 1 : next ? c->T - n : 0;
@@ -42,7 +66,7 @@ int64_t loader_fill_text(const LoaderConfig *c, int64_t text, int64_t b, Batch *
         if (!next) batch->targets[row + p * step] = -1;
     }
     const int64_t answer = next ? b : row + (start + n - 1) * step;
-    tokens_read(t, end, 1, &batch->targets[answer]);
+    tokens_read(t, t->lines[text + 1] - 1, 1, &batch->targets[answer]);
     batch->targets[answer] -= t->first_label;
     return answer;
 }

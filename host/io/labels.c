@@ -17,7 +17,15 @@ int32_t labels_find(const Labels *labels, const char *name) {
 void labels_free(Labels *labels) {
     for (int32_t i = 0; i < labels->n; i++) free(labels->names[i]);
     free(labels->names);
+    free(labels->shares);
     *labels = (Labels){0};
+}
+
+static json_t *pack_shares(const Labels *labels) {
+    json_t *list = json_array();
+    for (int32_t i = 0; i < labels->n; i++)
+        json_array_append_new(list, json_real(labels->shares[i]));
+    return list;
 }
 
 bool labels_write(const Labels *labels, const char *folder, Error *e) {
@@ -26,7 +34,8 @@ bool labels_write(const Labels *labels, const char *folder, Error *e) {
     for (int32_t i = 0; i < labels->n; i++)
         json_array_append_new(list, json_string(labels->names[i]));
     json_t *root = json_pack("{s:o}", "labels", list);
-    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    if (labels->shares) json_object_set_new(root, "shares", pack_shares(labels));
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     CHECK(text, "no memory for %d labels", labels->n);
     const bool good = path_join(path, folder, file_name, e) &&
                       file_write_atomic(path, text, (int64_t)strlen(text), e);
@@ -51,13 +60,26 @@ static bool take_names(Labels *labels, const json_t *list, const char *path, Err
     return true;
 }
 
+static bool take_shares(Labels *labels, const json_t *list, const char *path, Error *e) {
+    if (!list) return true;
+    labels->shares = calloc((size_t)labels->n, sizeof *labels->shares);
+    CHECK(labels->shares, "no memory for the shares of %d labels", labels->n);
+    for (int32_t i = 0; i < labels->n; i++) {
+        labels->shares[i] = json_real_value(json_array_get(list, (size_t)i));
+        if (!(labels->shares[i] > 0))
+            return error_set(e, path, NULL, "\"shares\" must hold a number above 0 for each label");
+    }
+    return true;
+}
+
 bool labels_read(Labels *labels, const char *folder, Error *e) {
     char path[IO_PATH_MAX];
     *labels = (Labels){0};
     if (!path_join(path, folder, file_name, e)) return false;
     if (access(path, F_OK) != 0 && errno == ENOENT) return true;
     json_t *root = json_read_file(path, e);
-    const bool good = root && take_names(labels, json_object_get(root, "labels"), path, e);
+    const bool good = root && take_names(labels, json_object_get(root, "labels"), path, e) &&
+                      take_shares(labels, json_object_get(root, "shares"), path, e);
     json_decref(root);
     if (!good) labels_free(labels);
     return good;

@@ -7,6 +7,7 @@
  * A text's first tokens have too little before them: the context is filled from the left with
  * <PAD>, whose embedding is learned like any other, but which is never predicted. */
 #include "params.h"
+#include "rng.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,12 +65,25 @@ static Tensor side_by_side(const Model *m, Tensor x, int64_t rows) {
     return tensor_3d(x.data, x.dtype, rows, m->config.context, m->config.channels);
 }
 
+/* After the embedding, whose rows are those of a batch (B*K,E). */
+static Dropout embed_dropout(const Model *m) {
+    return (Dropout){(float)m->config.dropout, rng_site(RNG_DROP_EMBED, 0)};
+}
+
+static Tensor embedded_rows(const Model *m, Tensor x, int64_t rows) {
+    return tensor_2d(x.data, x.dtype, rows * m->config.context, m->config.channels);
+}
+
 /* From tokens (rows, context) to logits (rows, Vp). */
 static void layers_forward(Model *m, Tensor logits, Tensor tokens) {
     const int64_t rows = tokens.dim[0], layers = m->config.layers;
     Tensor x = tensor_rows(m->x, 0, rows);
     OPS(m)->embed_forward(&m->cx, side_by_side(m, x, rows), param_weight(m, PARAM_FFN_EMBED, 0),
                           TENSOR_NONE, tokens, TENSOR_NONE);
+    if (m->config.dropout > 0) {
+        const Tensor e = embedded_rows(m, x, rows);
+        OPS(m)->dropout_forward(&m->cx, e, e, embed_dropout(m));
+    }
     for (int64_t l = 0; l < layers; l++) {
         const ParamId w = hidden_weight(l);
         const Tensor h = tensor_rows(m->hidden[l], 0, rows);
@@ -108,6 +122,10 @@ static void backward(Model *m) {
                                       input ? TENSOR_NONE : m->hidden_pre[l - 1],
                                       input ? ACTIVATION_NONE : param_activation(c));
         dy = dx;
+    }
+    if (c->dropout > 0) {
+        const Tensor de = embedded_rows(m, m->dx, m->use.B);
+        OPS(m)->dropout_backward(&m->cx, de, de, embed_dropout(m));
     }
     OPS(m)->embed_backward(&m->cx, param_grad(m, PARAM_FFN_EMBED, 0), TENSOR_NONE,
                            side_by_side(m, m->dx, m->use.B), m->tokens, m->order, m->starts);

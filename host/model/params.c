@@ -246,10 +246,11 @@ void params_make(Model *m) {
  * stream. The modern recipe: matrices 1/sqrt(C), branches and an untied head begin at zero; an
  * embedding of 1, or 1/sqrt(C) where it is the head too. Models that are no GPT: one over the root
  * of the terms of a sum, and an embedding of 1. Skip-gram's vectors begin so near to 0 that
- * every score is about 0; ngram's near enough that those of rare words are learned, not noise. */
+ * every score is about 0; those of ngram and classifiers near enough that vectors of rare words are
+ * learned, not noise. */
 static double initial_std(const ParamSpec *spec, const ModelConfig *c) {
     if (c->kind == MODEL_SKIPGRAM) return 1 / (double)c->channels;
-    if (c->kind == MODEL_NGRAM && spec->init == INIT_EMBEDDING) return 0.1;
+    if (c->classes && c->kind != MODEL_GPT && spec->init == INIT_EMBEDDING) return 0.1;
     if (c->kind != MODEL_GPT)
         return !spec->cols ? 0 : spec->init == INIT_EMBEDDING ? 1 : 1 / sqrt((double)spec->cols(c));
     if (c->init == RECIPE_GPT2)

@@ -6,48 +6,140 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A row of logits becomes probabilities, as the classifier op has them. */
-static void softmax(double *p, const float *logits, int64_t n, double cap) {
+/* Logarithms of unscaled probabilities become such of probabilities. */
+static void normalise(double *log_p, int64_t n) {
     double largest = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        p[i] = cap > 0 ? cap * tanh((double)logits[i] / cap) : (double)logits[i];
-        largest = fmax(largest, p[i]);
-    }
-    for (int64_t i = 0; i < n; i++) sum += p[i] = exp(p[i] - largest);
-    for (int64_t i = 0; i < n; i++) p[i] /= sum;
+    for (int64_t i = 0; i < n; i++) largest = fmax(largest, log_p[i]);
+    for (int64_t i = 0; i < n; i++) sum += exp(log_p[i] - largest);
+    for (int64_t i = 0; i < n; i++) log_p[i] -= largest + log(sum);
 }
 
-/* Rows beyond the n texts are the last one again; a recurrent model starts from no state. */
-double classify_texts(Model *m, const Tokens *texts, int64_t first, int64_t n,
-                      double *probabilities) {
+/* A batch of texts, or of windows of one, and what the model answers. */
+typedef struct Reader {
+    Model *model;
+    LoaderConfig feed;
+    Batch batch;
+    int64_t *answers; /* (B): which of the batch's targets is the row's */
+    float *logits;    /* (classes) */
+    double *log_p;    /* (classes) */
+} Reader;
+
+static Reader reader_open(Model *m, const Tokens *texts) {
     const int64_t B = m->use.B, N = B * m->use.T, V = m->config.classes;
+    Reader r = {.model = m,
+                .feed = train_feed(&m->config, texts, B, m->use.T, 0, ORDER_SHUFFLE),
+                .batch = {.tokens = malloc((size_t)(2 * N) * sizeof(int32_t))},
+                .answers = malloc((size_t)B * sizeof *r.answers),
+                .logits = malloc((size_t)V * sizeof *r.logits),
+                .log_p = malloc((size_t)V * sizeof *r.log_p)};
+    CHECK(V && r.batch.tokens && r.answers && r.logits && r.log_p, "no memory for %ld texts",
+          (long)B);
+    r.batch.targets = r.batch.tokens + N;
+    return r;
+}
+
+static void reader_close(Reader *r) {
+    free(r->batch.tokens);
+    free(r->answers);
+    free(r->logits);
+    free(r->log_p);
+}
+
+/* Row b reads the first n tokens of a text. */
+static void reader_fill(Reader *r, int64_t text, int64_t n, int64_t b) {
+    r->answers[b] = loader_fill_text(&r->feed, text, n, b, &r->batch);
+}
+
+/* A recurrent model starts from no state. */
+static void reader_run(Reader *r) {
+    Model *m = r->model;
     const StepParams step = {.training = 0, .loss_scale = 1};
-    const LoaderConfig feed = train_feed(&m->config, texts, B, m->use.T, 0, ORDER_SHUFFLE);
-    Batch batch = {.tokens = malloc((size_t)(2 * N) * sizeof(int32_t))};
-    int64_t *answers = malloc((size_t)B * sizeof *answers);
-    float *row = malloc((size_t)V * sizeof *row);
-    CHECK(n <= B && V && batch.tokens && answers && row, "%ld texts at once", (long)n);
-    batch.targets = batch.tokens + N;
-    for (int64_t b = 0; b < B; b++)
-        answers[b] = loader_fill_text(&feed, first + i64_min(b, n - 1), b, &batch);
     void *carry = model_save_carry(m);
     model_reset_carry(m);
     model_set_step(m, &step);
-    model_write(m, m->tokens, batch.tokens);
-    model_write(m, m->targets, batch.targets);
+    model_write(m, m->tokens, r->batch.tokens);
+    model_write(m, m->targets, r->batch.targets);
     model_forward(m, false);
-    double loss = 0;
-    for (int64_t b = 0; b < n; b++) {
-        const Tensor logits = tensor_rows(m->logits, answers[b], 1);
-        model_read_f32(m, tensor_1d(logits.data, logits.dtype, V), row);
-        softmax(probabilities + b * V, row, V, m->config.softcap);
-        loss -= log(probabilities[b * V + batch.targets[answers[b]]]);
-    }
     model_restore_carry(m, carry);
-    free(batch.tokens);
-    free(answers);
-    free(row);
+}
+
+/* Logarithms of the classes' probabilities in row b, as the classifier op has them. */
+static void reader_answer(Reader *r, int64_t b, double *log_p) {
+    Model *m = r->model;
+    const int64_t V = m->config.classes;
+    const double cap = m->config.softcap;
+    const Tensor logits = tensor_rows(m->logits, r->answers[b], 1);
+    model_read_f32(m, tensor_1d(logits.data, logits.dtype, V), r->logits);
+    for (int64_t k = 0; k < V; k++) {
+        const double logit = (double)r->logits[k];
+        log_p[k] = cap > 0 ? cap * tanh(logit / cap) : logit;
+    }
+    normalise(log_p, V);
+}
+
+static double log_share(const Model *m, int64_t class) {
+    return log(m->labels && m->labels->shares ? m->labels->shares[class]
+                                              : 1.0 / (double)m->config.classes);
+}
+
+/* A feed-forward model reads T tokens, so it goes over the text, a window for each token. */
+static void reader_slide(Reader *r, int64_t text, double *log_p) {
+    const Model *m = r->model;
+    const int64_t B = m->use.B, V = m->config.classes;
+    const int64_t n = loader_text_tokens(r->feed.tokens, text);
+    for (int64_t k = 0; k < V; k++) log_p[k] = log_share(m, k);
+    for (int64_t first = 0; first < n; first += B) {
+        for (int64_t b = 0; b < B; b++) reader_fill(r, text, i64_min(first + b + 1, n), b);
+        reader_run(r);
+        for (int64_t b = 0; b < i64_min(B, n - first); b++) {
+            reader_answer(r, b, r->log_p);
+            for (int64_t k = 0; k < V; k++)
+                log_p[k] += (r->log_p[k] - log_share(m, k)) / (double)m->use.T;
+        }
+    }
+    normalise(log_p, V);
+}
+
+/* Rows beyond the n texts are the last one again. */
+static void reader_read(Reader *r, int64_t first, int64_t n, double *log_p) {
+    for (int64_t b = 0; b < r->model->use.B; b++) {
+        const int64_t text = first + i64_min(b, n - 1);
+        reader_fill(r, text, loader_text_tokens(r->feed.tokens, text), b);
+    }
+    reader_run(r);
+    for (int64_t b = 0; b < n; b++) reader_answer(r, b, log_p + b * r->model->config.classes);
+}
+
+/* The true class of a text: the label behind it. */
+static int32_t label_of(const Tokens *texts, int64_t text) {
+    int32_t id;
+    tokens_read(texts, texts->lines[text + 1] - 1, 1, &id);
+    return id - texts->first_label;
+}
+
+double classify_texts(Model *m, const Tokens *texts, int64_t first, int64_t n,
+                      double *probabilities) {
+    const int64_t V = m->config.classes;
+    double *const p = probabilities;
+    double loss = 0;
+    CHECK(n <= m->use.B, "%ld texts at once", (long)n);
+    Reader r = reader_open(m, texts);
+    if (r.feed.rows == BATCH_NEXT)
+        for (int64_t b = 0; b < n; b++) reader_slide(&r, first + b, p + b * V);
+    else
+        reader_read(&r, first, n, p);
+    for (int64_t b = 0; b < n; b++) loss -= p[b * V + label_of(texts, first + b)];
+    for (int64_t i = 0; i < n * V; i++) p[i] = exp(p[i]);
+    reader_close(&r);
     return loss;
+}
+
+void classify_shares(Labels *labels, const Tokens *train) {
+    labels->shares = calloc((size_t)labels->n, sizeof *labels->shares);
+    CHECK(labels->shares, "no memory for the shares of %d classes", labels->n);
+    const double n = (double)(train->n_tokens - train->n_lines);
+    for (int64_t text = 0; text < train->n_lines; text++)
+        labels->shares[label_of(train, text)] += (double)loader_text_tokens(train, text) / n;
 }
 
 static ClassScore score_make(int64_t n_classes) {
@@ -58,13 +150,6 @@ static ClassScore score_make(int64_t n_classes) {
 }
 
 void classify_free(ClassScore *s) { free(s->confusion); }
-
-/* The true class of a text: the label behind it. */
-static int32_t label_of(const Tokens *texts, int64_t text) {
-    int32_t id;
-    tokens_read(texts, texts->lines[text + 1] - 1, 1, &id);
-    return id - texts->first_label;
-}
 
 static void count(ClassScore *s, int32_t label, const double *scores) {
     int64_t best = 0;
@@ -77,7 +162,9 @@ static void count(ClassScore *s, int32_t label, const double *scores) {
 void classify_split(Model *m, const Tokens *texts, int64_t part, int64_t parts,
                     ClassScore *score) {
     const int64_t B = m->use.B, V = m->config.classes;
-    const int64_t room = m->config.kind == MODEL_RNN ? m->use.T - 1 : m->use.T;
+    const int64_t room = m->config.kind == MODEL_FFN   ? INT64_MAX
+                         : m->config.kind == MODEL_RNN ? m->use.T - 1
+                                                       : m->use.T;
     double *p = malloc((size_t)(B * V) * sizeof *p);
     CHECK(p, "no memory for the probabilities of %ld texts", (long)B);
     *score = score_make(V);
@@ -85,9 +172,8 @@ void classify_split(Model *m, const Tokens *texts, int64_t part, int64_t parts,
         const int64_t n = i64_min(B, texts->n_lines - first);
         score->loss += classify_texts(m, texts, first, n, p);
         for (int64_t b = 0; b < n; b++) {
-            const int64_t *ends = texts->lines + first + b;
             count(score, label_of(texts, first + b), p + b * V);
-            score->n_cut += ends[1] - ends[0] - 1 > room;
+            score->n_cut += loader_text_tokens(texts, first + b) > room;
         }
     }
     free(p);

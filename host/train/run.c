@@ -151,9 +151,11 @@ static bool prepare_pairs(Trainer *t, Error *e) {
 static bool find_lines(Trainer *t, Error *e) {
     const int64_t T = t->model.config.context;
     const int32_t n_vocab = t->tokenizer.n_vocab;
-    if (is_task(t, "classify"))
-        return tokens_find_texts(&t->train, n_vocab, t->data, e) &&
-               (t->meta.n_val == 0 || tokens_find_texts(&t->val, n_vocab, t->data, e));
+    if (is_task(t, "classify")) {
+        if (!tokens_find_texts(&t->train, n_vocab, t->data, e)) return false;
+        classify_shares(&t->labels, &t->train);
+        return t->meta.n_val == 0 || tokens_find_texts(&t->val, n_vocab, t->data, e);
+    }
     return !is_task(t, "pairs") ||
            (tokens_find_lines(&t->train, &t->tokenizer, t->data, false, T, e) &&
             (t->meta.n_val == 0 ||

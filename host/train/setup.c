@@ -35,11 +35,11 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     return true;
 }
 
-/* Options of a GPT's blocks; dropout is in them alone. */
+/* Options of a GPT's blocks. */
 bool train_check_kind(const Settings *s, Error *e) {
     static const char *const gpt[] = {
         "heads", "kv_heads",       "head_size", "bias",      "positions", "rope_base", "qk_norm",
-        "norm",  "embed_norm", "tie_embeddings", "softcap", "init", "dropout", "recompute"};
+        "norm",  "embed_norm", "tie_embeddings", "softcap", "init", "recompute", "dropout"};
     static const char *const language[] = {"context", "layers", "hidden", "activation",
                                            "optimizer"};
     const bool skipgram = strcmp(s->options.model, "skipgram") == 0;
@@ -68,7 +68,8 @@ bool train_check_kind(const Settings *s, Error *e) {
     if (strcmp(s->options.task, "pairs") == 0)
         return error_misuse(e, "--task", "Use --model gpt", "a model of kind %s learns no pairs",
                             s->options.model);
-    for (int i = 0; i < COUNT_OF(gpt); i++) {
+    const bool feeds = strcmp(s->options.model, "ffn") == 0; /* the last of them it has too */
+    for (int i = 0; i < COUNT_OF(gpt) - feeds; i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
         options_flag(flag + 2, gpt[i]);
         if (options_source(s, gpt[i]) != FROM_DEFAULT)
@@ -174,6 +175,7 @@ bool train_model_config(const Options *o, int64_t n_vocab, ModelConfig *c, Error
                            .channels = c->channels,
                            .hidden = c->hidden,
                            .bias = true,
+                           .dropout = c->kind == MODEL_FFN ? c->dropout : 0,
                            .rope_base = c->rope_base,
                            .mlp = c->mlp};
     if (c->kind == MODEL_SKIPGRAM) /* a table is all it has */

@@ -496,7 +496,7 @@ static void test_presets(void **state) {
         assert_int_equal(s.options.channels % s.options.heads, 0);
         assert_int_equal(options_source(&s, "layers"), FROM_PRESET);
     }
-    assert_int_equal(n, 12);
+    assert_int_equal(n, 13);
     ASSERT_MISUSE(CMD_TRAIN, "there is no preset \"shakespear-gpt2\"", "--preset",
                   "Did you mean shakespeare-gpt2?", "--preset", "shakespear-gpt2");
     assert_true(PARSE(&s, CMD_TRAIN, &e, "--preset=shakespeare-cpu-gpt2"));

@@ -49,7 +49,7 @@ static void check_rows(BatchForm rows, const int32_t tokens[8], const int32_t *t
     const LoaderConfig c = {.tokens = &t, .B = 2, .T = 4, .form = BATCH_TEXTS, .rows = rows,
                             .special = 77};
     for (int64_t b = 0; b < 2; b++)
-        assert_int_equal(loader_fill_text(&c, b, b, &batch), answers[b]);
+        assert_int_equal(loader_fill_text(&c, b, loader_text_tokens(&t, b), b, &batch), answers[b]);
     assert_memory_equal(batch.tokens, tokens, 8 * sizeof *tokens);
     assert_memory_equal(batch.targets, targets, (size_t)n * sizeof *targets);
     free(t.lines);
@@ -64,6 +64,31 @@ static void rows_of_each_layout(void **state) {
                (int64_t[]){0, 1});
     check_rows(BATCH_STREAMS, (int32_t[]){77, 77, 1, 5, 2, 6, 0, 7},
                (int32_t[]){-1, -1, -1, -1, 1, -1, -1, 0}, 8, (int64_t[]){4, 7});
+}
+
+/* A feed-forward model reads up to each token of each text, labels left out; others read all. */
+static void samples_of_each_layout(void **state) {
+    (void)state;
+    static const int64_t texts[] = {0, 0, 1, 1, 1, 1, 1};
+    static const int64_t read[] = {1, 2, 1, 2, 3, 4, 5};
+    Tokens t = texts_open();
+    int32_t memory[5];
+    int64_t n;
+    Batch batch = {.tokens = memory, .targets = memory + 4};
+    LoaderConfig c = {.tokens = &t, .B = 1, .T = 4, .form = BATCH_TEXTS, .rows = BATCH_NEXT,
+                      .special = 77};
+    assert_int_equal(loader_epoch_samples(&c), 7);
+    for (int64_t i = 0; i < 7; i++) {
+        assert_int_equal(loader_text(&c, i, &n), texts[i]);
+        assert_int_equal(n, read[i]);
+    }
+    loader_fill_text(&c, 1, 2, 0, &batch);
+    assert_memory_equal(memory, ((int32_t[]){77, 77, 3, 4, 0}), sizeof memory);
+    c.rows = BATCH_WINDOWS;
+    assert_int_equal(loader_epoch_samples(&c), 2);
+    assert_int_equal(loader_text(&c, 1, &n), 1);
+    assert_int_equal(n, 5);
+    free(t.lines);
 }
 
 /* ---- files ---- */
@@ -204,6 +229,7 @@ int main(void) {
         cmocka_unit_test(texts_are_found),
         cmocka_unit_test(texts_are_refused),
         cmocka_unit_test(rows_of_each_layout),
+        cmocka_unit_test(samples_of_each_layout),
         SCRATCH_TEST(both_kinds_of_files),
         SCRATCH_TEST(bad_files),
         SCRATCH_TEST(labels_that_cannot_be_learnt),

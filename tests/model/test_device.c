@@ -38,7 +38,8 @@ static const ModelConfig ffn = {.kind = MODEL_FFN,
                                 .layers = 2,
                                 .heads = 1,
                                 .channels = 12,
-                                .hidden = 40};
+                                .hidden = 40,
+                                .dropout = 0.1};
 static const ModelConfig rnn = {.kind = MODEL_RNN,
                                 .vocab = 65,
                                 .context = 6,

@@ -153,6 +153,15 @@ static void test_gradient_of_skipgram(void **state) {
     check_gradient(&c, 7, RECOMPUTE_NONE);
 }
 
+static void test_gradient_of_ffn(void **state) {
+    (void)state;
+    for (int dropout = 0; dropout < 2; dropout++) {
+        const ModelConfig c = {.kind = MODEL_FFN, .vocab = 65, .context = 5, .layers = 2,
+                               .heads = 1, .channels = 12, .hidden = 20, .dropout = 0.25 * dropout};
+        check_gradient(&c, 5, RECOMPUTE_NONE);
+    }
+}
+
 /* Gradients and loss of six sequences, taken `B` at a time. */
 static double *gradients_in_parts(const ModelConfig *c, int64_t B, int64_t *n, double *loss) {
     enum { ALL = 6, T = 24 };
@@ -455,6 +464,7 @@ int main(void) {
         cmocka_unit_test(test_gradient_of_mixes),
         cmocka_unit_test(test_gradient_of_ngram),
         cmocka_unit_test(test_gradient_of_skipgram),
+        cmocka_unit_test(test_gradient_of_ffn),
         cmocka_unit_test(test_accumulation),    cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_decode_f64),      cmocka_unit_test(test_decode_f32),
         cmocka_unit_test(test_ignored_targets), cmocka_unit_test(test_no_targets),

@@ -46,8 +46,10 @@ static void test_bayes(void **state) {
     free(texts.lines);
 }
 
-/* All weights zero but the biases of the output, 0 and log 3: every text is of the second class
- * with probability 3/4. Five texts are two full batches and a row. */
+/* All weights zero but the biases of the output, 0 and log 3: in every window the second class has
+ * odds of 3. Shares of 1/5 and 4/5 make it 3/4 of what was expected, and each token is in two
+ * windows: n tokens have odds of 4 (3/4)^(n/2). Without shares those are sqrt(3)^n. Five texts have
+ * one to three tokens, windows of a batch of two rows. */
 static void test_known_logits(void **state) {
     (void)state;
     static const ModelConfig c = {.kind = MODEL_FFN, .vocab = 3, .context = 2, .layers = 1,
@@ -74,12 +76,19 @@ static void test_known_logits(void **state) {
     classify_split(&m, &texts, 0, 1, &s);
     assert_memory_equal(s.confusion, ((int64_t[]){0, 2, 0, 3}), 4 * sizeof(int64_t));
     assert_int_equal(s.n, 5);
-    assert_int_equal(s.n_cut, 1);
-    const double loss = 2 * log(4) + 3 * log(4.0 / 3); /* log 3 as a float has half an ulp */
-    assert_true(fabs(s.loss - loss) < 5 * 0x1p-24);
+    assert_int_equal(s.n_cut, 0);
+    const double r = sqrt(3); /* log 3 as a float has half an ulp, in three windows at most */
+    const double loss = log(1 + r) + 2 * log(1 + 1 / r) + log(4.0 / 3) + log(1 + r * r * r);
+    assert_true(fabs(s.loss - loss) < 5 * 3 * 0x1p-24);
+    double shares[2] = {0.2, 0.8};
+    const Labels labels = {.n = 2, .shares = shares};
+    m.labels = &labels;
     classify_texts(&m, &texts, 3, 2, p);
-    assert_true(fabs(p[1] - 0.75) < 0x1p-24 && fabs(p[3] - 0.75) < 0x1p-24 &&
-                fabs(p[2] - 0.25) < 0x1p-24);
+    const double odds[2] = {4 * pow(0.75, 1.5), 4 * pow(0.75, 0.5)};
+    for (int i = 0; i < 2; i++) {
+        assert_true(fabs(p[2 * i + 1] - odds[i] / (1 + odds[i])) < 3 * 0x1p-24);
+        assert_true(fabs(p[2 * i] + p[2 * i + 1] - 1) < 0x1p-50);
+    }
     classify_free(&s);
     free(texts.lines);
     lab_close(&m);

@@ -46,8 +46,25 @@ for kind in gpt ffn rnn; do
         --tokenizer word --run "$work/lm-$kind" "${small[@]}"
     works "$kind: goes on from it" "accuracy        1.0000" -- "$puck" train --task classify \
         --data "$work/texts.jsonl" --init-from "$work/lm-$kind" --lr 0.02 --batch-size 16 \
-        --eval-every 20 --steps 60 --device cpu --run "$work/transfer-$kind"
+        --eval-every 20 --steps $([ $kind = ffn ] && echo 300 || echo 60) --device cpu --run "$work/transfer-$kind"
 done
+# The share of the tokens that each class had is kept with a feed-forward model, which needs it.
+check "shares" grep -q '"shares"' "$work/ffn/ckpt/latest/labels.json"
+rm "$work/transfer-ffn/ckpt/latest/MANIFEST.json"
+sed -i 's/"shares": \[/&0, /' "$work/transfer-ffn/ckpt/latest/labels.json"
+refuses 1 "a share of nothing" "labels.json" "above 0" -- bash -c \
+    "echo the sun | '$puck' classify --from '$work/transfer-ffn/ckpt/latest' --device cpu"
+# Dropout, and the emulator, which stops and goes on with the same bits.
+ffn=(--data "$work/texts.tsv" --model ffn --hidden 16 --context 2 --dropout 0.2 --device emu --eval-every 0)
+works "emu: in one go" "accuracy" -- "${train[@]}" "${ffn[@]}" --steps 4 --run "$work/emu"
+for k in 1 2; do
+    "${train[@]}" "${ffn[@]}" --steps 4 --stop-after 2 --run "$work/emu-stopped" >/dev/null 2>&1
+done
+for file in model optim; do
+    check "emu: same $file" cmp "$work/emu/ckpt/latest/$file.safetensors" \
+        "$work/emu-stopped/ckpt/latest/$file.safetensors"
+done
+
 # Without a step nothing but the head differs.
 works "no step" "step 0" -- "$puck" train --task classify --data "$work/texts.jsonl" --device cpu \
     --init-from "$work/lm-gpt" --steps 0 --run "$work/copied"
@@ -92,6 +109,10 @@ refuses 2 "a blank by a classifier" "--fill" -- \
     "$puck" generate --from "$work/gpt" --fill "the ___" --device cpu
 refuses 2 "a language model from a classifier" "--task classify" -- "$puck" train \
     --data "$work/text.txt" --init-from "$work/gpt" --run "$work/no" --device cpu
+refuses 2 "a context of zero" "--context" "1" -- \
+    "${train[@]}" --data "$work/texts.tsv" --context 0 --run "$work/no"
+bad "NUL" 1 "bad.tsv:1:2" 'a\0b\tx\nc\ty\n'
+bad "invalid UTF-8" 1 "bad.tsv:2:2" 'a\tx\nb\377\ty\n'
 refuses 2 "samples" "--sample-every" -- \
     "${gpt[@]}" --data "$work/texts.tsv" --sample-every 5 --run "$work/no"
 refuses 2 "word vectors" "--task" -- \
