@@ -13,6 +13,8 @@ bool plugin_open(Backend *out, const char *device, const char *dtype, int64_t n_
  * else the cpu. */
 bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64_t memory,
                       Error *e);
+/* The path of a file whose name is relative to the program's folder; false if it is not there. */
+bool plugin_beside(char *path, int64_t size, const char *name);
 /* Threads for a request of 0: one per core that this process may use. */
 int plugin_threads(int64_t requested);
 /* Makes back ends opened from now on work as this rank of `n_local` on this host, with the numbers

@@ -11,19 +11,22 @@
 
 /* ---- shared objects ---- */
 
-/* FOLDER_OF_THE_PROGRAM/libpuck_NAME.so if that is there, else the bare file name, which the loader
- * looks up in its own way. */
-static void find_library(char path[PATH_MAX], const char *name) {
+bool plugin_beside(char *path, int64_t size, const char *name) {
     char program[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     program[n > 0 ? n : 0] = '\0';
     char *slash = strrchr(program, '/');
-    if (slash) {
-        *slash = '\0';
-        const int length = snprintf(path, PATH_MAX, "%s/libpuck_%s.so", program, name);
-        if (length < PATH_MAX && access(path, F_OK) == 0) return;
-    }
-    snprintf(path, PATH_MAX, "libpuck_%s.so", name);
+    if (slash) *slash = '\0';
+    const int length = snprintf(path, (size_t)size, "%s/%s", slash ? program : ".", name);
+    return length < size && access(path, F_OK) == 0;
+}
+
+/* libpuck_NAME.so beside the program, or the bare file name, which the loader looks up in its own
+ * way. */
+static void find_library(char path[PATH_MAX], const char *name) {
+    char file[64];
+    snprintf(file, sizeof file, "libpuck_%s.so", name);
+    if (!plugin_beside(path, PATH_MAX, file)) snprintf(path, PATH_MAX, "%s", file);
 }
 
 static bool open_library(Backend *out, const char *path, int device, DType compute,

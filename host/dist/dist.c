@@ -50,12 +50,8 @@ bool dist_refuse(Error *e) {
 
 /* Beside the program, like a back end's. */
 static const Transport *open_library(Error *e) {
-    char program[PATH_MAX - 32], path[PATH_MAX];
-    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(program, '/');
-    if (slash) *slash = '\0';
-    snprintf(path, sizeof path, "%s/libpuck_mpi.so", slash ? program : ".");
+    char path[PATH_MAX];
+    plugin_beside(path, sizeof path, "libpuck_mpi.so");
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     const Transport *found = library ? dlsym(library, "puck_transport") : NULL;
     if (!library) {

@@ -1,5 +1,6 @@
 /* What has a name and is fetched: data/fetch.sh knows from where, and keeps it. */
 #include "io.h"
+#include "plugin.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -11,15 +12,8 @@
 static bool find_script(char path[IO_PATH_MAX]) {
     static const char *const places[] = {"data/fetch.sh", "../data/fetch.sh",
                                          "../share/puck/data/fetch.sh"};
-    char folder[IO_PATH_MAX - 32];
-    const ssize_t n = readlink("/proc/self/exe", folder, sizeof folder - 1);
-    if (n <= 0) return false;
-    folder[n] = 0;
-    *strrchr(folder, '/') = 0;
-    for (int i = 0; i < COUNT_OF(places); i++) {
-        snprintf(path, IO_PATH_MAX, "%s/%s", folder, places[i]);
-        if (access(path, R_OK) == 0) return true;
-    }
+    for (int i = 0; i < COUNT_OF(places); i++)
+        if (plugin_beside(path, IO_PATH_MAX, places[i])) return true;
     return false;
 }
 
