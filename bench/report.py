@@ -18,7 +18,7 @@ MARKS = "<!-- results -->", "<!-- /results -->"
 # Works in the table's order, with the figure that the speed picture shows.
 WORKS = {"peers/time-to-loss": ("nanoGPT's CPU result, from start to evaluated model", "total_sec"),
          "peers/shakespeare": ("nanoGPT's CPU recipe, {steps} steps", "step_sec"),
-         "peers/modern-step": ("a step of `shakespeare-cpu`", "step_sec"),
+         "peers/modern-step": ("`shakespeare-cpu`, 100 steps", "step_sec"),
          "peers/step124m": ("GPT-2 124M, B 4, T 64, AdamW", "step_sec"),
          "peers/generate": ("text from GPT-2 124M, float, one stream", "tokens_per_sec"),
          "peers/ffn-step": ("feed-forward, context 16, 2 x 512, batch 512", "step_sec"),
@@ -67,7 +67,7 @@ def spread(show, figure):
 
 def table(records):
     lines = ["| work, median (extremes) | puck | peer | times as good |", "|---|---|---|---|"]
-    notes = []
+    notes = {}  # what a record was made by: the works' titles
     for bench in WORKS:
         if bench not in records:
             continue
@@ -80,16 +80,17 @@ def table(records):
             ratio = "" if name in NO_RATIO else f"{f['ratio']:.2f}"
             lines.append(f"| {title}: {label} | {spread(show, f['puck'])} | "
                          f"{spread(show, f['peer'])} | {ratio} |")
-        notes.append(f"{title}: {r['repeats']} runs in turn, {r['threads']} threads, "
-                     f"{r['device']}; peer {r['peer']}; {r['commit']}, {r['date']}"
-                     + (f"; puck's loss was not above the peer's in {r['reached']}"
-                        if "reached" in r else "") + ".")
+        note = (f"{r['repeats']} runs in turn, {r['threads']} thread{'s'[:r['threads'] > 1]}, "
+                f"{r['device']}; peer {r['peer']}; {r['commit']}, {r['date']}"
+                + (f"; puck's loss was not above the peer's in {r['reached']}"
+                   if "reached" in r else "") + ".")
+        notes.setdefault(note, []).append(title)
     for bench, r in records.items():
         if bench.startswith("commands/"):
             show = lambda x: f"{x * 1e3:.0f} ms" if x < 1 else f"{x:.1f} s"
             figure = {key: r[key + "_sec"] for key in ("median", "min", "max")}
             lines.append(f"| `{r['command']}`, {r['repeats']} runs | {spread(show, figure)} | | |")
-    return "\n".join(lines + [""] + [f"- {note}" for note in notes])
+    return "\n".join(lines + [""] + [f"- {'; '.join(titles)}: {note}" for note, titles in notes.items()])
 
 
 def gpu_table():
@@ -205,7 +206,7 @@ def draw_speed(records, path):
     p = Picture(width, bottom + 48)
     best = max(max(ratios(name, r["figures"][name])) for r, _, name in shown)
     scale = (width - left - 40) / (max(best, 2) * 1.05)
-    p.text(left, 24, "Speed beside PyTorch", style="title")
+    p.text(left, 24, "Speed beside others", style="title")
     p.box(left, 38, 14, 12, "puck")
     p.text(left + 20, 49, "puck")
     p.line([(left + 70, 38), (left + 70, 50)], "peer")
@@ -271,7 +272,7 @@ def draw_loss(records, path):
                "start" if i == 0 else "end")
     p.line([(left, top), (left, bottom), (right, bottom)], "axis")
     p.text((left + right) / 2, height - 10,
-           "seconds; dot: evaluated over the whole validation part, that time counted", "middle")
+           "seconds; lines: the last repeat; dots: medians, over the whole validation part, time counted", "middle")
     p.text(16, (top + bottom) / 2, "validation loss, nats per character", "middle", turned=True)
     p.save(path)
 

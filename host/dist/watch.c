@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,9 +62,9 @@ static struct {
     int64_t n_steps;     /* locked: that have ended */
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static volatile sig_atomic_t hurry;
+static atomic_bool hurry; /* set by a signal's handler */
 
-void watch_hurry(void) { hurry = 1; }
+void watch_hurry(void) { hurry = true; }
 
 /* ---- the main thread's collectives ---- */
 
@@ -146,6 +147,12 @@ static NORETURN void give_up(int rank, const Beat *own, const char *what) {
     fflush(NULL);
     signal(SIGALRM, SIG_DFL);
     alarm(ABORT_SEC);
+    Beat last = *own;
+    last.ends = true;
+    for (int i = 0; i < 2; i++) { /* one beat may still be on the way */
+        poll(NULL, 0, BEAT_MS);
+        watch.inner->beat(&last, watch.beats, watch.came);
+    }
     watch.inner->abort(EXIT_FAILED);
     _exit(EXIT_FAILED);
 }
@@ -204,20 +211,27 @@ static void check_silent(const Beat *own, double waited, double now) {
 }
 
 /* The rank that has begun the fewest collectives is the one that is waited for; of several one that
- * does not wait itself. Rank 0 knows; the others give it time to say so, and suspect it. */
-static int rank_behind(const Beat *own) {
+ * does not wait itself; those may wait in their devices for each other, and *alone is false. Rank 0
+ * knows; the others give it time to say so, and suspect it. */
+static int rank_behind(const Beat *own, bool *alone) {
     int behind = 0;
+    *alone = true;
     for (int r = 1; watch.self->rank == 0 && r < watch.self->n_ranks; r++) {
         const Beat *b = &watch.beats[r], *least = behind ? &watch.beats[behind] : own;
-        if (b->calls < least->calls || (b->calls == least->calls && b->waits < least->waits))
+        const bool level = b->calls == least->calls;
+        if (b->calls < least->calls || (level && b->waits < least->waits)) {
             behind = r;
+            *alone = true;
+        } else if (level && b->waits == least->waits)
+            *alone = false;
     }
     return behind;
 }
 
 /* `waited`: seconds of the main thread in its collective. */
 static void check_stuck(const Beat *own, double waited, double slowest_step) {
-    const int behind = rank_behind(own);
+    bool alone;
+    const int behind = rank_behind(own, &alone);
     const Beat *b = behind == watch.self->rank ? own : &watch.beats[behind];
     const int grace = watch.self->rank ? SILENT_SEC : 0;
     char text[96];
@@ -225,7 +239,8 @@ static void check_stuck(const Beat *own, double waited, double slowest_step) {
     const bool step = slowest_step > 0 &&
                       b->step_sec > STEP_SEC + STEP_TIMES * slowest_step + grace;
     if (!step && !(own->waits && waited > LONG_SEC + grace)) return;
-    snprintf(text, sizeof text, "is stuck: %s for %.0f s",
+    snprintf(text, sizeof text, "is stuck%s: %s for %.0f s",
+             alone ? "" : ", or waits for one that is",
              step ? "it has been in one step" : "others have waited for it",
              step ? b->step_sec : waited);
     give_up(behind, own, text);
@@ -258,11 +273,14 @@ static void *watch_thread(void *unused) {
             quiet_until = now + SILENT_SEC; /* is this the end, which another has told? */
         }
         before = now;
-        if (now >= quiet_until) check_ended(&own);
         watch.inner->beat(&own, watch.beats, watch.came);
-        for (int r = 0; r < watch.self->n_ranks; r++)
+        for (int r = 0; r < watch.self->n_ranks; r++) {
             if (watch.came[r]) watch.heard[r] = now;
-        if (now >= quiet_until) check_silent(&own, waited, now);
+            if (watch.beats[r].ends) quiet_until = now + SILENT_SEC;
+        }
+        if (now < quiet_until) continue;
+        check_ended(&own);
+        check_silent(&own, waited, now);
         check_stuck(&own, waited, slowest_step);
     }
 }
