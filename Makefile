@@ -302,7 +302,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_SOURCES := $(filter-out host/core/plugin.c host/dist/mpi.c,$(wildcard host/core/*.c host/io/*.c host/text/*.c host/feed/*.c host/model/*.c host/dist/*.c))
 fuzz: ## every parser fed hostile input
 	@mkdir -p $(BUILD)/fuzz
-	@set -e; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \
+	@set -e -o pipefail; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \
 	    clang -g -O1 -std=c11 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined \
 	        -fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name $$harness $(FUZZ_SOURCES) \
 	        -ljansson -lxxhash -lpcre2-8 -lm; \
