@@ -156,31 +156,30 @@ static bool open_part(Tokens *tokens, const char *dir, const char *part, const L
            tokens_find_texts(tokens, n_vocab, dir, e);
 }
 
-/* Naive Bayes learns from the other part. The folder is not needed when its files are mapped. */
-static bool score_parts(const char *dir, const Options *o, Loaded *l, Error *e) {
-    Tokens texts = {0}, rest = {0};
-    ClassScore score, bayes = {0};
+/* The part that is scored, and the other one, from which naive Bayes learns; it may be empty. */
+static bool open_parts(Tokens *texts, Tokens *rest, const char *dir, const Options *o,
+                       const Loaded *l, Error *e) {
     DataMeta meta;
     const bool val = strcmp(o->split, "val") == 0;
-    if (!data_meta_read(dir, &meta, e) ||
-        !enough(val ? meta.n_val : meta.n_train, o, &l->config, e))
-        return false;
-    const bool both = meta.n_val > 0 && meta.n_train > 0;
+    return data_meta_read(dir, &meta, e) &&
+           enough(val ? meta.n_val : meta.n_train, o, &l->config, e) &&
+           open_part(texts, dir, part_of(o), l, e) &&
+           (meta.n_val == 0 || meta.n_train == 0 ||
+            open_part(rest, dir, val ? "train" : "val", l, e));
+}
+
+static bool score_parts(const Tokens *texts, const Tokens *rest, const Options *o, Loaded *l,
+                        Error *e) {
     const ModelUse use = {.B = i64_max(1, EVAL_ROWS / l->config.context), .T = l->config.context};
-    bool ok = open_part(&texts, dir, part_of(o), l, e) &&
-              (!both || open_part(&rest, dir, val ? "train" : "val", l, e));
-    remove_text(dir);
-    ok = ok && load_weights(l, &use, e);
-    if (ok) {
-        classify_split(&l->model, &texts, 0, 1, &score);
-        if (both) classify_bayes(&rest, &texts, l->labels.n, &bayes);
-        classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
-        classify_free(&score);
-        classify_free(&bayes);
-    }
-    tokens_close(&texts);
-    tokens_close(&rest);
-    return ok;
+    const bool both = rest->n_tokens > 0;
+    ClassScore score, bayes = {0};
+    if (!load_weights(l, &use, e)) return false;
+    classify_split(&l->model, texts, 0, 1, &score);
+    if (both) classify_bayes(rest, texts, l->labels.n, &bayes);
+    classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
+    classify_free(&score);
+    classify_free(&bayes);
+    return true;
 }
 
 static bool run_classes(const Options *o, Loaded *l, Error *e) {
@@ -189,8 +188,12 @@ static bool run_classes(const Options *o, Loaded *l, Error *e) {
     if (stat(o->data, &status) == 0 && S_ISDIR(status.st_mode))
         return error_misuse(e, "--data", "Give a .tsv or .jsonl of labelled texts",
                             "a classifier is scored on a file");
-    const bool ok = tokenize_text(dir, o, l, e) && score_parts(dir, o, l, e);
+    Tokens texts = {0}, rest = {0};
+    bool ok = tokenize_text(dir, o, l, e) && open_parts(&texts, &rest, dir, o, l, e);
     remove_text(dir);
+    ok = ok && score_parts(&texts, &rest, o, l, e);
+    tokens_close(&texts);
+    tokens_close(&rest);
     return ok;
 }
 

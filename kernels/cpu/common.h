@@ -169,18 +169,17 @@ typedef struct Matrix {
 } Matrix;
 
 /* c (rows,cols) = a b, or c += a b: a (rows,inner), b (inner,cols), rows of c ldc apart; at most
- * PRODUCT_ROWS rows. On the calling thread alone, with some 300 KB of its stack. */
+ * PRODUCT_ROWS rows. On the calling thread alone, with some 300 KB of its stack. A caller that
+ * multiplies b more than once may pack it beforehand, with the same bits: then b is not read. NULL:
+ * it is packed as it is read. */
 enum { PRODUCT_ROWS = 256 };
-void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
-                     int64_t inner, bool add);
-/* The same bits of b packed beforehand, by and for callers that multiply it more than once: b is
- * (inner,cols); where `col` is a multiple of PACKED_COLS, the columns from there on begin
+void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, const void *packed, int64_t rows,
+                     int64_t cols, int64_t inner, bool add);
+/* Where `col` is a multiple of PACKED_COLS, the columns from there on begin
  * cpu_packed_bytes(col, inner) behind the first. */
 enum { PACKED_COLS = 32 };
 int64_t OP(cpu_packed_bytes)(int64_t cols, int64_t inner);
 void OP(cpu_pack)(void *packed, Matrix b, int64_t cols, int64_t inner);
-void OP(cpu_product_packed)(real *c, int64_t ldc, Matrix a, const void *packed, int64_t rows,
-                            int64_t cols, int64_t inner, bool add);
 /* y (rows) = a x, or y += a x: a (rows,inner) without gaps. Reads a once; one thread. */
 void OP(cpu_product_vector)(real *y, const real *a, const real *x, int64_t rows, int64_t inner,
                             bool add);

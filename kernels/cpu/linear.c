@@ -98,10 +98,8 @@ static void tile_product(real *c, int64_t ldc, Matrix a, Matrix b, const char *p
     c += t->row * ldc + t->col;
     a.data += t->row * a.row;
     b.data += t->col * b.col;
-    if (packed)
-        OP(cpu_product_packed)(c, ldc, a, packed + OP(cpu_packed_bytes)(t->col, inner), t->rows,
-                               t->cols, inner, add);
-    else OP(cpu_product)(c, ldc, a, b, t->rows, t->cols, inner, add);
+    if (packed) packed += OP(cpu_packed_bytes)(t->col, inner);
+    OP(cpu_product)(c, ldc, a, b, packed, t->rows, t->cols, inner, add);
 }
 
 /* A tile of u = x w^T + bias. The product adds to the bias laid down first. */
@@ -286,8 +284,8 @@ void OP(cpu_linear_product)(real *out, const real *a, const real *b, int64_t row
     if (alone) {
         for (int64_t row = 0; row < rows; row += PRODUCT_ROWS)
             OP(cpu_product)(out + row * cols, cols, (Matrix){a + row * inner, inner, 1},
-                            (Matrix){b, cols, 1}, i64_min(PRODUCT_ROWS, rows - row), cols, inner,
-                            false);
+                            (Matrix){b, cols, 1}, NULL, i64_min(PRODUCT_ROWS, rows - row), cols,
+                            inner, false);
         return;
     }
     const Tiling g = tiling_make(rows, cols, 0);

@@ -115,9 +115,8 @@ void OP(cpu_pack)(void *packed, Matrix b, int64_t cols, int64_t inner) {
         pack_panel(to, matrix_at(b, 0, j), inner, i64_min(WIDTH, cols - j));
 }
 
-/* b is `packed`, or else packed here, panel by panel. */
-static void product(real *c, int64_t ldc, Matrix a, Matrix b, const real *packed, int64_t rows,
-                    int64_t cols, int64_t inner, bool add) {
+void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, const void *packed, int64_t rows,
+                     int64_t cols, int64_t inner, bool add) {
     CHECK(rows <= PRODUCT_ROWS, "%ld rows", (long)rows);
     alignas(CACHE_LINE) real block[BLOCK_ROWS * PACKED_ROW], panel[BLOCK_INNER * WIDTH];
     const int64_t n_blocks = i64_div_up(inner, BLOCK_INNER);
@@ -127,21 +126,11 @@ static void product(real *c, int64_t ldc, Matrix a, Matrix b, const real *packed
         pack_block(block, matrix_at(a, 0, i), rows, k);
         for (int64_t j = 0; j < cols; j += WIDTH) {
             const int64_t width = i64_min(WIDTH, cols - j);
-            const real *const from = packed ? packed + j * inner + i * WIDTH : panel;
+            const real *const from = packed ? (const real *)packed + j * inner + i * WIDTH : panel;
             if (!packed) pack_panel(panel, matrix_at(b, i, j), k, width);
             block_times_panel(c + j, ldc, block, from, rows, width, k, a.col == 1, add || i > 0);
         }
     }
-}
-
-void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
-                     int64_t inner, bool add) {
-    product(c, ldc, a, b, NULL, rows, cols, inner, add);
-}
-
-void OP(cpu_product_packed)(real *c, int64_t ldc, Matrix a, const void *packed, int64_t rows,
-                            int64_t cols, int64_t inner, bool add) {
-    product(c, ldc, a, (Matrix){0}, packed, rows, cols, inner, add);
 }
 #endif
 

@@ -286,9 +286,8 @@ static void pack_block(char *to, Matrix a, int64_t rows, int64_t k, int64_t term
         }
 }
 
-/* b is `packed`, or else packed here, panel by panel. */
-static void product(float *c, int64_t ldc, Matrix a, Matrix b, const char *packed, int64_t rows,
-                    int64_t cols, int64_t inner, bool add) {
+void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, const void *packed, int64_t rows,
+                     int64_t cols, int64_t inner, bool add) {
     CHECK(rows <= PRODUCT_ROWS, "%ld rows", (long)rows);
     alignas(64) char block[BLOCK_SQUARES * STEPS * STEP_BYTES], panel[STEPS * STEP_BYTES];
     _tile_loadconfig(&eight_tiles);
@@ -297,23 +296,13 @@ static void product(float *c, int64_t ldc, Matrix a, Matrix b, const char *packe
         pack_block(block, a, rows, k, terms);
         for (int64_t j = 0; j < cols; j += SQUARE) {
             const int64_t width = i64_min(SQUARE, cols - j), left = cols - j - width;
-            const char *from = panel;
-            if (packed) from = packed + j / SQUARE * panel_bytes(inner) + k / DEPTH * STEP_BYTES;
-            else pack_panel(panel, matrix_at(b, k, j), width, terms);
+            const int64_t at = j / SQUARE * panel_bytes(inner) + k / DEPTH * STEP_BYTES;
+            const char *const from = packed ? (const char *)packed + at : panel;
+            if (!packed) pack_panel(panel, matrix_at(b, k, j), width, terms);
             column(c + j, ldc, block, from, rows, width, terms, add || k > 0,
                    matrix_at(b, k, j + SQUARE), packed ? 0 : i64_min(SQUARE, left));
         }
     }
     _tile_release();
-}
-
-void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, int64_t rows, int64_t cols,
-                     int64_t inner, bool add) {
-    product(c, ldc, a, b, NULL, rows, cols, inner, add);
-}
-
-void OP(cpu_product_packed)(real *c, int64_t ldc, Matrix a, const void *packed, int64_t rows,
-                            int64_t cols, int64_t inner, bool add) {
-    product(c, ldc, a, (Matrix){0}, packed, rows, cols, inner, add);
 }
 #endif

@@ -37,12 +37,12 @@ static char *packed_at(const OpContext *cx, int64_t col, int64_t C) {
     return (char *)cx->scratch + OP(cpu_packed_bytes)(col, C);
 }
 
-/* c (B,n) += a (B,C) b (C,n), in runs of rows that a product takes. */
+/* c (B,n) += a (B,C) b (C,n), b packed, in runs of rows that a product takes. */
 static void add_product(real *c, const real *a, const char *packed, int64_t B, int64_t n,
                         int64_t C) {
     for (int64_t row = 0; row < B; row += PRODUCT_ROWS)
-        OP(cpu_product_packed)(c + row * C, C, (Matrix){a + row * C, C, 1}, packed,
-                               i64_min(PRODUCT_ROWS, B - row), n, C, true);
+        OP(cpu_product)(c + row * C, C, (Matrix){a + row * C, C, 1}, (Matrix){0}, packed,
+                        i64_min(PRODUCT_ROWS, B - row), n, C, true);
 }
 
 void OP(cpu_recurrence_forward)(const OpContext *cx, Tensor h, Tensor u, Tensor h0, Tensor w) {

@@ -2,10 +2,10 @@
  * place, or texts with labels, of which none is empty; pairs that are lines with a tab. */
 #include "examples.h"
 #include "loader.h"
+#include "memory.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static char folder[64], names[2][128];
@@ -19,11 +19,8 @@ static void remove_folder(void) {
 static int make_folder(void) {
     static const char *const ends[] = {"tsv", "jsonl"};
     char target[64];
-    const int fd = memfd_create("fuzz", 0);
-    snprintf(folder, sizeof folder, "/tmp/puck-fuzz-XXXXXX");
-    if (fd < 0 || !mkdtemp(folder)) abort();
+    const int fd = memory_folder(folder, target);
     atexit(remove_folder);
-    snprintf(target, sizeof target, "/proc/self/fd/%d", fd);
     for (int i = 0; i < 2; i++) {
         snprintf(names[i], sizeof names[i], "%s/lines.%s", folder, ends[i]);
         if (symlink(target, names[i]) != 0) abort();

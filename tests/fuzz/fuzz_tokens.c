@@ -1,9 +1,9 @@
 /* Any bytes as a token shard, and as meta.json: refused with a place, or tokens within the
  * vocabulary. */
 #include "loader.h"
+#include "memory.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static char folder[64], shard[128], meta_path[128];
@@ -17,11 +17,8 @@ static void remove_folder(void) {
 /* The shard is a file in memory; meta.json is the same one, but only while it is tested. */
 static int make_folder(void) {
     char target[64];
-    const int fd = memfd_create("fuzz", 0);
-    snprintf(folder, sizeof folder, "/tmp/puck-fuzz-XXXXXX");
-    if (fd < 0 || !mkdtemp(folder)) abort();
+    const int fd = memory_folder(folder, target);
     atexit(remove_folder);
-    snprintf(target, sizeof target, "/proc/self/fd/%d", fd);
     snprintf(shard, sizeof shard, "%s/train_000000.bin", folder);
     snprintf(meta_path, sizeof meta_path, "%s/meta.json", folder);
     if (symlink(target, shard) != 0) abort();
