@@ -3,23 +3,16 @@
 #include "cmd.h"
 #include "load.h"
 #include "loader.h"
+#include "temporary.h"
 #include "train.h"
 #include <errno.h>
-#include <ftw.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* Rows of a pass: enough for the products to be efficient, few enough for a large vocabulary. */
 enum { EVAL_ROWS = 1024 };
-
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *at) {
-    (void)status, (void)kind, (void)at;
-    return remove(path);
-}
 
 /* The whole text; else one of its parts. */
 static bool is_all(const Options *o) { return strcmp(o->split, "all") == 0; }
@@ -50,16 +43,9 @@ static bool open_tokens(Tokens *tokens, int64_t *text_bytes, const char *dir, co
 
 /* Tokenizes a text as `puck train` does, into a new folder. */
 static bool tokenize_text(char dir[1024], const Options *o, const Loaded *l, Error *e) {
-    const char *parent = getenv("TMPDIR");
     char tokenizer[sizeof l->folder + 32];
-    snprintf(dir, 1024, "%s/puck-eval-XXXXXX", parent && *parent ? parent : "/tmp");
     CHECK(tokenizer_path(l->folder, tokenizer, sizeof tokenizer), "%s has no tokenizer", l->folder);
-    if (!mkdtemp(dir)) {
-        error_set(e, dir, "Set TMPDIR to a folder with room",
-                  "there is no folder for the tokens: %s", strerror(errno));
-        dir[0] = 0;
-        return false;
-    }
+    if (!temporary_make(dir, e)) return false;
     const char *input = o->data;
     const TokenizeRequest request = {.inputs = &input,
                                      .n_inputs = 1,
@@ -73,16 +59,11 @@ static bool tokenize_text(char dir[1024], const Options *o, const Loaded *l, Err
     return (l->labels.n ? tokenize_labelled : tokenize_files)(&request, &made, e);
 }
 
-/* The files are mapped by the time that they are deleted. */
-static void remove_text(const char *dir) {
-    if (dir[0]) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
 static bool open_text(Tokens *tokens, int64_t *text_bytes, const Options *o, const Loaded *l,
                       Error *e) {
     char dir[1024];
     const bool ok = tokenize_text(dir, o, l, e) && open_tokens(tokens, text_bytes, dir, o, l, e);
-    remove_text(dir);
+    temporary_remove(dir); /* the files are mapped */
     return ok;
 }
 
@@ -190,7 +171,7 @@ static bool run_classes(const Options *o, Loaded *l, Error *e) {
                             "a classifier is scored on a file");
     Tokens texts = {0}, rest = {0};
     bool ok = tokenize_text(dir, o, l, e) && open_parts(&texts, &rest, dir, o, l, e);
-    remove_text(dir);
+    temporary_remove(dir); /* the files are mapped */
     ok = ok && score_parts(&texts, &rest, o, l, e);
     tokens_close(&texts);
     tokens_close(&rest);

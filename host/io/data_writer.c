@@ -2,6 +2,7 @@
 #include "examples.h"
 #include "io.h"
 #include "loader.h"
+#include "temporary.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +80,7 @@ static bool paths_set(DataWriter *w, const char *output, Error *e) {
 }
 
 /* What a crashed call left is deleted first; a living one holds the lock. */
-static bool temporary_make(DataWriter *w, Error *e) {
+static bool folder_begin(DataWriter *w, Error *e) {
     if (!path_make_folder(w->temporary, e)) return false;
     const int fd = open(w->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
@@ -98,6 +99,7 @@ static bool temporary_make(DataWriter *w, Error *e) {
         return false;
     }
     w->lock = fd; /* from here on the folder and all in it is ours to delete */
+    temporary_guard(w->temporary);
     for (struct dirent *entry; (entry = readdir(d));)
         if (path_is_plain_name(entry->d_name)) unlinkat(dirfd(d), entry->d_name, 0);
     closedir(d);
@@ -114,7 +116,7 @@ DataWriter *data_writer_begin(const char *output, int64_t n_vocab, Error *e) {
     XXH3_64bits_reset(w->hash);
     struct stat info;
     if (paths_set(w, output, e) && (stat(w->output, &info) != 0 || folder_is_data(w->output, e)) &&
-        temporary_make(w, e))
+        folder_begin(w, e))
         return w;
     data_writer_end(w);
     return NULL;
@@ -204,6 +206,7 @@ static bool folder_exchange(DataWriter *w, Error *e) {
 }
 
 static bool folder_install(DataWriter *w, Error *e) {
+    temporary_release(w->temporary); /* its name may soon be that of the older data */
     if (rename(w->temporary, w->output) == 0) { /* over nothing, or an empty folder */
         w->temporary[0] = 0;
     } else if (errno == EEXIST || errno == ENOTEMPTY) {
@@ -235,6 +238,7 @@ bool data_writer_finish(DataWriter *w, const Tokenizer *t, DataMeta *meta, Error
 void data_writer_end(DataWriter *w) {
     Error ignored;
     if (w->file >= 0) close(w->file);
+    temporary_release(w->temporary);
     if (w->lock >= 0) {
         if (w->temporary[0]) path_remove(w->temporary, &ignored);
         close(w->lock);

@@ -58,5 +58,17 @@ refuses 1 "a model without a tokenizer" tokenizer.json -- \
 check "an error leaves standard output empty" test ! -s "$work/a"
 works "what is read and where it runs" "reading " "1 threads" -- \
     "${score[@]}" --data "$work/text.txt" --verbose
-check "no folder is left" test -z "$(ls -d "$work"/puck-eval-* 2>/dev/null)"
+check "no folder is left" test -z "$(compgen -G "$work/puck-*")"
+# A pipe into which nobody writes holds the call while its folder is there.
+mkfifo "$work/nothing"
+for signal in INT TERM HUP; do
+    env --default-signal "${score[@]}" --data "$work/nothing" >/dev/null 2>&1 &
+    until compgen -G "$work/puck-*" >/dev/null || ! kill -0 $!; do sleep 0.01; done
+    kill -s $signal $!
+    wait $!
+    code=$?
+    check "nor when SIG$signal ends it" test $code = $((128 + $(kill -l $signal))) \
+        -a -z "$(compgen -G "$work/puck-*")"
+    rm -rf "$work"/puck-*
+done
 finish

@@ -89,6 +89,12 @@ if strace -o /dev/null true 2>/dev/null; then
     wait $!
     check "$name" test $? = 130
     check "and leaves no half of a checkpoint" test ! -e run/ckpt/latest
+    "${slow[@]}" "$puck" tokenize --input text.txt --output tokens >log 2>&1 &
+    until [ -e tokens.tmp/train_000000.bin ] || ! kill -0 $! 2>/dev/null; do sleep 0.01; done
+    kill -s TERM $!
+    wait $!
+    check "tokenizing that is ended leaves no half of a data folder" \
+        test $? = 143 -a ! -e tokens -a ! -e tokens.tmp
 else
     skip "$name" "strace is missing or may not trace"
 fi
