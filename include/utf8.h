@@ -30,7 +30,7 @@ static inline bool utf8_starts(char byte) { return ((uint8_t)byte & 0xC0) != 0x8
 /* Writes a character, returns its length. */
 int utf8_write(char *out, int32_t code);
 /* Says where in `name` the byte `offset` of `text` stands: "NAME:LINE:COLUMN", columns in
- * characters. */
+ * characters. Of a text that is itself a line, with a name like "FILE:3", "NAME:COLUMN". */
 void utf8_place(char *place, size_t size, const char *name, const char *text, int64_t offset);
 /* Fails, with the place and byte offset named, if the text is not UTF-8. */
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e);

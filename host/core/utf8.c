@@ -15,6 +15,11 @@ int utf8_write(char *out, int32_t code) {
     return length;
 }
 
+static bool names_line(const char *name) {
+    const char *number = strrchr(name, ':');
+    return number && number[1] && number[1 + strspn(number + 1, "0123456789")] == 0;
+}
+
 void utf8_place(char *place, size_t size, const char *name, const char *text, int64_t offset) {
     int64_t line = 1, column = 1;
     for (int64_t i = 0; i < offset; i++) {
@@ -25,7 +30,10 @@ void utf8_place(char *place, size_t size, const char *name, const char *text, in
             column += utf8_starts(text[i]);
         }
     }
-    snprintf(place, size, "%s:%" PRId64 ":%" PRId64, name, line, column);
+    if (line == 1 && names_line(name))
+        snprintf(place, size, "%s:%" PRId64, name, column);
+    else
+        snprintf(place, size, "%s:%" PRId64 ":%" PRId64, name, line, column);
 }
 
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e) {

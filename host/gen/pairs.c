@@ -1,5 +1,6 @@
 /* Targets of sources, each read with a tab behind it, as in training. */
 #include "generate.h"
+#include "loader.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +69,7 @@ static bool take_line(Model *m, const Tokenizer *t, char *line, const char *plac
 
 bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, PairScore *score,
                     FILE *out, Error *e) {
-    char *line = NULL, place[1100];
+    char *line = NULL, place[512];
     size_t room = 0;
     ssize_t n;
     bool ok = true;
@@ -79,6 +80,8 @@ bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, Pa
                  ? take_line(m, t, line, place, score, out, e)
                  : error_set(e, place, "Give text", "the line holds the character U+0000");
     }
+    /* A column of the text that was made of JSON is none of the file's. */
+    if (!ok && pairs_are_json(name)) snprintf(e->place, sizeof e->place, "%s", place);
     free(line);
     if (ok && ferror(in))
         ok = error_set(e, name, NULL, "it could not be read: %s", strerror(errno));

@@ -1,6 +1,7 @@
 /* Reads the inputs of `puck tokenize` and joins them. */
 #include "corpus.h"
 #include "log.h"
+#include "text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -171,7 +172,7 @@ bool corpus_read(Corpus *c, const char *const *inputs, int n_inputs, const char 
                  const char *output, Error *e) {
     struct stat out, info;
     const bool output_exists = stat(output, &out) == 0;
-    *c = (Corpus){0};
+    *c = (Corpus){.json = field[0] != 0};
     for (int i = 0; i < n_inputs; i++) {
         const bool folder =
             strcmp(inputs[i], "-") != 0 && stat(inputs[i], &info) == 0 && S_ISDIR(info.st_mode);
@@ -200,4 +201,14 @@ void corpus_name(const Corpus *c, const Document *d, char *name, size_t size) {
         snprintf(name, size, "%s:%" PRId64, c->sources[d->source], d->line);
     else
         snprintf(name, size, "%s", c->sources[d->source]);
+}
+
+int64_t corpus_encode(const Corpus *c, const Document *d, const Tokenizer *t, int64_t first,
+                      int64_t last, int32_t *ids, Error *e) {
+    char name[512];
+    corpus_name(c, d, name, sizeof name);
+    const int64_t n = text_encode(t, name, c->text.data + d->first, first, last, ids, e);
+    /* Where in a string of JSON a character stands is not where its line has it. */
+    if (n < 0 && c->json) snprintf(e->place, sizeof e->place, "%s", name);
+    return n;
 }

@@ -29,7 +29,9 @@ static void labelled_close(Labelled *l) {
 static void join_texts(Labelled *l, const char *path) {
     Corpus *c = &l->corpus;
     const Examples *x = &l->examples;
-    *c = (Corpus){.sources = calloc(1, sizeof *c->sources), .n_sources = 1};
+    *c = (Corpus){.sources = calloc(1, sizeof *c->sources),
+                  .n_sources = 1,
+                  .json = pairs_are_json(path)};
     c->documents = calloc((size_t)x->n + 1, sizeof *c->documents);
     for (int64_t i = 0; i < x->n; i++) c->text.n += (int64_t)strlen(x->items[i].text) + 1;
     c->text.data = malloc((size_t)c->text.n);
@@ -101,10 +103,11 @@ static int64_t write_part(const Labelled *l, const int32_t *numbers, const bool 
         const int64_t bytes = d[1].first - d->first - 1;
         char place[1100];
         if (is_val[i] != val) continue;
-        corpus_name(c, d, place, sizeof place);
-        const char *text = c->text.data + d->first;
-        const int64_t n = text_encode(&l->tokenizer, place, text, 0, bytes, ids, e);
-        if (n == 0) error_set(e, place, "Remove it", "the text has no token");
+        const int64_t n = corpus_encode(c, d, &l->tokenizer, 0, bytes, ids, e);
+        if (n == 0) {
+            corpus_name(c, d, place, sizeof place);
+            error_set(e, place, "Remove it", "the text has no token");
+        }
         if (n > 0) ids[n] = l->tokenizer.n_vocab + numbers[i];
         total = n > 0 && data_writer_tokens(w, ids, n + 1, e) ? total + n + 1 : -1;
         *text_bytes += bytes;

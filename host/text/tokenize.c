@@ -62,15 +62,13 @@ static int64_t encode_part(const Corpus *c, const Tokenizer *t, int64_t first, i
         const Document *d = &c->documents[i];
         const char *text = c->text.data + d->first;
         const int64_t end = i64_min(d[1].first, last) - d->first;
-        char name[512];
-        if (end > 0) corpus_name(c, d, name, sizeof name);
         for (int64_t from = i64_max(first - d->first, 0), to; from < end; from = to) {
             to = i64_min(from + chunk, end);
             if (tokenizer_is_word(t) && to < end) to = words_boundary(text, from, to);
             if (t->kind == TOKENIZER_BPE && to < end) to = special_boundary(t, text, from, to, end);
             for (int back = 0; to < end && !utf8_starts(text[to]) && back < 3; back++) to--;
             const double start = time_now();
-            const int64_t n = text_encode(t, name, text, from, to, ids, e);
+            const int64_t n = corpus_encode(c, d, t, from, to, ids, e);
             *sec += time_now() - start;
             if (n < 0 || !data_writer_tokens(w, ids, n, e)) return -1;
             total += n;
@@ -141,11 +139,8 @@ bool tokenize_memory(const TokenizeRequest *r, Tokenized *result, Error *e) {
     }
     for (int64_t i = 0; good && i < corpus.n_documents; i++) {
         const Document *d = &corpus.documents[i];
-        char name[512];
-        corpus_name(&corpus, d, name, sizeof name);
-        const int64_t n =
-            tokenizer_encode(&result->tokenizer, name, corpus.text.data + d->first,
-                             d[1].first - d->first, result->ids + result->n_tokens, e);
+        const int64_t n = corpus_encode(&corpus, d, &result->tokenizer, 0, d[1].first - d->first,
+                                        result->ids + result->n_tokens, e);
         good = n >= 0;
         result->n_tokens += n;
     }

@@ -294,7 +294,7 @@ static void errors(void **state) {
         {{.inputs = {"list.jsonl"}, .field = "t"}, 1, {"list.jsonl:1"}},
         {{.inputs = {"euro.jsonl"}, .field = "t", .tokenizer = "t.json"},
          1,
-         {"euro.jsonl:2:1:2", "U+20AC"}},
+         {"euro.jsonl:2", "U+20AC"}},
         {{.inputs = {"."}}, 1, {"output folder lies within"}},
     };
     int64_t before, after;

@@ -95,12 +95,20 @@ bad "a text without a token" 1 "bad.tsv:1" '  \tx\na\ty\nb\tx\nc\ty\n'
 printf 'the sun\tcomedy\nthe king\thistory\n' >"$work/unseen.tsv"
 refuses 1 "a label unseen in training" "unseen.tsv:2" "history" "comedy, tragedy" -- \
     "$puck" eval --from "$work/gpt" --data "$work/unseen.tsv" --device cpu
+printf 'the sun\tcomedy\nthe s\u00efn\tcomedy\n' >"$work/strange.tsv"
+sed -E 's/^(.*)\t(.*)$/{"text": "\1", "label": "\2"}/' "$work/strange.tsv" >"$work/strange.jsonl"
+works "one of characters" "step 0" -- \
+    "${gpt[@]}" --tokenizer char --data "$work/texts.tsv" --steps 0 --run "$work/chars"
+for place in tsv:2:6 jsonl:2; do
+    refuses 1 "a character unseen in training: ${place%%:*}" "(strange.$place)" "U+00EF" -- \
+        env -C "$work" "$puck" eval --from chars --data "strange.${place%%:*}" --device cpu
+done
 printf 'the sun\n\n' >"$work/lines"
 printf 'the\0sun\n' >"$work/nul"
 printf 'the sun\nthe \xff\n' >"$work/utf8"
-for file in lines:2 nul:1 utf8:2; do
-    refuses 1 "classify: ${file%:*}" "standard input:${file#*:}" -- \
-        bash -c "\"\$@\" <'$work/${file%:*}'" - "$puck" classify --from "$work/gpt" --device cpu
+for file in lines:2 nul:1 utf8:2:5; do
+    refuses 1 "classify: ${file%%:*}" "standard input:${file#*:})" -- \
+        bash -c "\"\$@\" <'$work/${file%%:*}'" - "$puck" classify --from "$work/gpt" --device cpu
 done
 refuses 1 "classify by a language model" "no classifier" -- \
     "$puck" classify --from "$work/lm-gpt" --device cpu

@@ -19,6 +19,13 @@ works "scores" "exact match     1.0000 (50 of 50)" -- "${generate[@]}" --data "$
 printf '7\n3' | "${generate[@]}" >"$work/targets" 2>/dev/null
 check "writes targets" test "$(cat "$work/targets")" = $'x7\nx3'
 
+printf '7\tx7\n\u00e77\tx7\n' >"$work/strange.tsv"
+printf '{"source": "7", "target": "x7"}\n{"source": "\u00e77", "target": "x7"}\n' >"$work/strange.jsonl"
+for place in tsv:2:1 jsonl:2; do
+    refuses 1 "a character unseen in training: ${place%%:*}" "strange.$place)" "U+00E7" -- \
+        "${generate[@]}" --data "$work/strange.${place%%:*}"
+done
+
 # The same pairs as JSON lines give the same model.
 sed -E 's/^(.*)\t(.*)$/{"source": "\1", "target": "\2"}/' "$work/pairs.tsv" >"$work/pairs.jsonl"
 json=("${train[@]}" --data "$work/pairs.jsonl" --run "$work/run-json")
