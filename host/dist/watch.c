@@ -10,6 +10,7 @@
  * Rank 0 hears all ranks, the others hear rank 0. Who finds a fault tells it and ends the job. */
 #include "watch.h"
 #include "log.h"
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,8 +51,9 @@ static struct {
     Beat *beats;
     double *heard; /* when */
     bool *came;
-    struct pollfd *ends; /* of the other processes of this host, and their ranks */
+    struct pollfd *ends; /* of the other processes of this host, and their ranks; then `wake` */
     int *end_ranks, n_ends;
+    int wake; /* an eventfd: tells the thread of `leaves` */
     pthread_t thread;
     pthread_mutex_t lock;
     bool leaves;         /* locked: the thread has to end */
@@ -254,7 +257,7 @@ static void *watch_thread(void *unused) {
     double before = time_now(), quiet_until = 0;
     forget(before);
     for (;;) {
-        poll(watch.ends, (nfds_t)watch.n_ends, BEAT_MS);
+        poll(watch.ends, (nfds_t)watch.n_ends + 1, BEAT_MS);
         const double now = time_now();
         pthread_mutex_lock(&watch.lock);
         const bool leaves = watch.leaves, slept = now - before > SILENT_SEC / 2;
@@ -323,6 +326,9 @@ const Transport *watch_start(const Transport *transport, const TransportRank *se
     memcpy(own.host, self->host, sizeof own.host);
     transport->all_gather(watch.peers, &own, sizeof own);
     watch_processes();
+    watch.wake = eventfd(0, EFD_CLOEXEC);
+    CHECK(watch.wake >= 0, "no eventfd: %s", strerror(errno));
+    watch.ends[watch.n_ends] = (struct pollfd){.fd = watch.wake, .events = POLLIN};
     /* Signals are the main thread's. */
     sigset_t all, before;
     sigfillset(&all);
@@ -342,8 +348,9 @@ void watch_stop(void) {
     pthread_mutex_lock(&watch.lock);
     watch.leaves = true;
     pthread_mutex_unlock(&watch.lock);
+    eventfd_write(watch.wake, 1);
     pthread_join(watch.thread, NULL);
-    for (int i = 0; i < watch.n_ends; i++) close(watch.ends[i].fd);
+    for (int i = 0; i <= watch.n_ends; i++) close(watch.ends[i].fd);
     free(watch.peers);
     free(watch.beats);
     free(watch.heard);

@@ -4,8 +4,8 @@ recipe=(--batch-size 4 --lr 0.001 --clip 1 --device cpu --log-every 1 --eval-eve
 host=$(hostname)
 
 launch=(mpirun --allow-run-as-root --oversubscribe)
-# ranks_of LAUNCHER: their process numbers, in their order; mpirun is the launcher's child.
-ranks_of() { pgrep -P "$(pgrep -P "$1")" -x puck | sort -n; }
+# ranks_of JOB: their process numbers, in their order; the job has a child, timeout, whose child is mpirun.
+ranks_of() { pgrep -P "$(pgrep -P "$(pgrep -P "$1")")" -x puck | sort -n; }
 # gone PID...: none of them is there any more; what has ended and nobody has asked for counts as gone.
 gone() {
     local pid
@@ -25,27 +25,36 @@ wait_for() {
 saved() { [[ $(readlink "$1/run/ckpt/latest") > step-00000002 ]]; }
 
 instead= # what of mpirun's words may stand in for puck's
-# disturbed NAME BLOW WORD...: a run of 100 million steps ends by the command BLOW, which knows the ranks'
-# process numbers as ${pids[0]} and ${pids[1]}, and says every WORD.
-disturbed() {
-    local name=$1 blow=$2 launcher pids code word
-    shift 2
+# disturb NAME BLOW: a run of 100 million steps gets the command BLOW, which knows the ranks' process
+# numbers as ${pids[0]} and ${pids[1]}; it goes on in the background.
+disturb() {
+    local name=$1 pids
     mkdir -p "$name"
     make_text >"$name/text.txt"
-    (cd "$name" && exec timeout -k 1 100 "${launch[@]}" -np 2 "$puck" train --data text.txt \
-        --run run --steps 100000000 --threads 1 "${model[@]}" "${recipe[@]}") \
-        >"$name/out" 2>&1 </dev/null &
-    launcher=$!
+    (
+        cd "$name" || exit
+        timeout -k 1 100 "${launch[@]}" -np 2 "$puck" train --data text.txt --run run --steps 100000000 \
+            --threads 1 "${model[@]}" "${recipe[@]}" >out 2>&1 </dev/null
+        echo "$? $EPOCHSECONDS" >end
+    ) &
+    echo $! >"$name/job"
     wait_for 60 saved "$name" || fail "$name: the run saves" "$name/out"
-    mapfile -t pids < <(ranks_of $launcher)
+    ranks_of $! >"$name/pids"
+    mapfile -t pids <"$name/pids"
     check "$name: two ranks run" test ${#pids[@]} = 2
-    SECONDS=0
-    eval "$blow"
-    wait $launcher
-    code=$?
+    echo $EPOCHSECONDS >"$name/blow"
+    eval "$2"
+}
+# ended NAME WORD...: the run that was disturbed ends, and says every WORD.
+ended() {
+    local name=$1 pids code end word
+    shift
+    wait "$(cat "$name/job")"
+    mapfile -t pids <"$name/pids"
     {
-        [ $code != 0 ] && [ $code != 124 ] || echo "exit code $code"
-        [ $SECONDS -le 30 ] || echo "it took $SECONDS s"
+        read -r code end <"$name/end" || echo "it has not ended"
+        [ "$code" != 0 ] && [ "$code" != 124 ] || echo "exit code $code"
+        [ $((end - $(cat "$name/blow"))) -le 30 ] || echo "it took $((end - $(cat "$name/blow"))) s"
         if [ -z "$instead" ] || ! grep -q "$instead" "$name/out"; then
             [ "$(grep -c '^puck: ' "$name/out")" = 1 ] || echo "not one error line"
             for word in "$@"; do
@@ -62,13 +71,18 @@ disturbed() {
     fi
     kill -KILL "${pids[@]}" 2>/dev/null
 }
+# disturbed NAME BLOW WORD...
+disturbed() {
+    disturb "$1" "$2"
+    ended "$1" "${@:3}"
+}
 
 # resumes NAME: some steps more are those of a run that was never disturbed.
 resumes() {
     local last=$1/run/ckpt/latest step
     step=$((10#$(basename "$(readlink "$last")" | tr -dc 0-9) + 5))
     rank_train 2 "$1" 100000000 --stop-after 5 >"$1/out" 2>&1
-    rank_train 2 "$1-whole" 100000000 --stop-after $step >"$1-whole.out" 2>&1
+    rank_train 2 "$1-whole" 100000000 --stop-after $step --save-every 0 >"$1-whole.out" 2>&1
     check "$1: resumed to the same bits" cmp \
         "$1/run/ckpt/latest/model.safetensors" "$1-whole/run/ckpt/latest/model.safetensors"
     check "$1: and the same optimiser" cmp <(cat "$1"/run/ckpt/latest/optim*) \

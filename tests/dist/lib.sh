@@ -8,6 +8,9 @@ if ! command -v mpirun >/dev/null || ! [ -e "${puck%/*}/libpuck_mpi.so" ]; then
     finish
 fi
 
+# Shared memory or sockets; OpenMPI's look for other hardware takes a fifth of a second.
+export OMPI_MCA_pml=ob1
+
 # ranks N COMMAND...: mpirun's own words are left out of what the command said. As root it wants to be
 # told so; a core may have several ranks. One is a process without MPI.
 ranks() {

@@ -6,7 +6,9 @@
 . tests/dist/dead.sh
 
 cd "$work" || exit 1
+# Ten seconds pass until a rank that is stopped counts as dead.
+disturb stopped 'kill -STOP ${pids[1]}'
 disturbed killed 'kill -KILL ${pids[1]}' "rank 1 on $host" "has ended" "rank 0 on $host"
 resumes killed
-disturbed stopped 'kill -STOP ${pids[1]}' "rank 1 on $host" "stopped" "rank 0 on $host"
+ended stopped "rank 1 on $host" "stopped" "rank 0 on $host"
 finish

@@ -2,6 +2,7 @@
 # The README's commands for several ranks on this machine; those for hosts and Slurm: tests/cluster.
 . tests/dist/lib.sh
 
+unset OMPI_MCA_pml # as OpenMPI itself chooses
 readme_stage
 export PATH=$work/readme/bin:$PATH OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
