@@ -18,8 +18,10 @@ static int by_text(const void *a, const void *b) {
     return text_compare(x->text, x->bytes, y->text, y->bytes);
 }
 
-/* Ranks that a file may leave out, or special tokens add. */
-enum { RANKS_LEFT_OUT = 1024 };
+enum {
+    RANKS_LEFT_OUT = 1024, /* that a file may leave out, or special tokens add */
+    TOKEN_BYTES_MAX = 1024 /* taking a token apart takes time as its square */
+};
 
 typedef struct Ranks {
     TokenizerPairs pairs;
@@ -66,6 +68,9 @@ static bool line_read(Ranks *r, const char *line, int64_t length, int64_t number
     if (bytes <= 0 || !digits || i < length)
         return error_set(e, name, remedy, "line %ld is not a token in base64 and its rank",
                          (long)number);
+    if (bytes > TOKEN_BYTES_MAX)
+        return error_set(e, name, remedy, "line %ld has a token of %ld bytes, more than %d",
+                         (long)number, (long)bytes, TOKEN_BYTES_MAX);
     if (rank >= most)
         return error_set(e, name, remedy,
                          "line %ld has the rank %ld, too high for so short a file", (long)number,
@@ -88,41 +93,49 @@ static int32_t rank_of(const Ranks *r, const char *text, int32_t bytes) {
     return found ? found->id : INT32_MAX;
 }
 
+/* A part of a token, up to the next part's start, and the rank of the two joined. */
+typedef struct Part {
+    int32_t start, joined;
+} Part;
+
+static void part_join(const Ranks *r, const char *text, Part *p, int32_t i, int32_t n) {
+    if (i >= 0 && i + 1 < n)
+        p[i].joined = rank_of(r, text + p[i].start, p[i + 2].start - p[i].start);
+}
+
 /* Where the two parts of a token meet: its bytes merged as far as ranks below its own do; 0 if they
  * leave more. */
-static int32_t middle_of(const Ranks *r, int32_t id, int32_t *start) {
+static int32_t middle_of(const Ranks *r, int32_t id, Part *p) {
     const char *text = r->pairs.text[id];
-    int32_t n = r->pairs.bytes[id]; /* parts; part i is text[start[i] .. start[i + 1]) */
-    for (int32_t i = 0; i <= n; i++) start[i] = i;
+    int32_t n = r->pairs.bytes[id]; /* parts; the last of p is the end */
+    for (int32_t i = 0; i <= n; i++) p[i].start = i;
+    for (int32_t i = 0; i < n; i++) part_join(r, text, p, i, n);
     while (n > 2) {
         int32_t lowest = id, at = -1;
         for (int32_t i = 0; i + 1 < n; i++) {
-            const int32_t rank = rank_of(r, text + start[i], start[i + 2] - start[i]);
-            if (rank >= lowest) continue;
-            lowest = rank;
+            if (p[i].joined >= lowest) continue;
+            lowest = p[i].joined;
             at = i;
         }
         if (at < 0) return 0;
-        memmove(&start[at + 1], &start[at + 2], (size_t)(n - at - 1) * sizeof *start);
+        memmove(&p[at + 1], &p[at + 2], (size_t)(n - at - 1) * sizeof *p);
         n--;
+        part_join(r, text, p, at - 1, n);
+        part_join(r, text, p, at, n);
     }
-    return start[1];
+    return p[1].start;
 }
 
 /* The merges of all tokens of two bytes and more, by rank. */
 static bool make_merges(Ranks *r, const char *name, Error *e) {
-    int32_t longest = 0;
-    for (int32_t i = 0; i < r->n; i++)
-        longest = r->sorted[i].bytes > longest ? r->sorted[i].bytes : longest;
-    int32_t *start = malloc(((size_t)longest + 1) * sizeof *start);
-    CHECK(start, "no memory for a token");
+    Part parts[TOKEN_BYTES_MAX + 1];
     char *out = r->strings;
     bool good = true;
     for (int32_t id = 0; good && id < r->pairs.n_vocab; id++) {
         const char *text = r->pairs.text[id];
         const int32_t bytes = r->pairs.bytes[id];
         if (!text || bytes < 2) continue;
-        const int32_t middle = middle_of(r, id, start);
+        const int32_t middle = middle_of(r, id, parts);
         if (middle == 0)
             good =
                 error_set(e, name, remedy,
@@ -133,7 +146,6 @@ static bool make_merges(Ranks *r, const char *name, Error *e) {
         out += tokenizer_write_alphabet(text + middle, bytes - middle, out);
         *out++ = 0;
     }
-    free(start);
     return good;
 }
 

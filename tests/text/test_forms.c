@@ -323,6 +323,10 @@ static void ranks(void **state) {
     ranks_refused("aGU= 256\naGU= 257\n", "have the same text");
     ranks_refused("aGVsbA== 256\naGU= 257\nbGw= 258\n",
                   "the token of rank 256 is not made of two tokens of lower ranks");
+    char line[1400];
+    for (int i = 0; i < 342; i++) memcpy(line + 4 * i, "aGVs", 4);
+    strcpy(line + 4 * 342, " 256\n");
+    ranks_refused(line, "line 257 has a token of 1026 bytes, more than 1024");
     scratch_text("short", "aA== 0\nZQ== 1\naGU= 2\n");
     load_refused("short", "no token stands for the byte 00");
 }
