@@ -224,7 +224,7 @@ static bool read_parts(Tokenizer *t, const char *name, const Parts *p, Error *e)
     return good;
 }
 
-bool byte_pairs_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
+bool bpe_json_read(Tokenizer *t, const char *name, json_t *root, Error *e) {
     json_t *model = json_object_get(root, "model");
     Parts parts = {.vocab = json_object_get(model, "vocab"),
                    .added = json_object_get(root, "added_tokens"),
@@ -277,7 +277,7 @@ static json_t *specials_list(json_t *vocab, json_t *merges) {
     return list;
 }
 
-bool byte_pairs_read_files(Tokenizer *t, const char *vocab_path, const char *merges_path,
+bool bpe_json_read_files(Tokenizer *t, const char *vocab_path, const char *merges_path,
                            Error *e) {
     int64_t bytes;
     char *text = file_read(merges_path, &bytes, e);
@@ -319,19 +319,19 @@ static json_t *key_write(const Tokenizer *t, int32_t id) {
     return value;
 }
 
-json_t *byte_pairs_level(bool use_regex) {
+json_t *bpe_json_level(bool use_regex) {
     return json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 0,
                      "trim_offsets", 1, "use_regex", (int)use_regex);
 }
 
 static json_t *split_write(const Tokenizer *t) {
-    if (!t->split) return byte_pairs_level(true);
+    if (!t->split) return bpe_json_level(true);
     return json_pack("{s:s,s:[{s:s,s:{s:s},s:s,s:b},o]}", "type", "Sequence", "pretokenizers",
                      "type", "Split", "pattern", "Regex", t->split, "behavior", "Isolated",
-                     "invert", 0, byte_pairs_level(false));
+                     "invert", 0, bpe_json_level(false));
 }
 
-json_t *byte_pairs_write(const Tokenizer *t) {
+json_t *bpe_json_write(const Tokenizer *t) {
     json_t *vocab = json_object(), *merges = json_array(), *added = json_array();
     for (int32_t id = 0; id < t->n_vocab; id++) {
         json_t *key = key_write(t, id);
@@ -353,6 +353,6 @@ json_t *byte_pairs_write(const Tokenizer *t) {
                               (int)t->whole_first, "vocab", vocab, "merges", merges);
     return json_pack("{s:s,s:n,s:n,s:o,s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
                      "padding", "added_tokens", added, "normalizer", "pre_tokenizer",
-                     split_write(t), "post_processor", "decoder", byte_pairs_level(false), "model",
+                     split_write(t), "post_processor", "decoder", bpe_json_level(false), "model",
                      model);
 }

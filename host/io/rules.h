@@ -18,9 +18,9 @@ extern const char *const rules_remedy;
 /* Of a ByteLevel that joins tokens again. */
 extern const Rule rules_join[4];
 
-/* byte_pairs.c. A tokenizer.json of byte pairs; one of vocab.json and merges.txt; and the way
+/* bpe_json.c. A tokenizer.json of byte pairs; one of vocab.json and merges.txt; and the way
  * back. */
-bool byte_pairs_read(Tokenizer *t, const char *name, json_t *root, Error *e);
-bool byte_pairs_read_files(Tokenizer *t, const char *vocab, const char *merges, Error *e);
-json_t *byte_pairs_write(const Tokenizer *t);
-json_t *byte_pairs_level(bool use_regex);
+bool bpe_json_read(Tokenizer *t, const char *name, json_t *root, Error *e);
+bool bpe_json_read_files(Tokenizer *t, const char *vocab, const char *merges, Error *e);
+json_t *bpe_json_write(const Tokenizer *t);
+json_t *bpe_json_level(bool use_regex);

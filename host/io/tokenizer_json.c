@@ -1,6 +1,6 @@
 /* tokenizer.json as Hugging Face's `tokenizers` has it. Characters and bytes are a byte-pair model
  * without merges, so every character (or byte, in GPT-2's alphabet) is a token of its own; words
- * are a WordLevel model behind a Split by WORDS_REGEX; byte_pairs.c has byte pairs.
+ * are a WordLevel model behind a Split by WORDS_REGEX; bpe_json.c has byte pairs.
  *
  * A reader that ignored a field would encode another way than the file says, so every field must
  * have one of the values listed here. */
@@ -173,7 +173,7 @@ static bool tokenizer_read(Tokenizer *t, const char *name, json_t *root, Error *
     if (type && strcmp(type, "WordLevel") == 0) return word_tokenizer_read(t, name, root, e);
     if (json_array_size(json_object_get(model, "merges")) > 0 &&
         json_is_object(json_object_get(root, "pre_tokenizer")))
-        return byte_pairs_read(t, name, root, e);
+        return bpe_json_read(t, name, root, e);
     return characters_read(t, name, root, e);
 }
 
@@ -227,13 +227,13 @@ static json_t *characters_write(const Tokenizer *t) {
                               "ignore_merges", 0, "vocab", vocab_write(t), "merges");
     return json_pack("{s:s,s:n,s:n,s:[],s:n,s:o,s:n,s:o,s:o}", "version", "1.0", "truncation",
                      "padding", "added_tokens", "normalizer", "pre_tokenizer",
-                     is_byte ? byte_pairs_level(false) : json_null(), "post_processor", "decoder",
-                     is_byte ? byte_pairs_level(false) : json_pack("{s:s}", "type", "Fuse"),
+                     is_byte ? bpe_json_level(false) : json_null(), "post_processor", "decoder",
+                     is_byte ? bpe_json_level(false) : json_pack("{s:s}", "type", "Fuse"),
                      "model", model);
 }
 
 bool tokenizer_save(const Tokenizer *t, const char *path, Error *e) {
-    json_t *root = t->kind == TOKENIZER_BPE ? byte_pairs_write(t)
+    json_t *root = t->kind == TOKENIZER_BPE ? bpe_json_write(t)
                    : tokenizer_is_word(t)   ? words_write(t)
                                             : characters_write(t);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;

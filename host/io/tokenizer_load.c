@@ -58,7 +58,7 @@ bool tokenizer_load(Tokenizer *t, const char *path, Error *e) {
         if (!find_file(path, found, e)) return false;
         path = found;
     }
-    if (find_two(path, vocab, merges)) return byte_pairs_read_files(t, vocab, merges, e);
+    if (find_two(path, vocab, merges)) return bpe_json_read_files(t, vocab, merges, e);
     char *text = file_read(path, &bytes, e);
     if (!text) return false;
     const bool is_merges = bytes > 8 && memcmp(text, "#version", 8) == 0;

@@ -1,4 +1,5 @@
-/* Byte-pair vocabularies out of what their files say: tokens, merges, special tokens. */
+/* The vocabulary of byte pairs that tokens, merges and special tokens make, and whether it is one;
+ * from merges alone too, as GPT-2's vocab.bpe has them. */
 #include "text.h"
 #include "utf8.h"
 #include <stdlib.h>
