@@ -19,53 +19,34 @@ static const char *device_path(void) {
 }
 static const char *const dtypes[] = {"f32", "bf16"};
 
-static const ModelConfig gpt2 = {.vocab = 65,
-                                 .context = 24,
-                                 .layers = 2,
-                                 .heads = 2,
-                                 .channels = 32,
-                                 .hidden = 128,
-                                 .bias = true,
-                                 .norm_eps = 1e-5};
-
-/* With grouped heads. */
-static const ModelConfig nanochat = {65, 24, 2, 4, 64, 96, .kv_heads = 2, LAB_NANOCHAT,
-                                     .softcap = 15, .init = RECIPE_MODERN};
-
-static const ModelConfig ffn = {.kind = MODEL_FFN,
-                                .vocab = 65,
-                                .context = 6,
-                                .layers = 2,
-                                .heads = 1,
-                                .channels = 12,
-                                .hidden = 40,
-                                .dropout = 0.1};
-static const ModelConfig rnn = {.kind = MODEL_RNN,
-                                .vocab = 65,
-                                .context = 6,
-                                .layers = 2,
-                                .heads = 1,
-                                .channels = 12,
-                                .hidden = 40};
-static const ModelConfig ngram = {.kind = MODEL_NGRAM,
-                                  .vocab = 65,
-                                  .context = 5,
-                                  .layers = 1,
-                                  .heads = 1,
-                                  .channels = 12,
-                                  .hidden = 20,
-                                  .classes = 2};
-static const ModelConfig skipgram = {.kind = MODEL_SKIPGRAM,
-                                     .vocab = 65,
-                                     .context = 1,
-                                     .layers = 1,
-                                     .heads = 1,
-                                     .channels = 12,
-                                     .hidden = 1};
-
-/* GPT-2's blocks with classes in place of tokens. */
-static const ModelConfig classes = {65, 24, 2, 2, 32, 128, true, 1e-5,
-                                    .untied = true, .classes = 5};
+/* NanoChat has grouped heads. Rows of 24 tokens, or of a few with one target: skipgram's are a
+ * word, a neighbour and four that are none. */
+#define GPT2 65, 24, 2, 2, 32, 128, .bias = true, .norm_eps = 1e-5
+#define NET .vocab = 65, .heads = 1, .channels = 12
+enum { GPT2_CASE, NANOCHAT_CASE, NETS };
+static const struct Case {
+    const char *name;
+    ModelConfig config;
+    ModelUse use;
+} cases[] = {
+    {"gpt2", {GPT2}, {2, 24, .training = true}},
+    {"nanochat",
+     {65, 24, 2, 4, 64, 96, .kv_heads = 2, LAB_NANOCHAT, .softcap = 15, .init = RECIPE_MODERN},
+     {2, 24, .training = true, .muon = true}},
+    {"ffn",
+     {NET, .kind = MODEL_FFN, .context = 6, .layers = 2, .hidden = 40, .dropout = 0.1},
+     {24, 6, .training = true, .muon = true}},
+    {"rnn",
+     {NET, .kind = MODEL_RNN, .context = 6, .layers = 2, .hidden = 40},
+     {24, 6, .training = true, .muon = true}},
+    {"ngram",
+     {NET, .kind = MODEL_NGRAM, .context = 5, .layers = 1, .hidden = 20, .classes = 2},
+     {24, 5, .training = true}},
+    {"skipgram",
+     {NET, .kind = MODEL_SKIPGRAM, .context = 1, .layers = 1, .hidden = 1},
+     {24, 6, .training = true}},
+    {"classes", {GPT2, .untied = true, .classes = 5}, {2, 24, .training = true}},
+};
 
 typedef struct Run {
     Backend backend;
@@ -145,37 +126,31 @@ static void assert_same_state(const ModelConfig *c, const ModelUse *a, const Mod
     free(two);
 }
 
-static const ModelUse plain = {.B = 2, .T = 24, .training = true};
-static const ModelUse muon = {.B = 2, .T = 24, .training = true, .muon = true};
-static const ModelUse contexts = {.B = 24, .T = 6, .training = true, .muon = true};
-/* A target a row; skipgram's rows are a word, a neighbour and four that are none. */
-static const ModelUse grams = {.B = 24, .T = 5, .training = true};
-static const ModelUse groups = {.B = 24, .T = 6, .training = true};
-
 /* GPT-2 by AdamW and NanoChat by Muon, in every dtype: with one thing changed the same bits. */
 static void assert_no_change(void (*change)(ModelUse *)) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < NETS; i++)
         for (int64_t k = 0; k < COUNT_OF(dtypes); k++) {
-            ModelConfig c = i ? nanochat : gpt2;
-            ModelUse changed = i ? muon : plain;
+            ModelConfig c = cases[i].config;
+            ModelUse changed = cases[i].use;
             c.dropout = 0.1;
             change(&changed);
-            assert_same_state(&c, i ? &muon : &plain, &changed, dtypes[k]);
+            assert_same_state(&c, &cases[i].use, &changed, dtypes[k]);
         }
 }
 
 /* Relative to the cpu's losses, which are around ln 65. The unit roundoff u of the type enters once
  * a row and op, about forty times on the way to a loss, with random sign: sqrt(40) u. Of that 8 u
  * are allowed, where 3 are seen in f32, whose steps of AdamW add their own, and 0.4 in bf16. */
-static void check_losses(const ModelConfig *c, const ModelUse *use) {
+static void test_losses(void **state) {
+    const struct Case *c = *state;
     Run cpu;
-    run_open(&cpu, c, use, NULL);
+    run_open(&cpu, &c->config, &c->use, NULL);
     run_train(&cpu);
     lab_close(&cpu.m);
     for (int64_t k = 0; k < COUNT_OF(dtypes); k++) {
         const double unit = k ? 0x1p-8 : 0x1p-24;
         Run r;
-        run_open(&r, c, use, dtypes[k]);
+        run_open(&r, &c->config, &c->use, dtypes[k]);
         assert_int_equal(r.backend.compute, k ? DTYPE_BF16 : DTYPE_F32);
         run_train(&r);
         lab_close(&r.m);
@@ -187,41 +162,6 @@ static void check_losses(const ModelConfig *c, const ModelUse *use) {
     }
 }
 
-static void test_losses_gpt2(void **state) {
-    (void)state;
-    check_losses(&gpt2, &plain);
-}
-
-static void test_losses_nanochat(void **state) {
-    (void)state;
-    check_losses(&nanochat, &muon);
-}
-
-static void test_losses_ffn(void **state) {
-    (void)state;
-    check_losses(&ffn, &contexts);
-}
-
-static void test_losses_rnn(void **state) {
-    (void)state;
-    check_losses(&rnn, &contexts);
-}
-
-static void test_losses_ngram(void **state) {
-    (void)state;
-    check_losses(&ngram, &grams);
-}
-
-static void test_losses_skipgram(void **state) {
-    (void)state;
-    check_losses(&skipgram, &groups);
-}
-
-static void test_losses_classes(void **state) {
-    (void)state;
-    check_losses(&classes, &plain);
-}
-
 static void with_graph(ModelUse *use) { use->graph = true; }
 static void with_mlp_again(ModelUse *use) { use->recompute = RECOMPUTE_MLP; }
 static void with_block_again(ModelUse *use) { use->recompute = RECOMPUTE_BLOCK; }
@@ -230,12 +170,10 @@ static void with_nothing(ModelUse *use) { (void)use; }
 static void test_graph_is_eager(void **state) {
     (void)state;
     assert_no_change(with_graph);
-    const ModelConfig *const nets[] = {&ffn, &rnn, &ngram, &skipgram};
-    const ModelUse *const uses[] = {&contexts, &contexts, &grams, &groups};
-    for (int64_t i = 0; i < COUNT_OF(nets); i++) {
-        ModelUse replayed = *uses[i];
+    for (int64_t i = NETS; i < COUNT_OF(cases); i++) {
+        ModelUse replayed = cases[i].use;
         with_graph(&replayed);
-        assert_same_state(nets[i], uses[i], &replayed, "bf16");
+        assert_same_state(&cases[i].config, &cases[i].use, &replayed, "bf16");
     }
 }
 
@@ -287,17 +225,16 @@ static void check_decode(const ModelConfig *c) {
 
 static void test_decode(void **state) {
     (void)state;
-    check_decode(&gpt2);
-    check_decode(&nanochat);
+    check_decode(&cases[GPT2_CASE].config);
+    check_decode(&cases[NANOCHAT_CASE].config);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_losses_gpt2),    cmocka_unit_test(test_losses_nanochat),
-        cmocka_unit_test(test_losses_ffn),     cmocka_unit_test(test_losses_rnn),
-        cmocka_unit_test(test_losses_ngram),   cmocka_unit_test(test_losses_skipgram),
-        cmocka_unit_test(test_losses_classes),
+    struct CMUnitTest tests[COUNT_OF(cases) + 4] = {
         cmocka_unit_test(test_graph_is_eager), cmocka_unit_test(test_two_runs),
-        cmocka_unit_test(test_recompute),      cmocka_unit_test(test_decode)};
+        cmocka_unit_test(test_recompute), cmocka_unit_test(test_decode)};
+    for (int64_t i = 0; i < COUNT_OF(cases); i++)
+        tests[4 + i] = (struct CMUnitTest){
+            .name = cases[i].name, .test_func = test_losses, .initial_state = (void *)&cases[i]};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
