@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 7 };
+enum { PUCK_ABI = 8 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -65,7 +65,9 @@ typedef struct Backend {
 
     Stream *(*stream_create)(struct Backend *);
     void (*stream_destroy)(struct Backend *, Stream *);
-    void (*stream_wait)(struct Backend *, Stream *, Event *); /* later work waits for the event */
+    /* Later work waits for the event. In a capture, one that was recorded outside it is waited for
+     * by every replay, as it was recorded last before that. */
+    void (*stream_wait)(struct Backend *, Stream *, Event *);
     void (*stream_finish)(struct Backend *, Stream *);        /* the host waits for the stream */
     Event *(*event_create)(struct Backend *);
     void (*event_destroy)(struct Backend *, Event *);

@@ -286,8 +286,9 @@ typedef struct Model {
     ParamSlice *slices;  /* those of the partition, in its order */
     Tensor grad_flags;   /* (slices of this rank) i32 */
     Tensor rank_results; /* (ranks) StepResult as bytes */
-    Stream *reduce_stream; /* of the ranks' collectives */
-    Event *final, *reduced; /* gradients of a bucket are; all have been summed */
+    Stream *rank_stream; /* of the ranks' collectives */
+    Event *final, *reduced; /* gradients of a bucket, or all weights, are; all have been summed */
+    Event **gathered; /* use.zero: of each stage of model_gather */
     int reduced_stage; /* buckets up to this stage have been summed; REDUCE_OFF: not this time */
 
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */
@@ -332,8 +333,12 @@ void model_update_step(Model *m, const Optimiser *constants);
 /* The parts of these two that need other ranks, and do nothing without. Sums the gradients, each
  * rank those of its slices, which others then have too unless use.zero. */
 void model_reduce(Model *m);
-/* Brings the slices that were updated here to all ranks, if use.zero. */
+/* Brings the slices that were updated here to all ranks, if use.zero: under the next forward pass,
+ * each layer of which waits for its own. */
 void model_gather(Model *m);
+/* Later work of the model's stream waits for all of it. All that is declared here and uses weights
+ * does so itself; use of the tensors directly does not. */
+void model_wait_gather(const Model *m);
 /* Where ranks share out the master weights too, as they do with a compute copy and use.zero, brings
  * all of them together for a save, in the place of the gradients, which are lost. Collective. */
 void model_gather_masters(Model *m);

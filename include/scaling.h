@@ -19,16 +19,16 @@ typedef struct ScalingWork {
     int64_t n_micro;       /* passes of a step */
     double flops;          /* of all of them */
     double gradient_bytes; /* reduced under the last pass's backward */
-    double weight_bytes;   /* gathered after the update */
+    double weight_bytes;   /* gathered after the update, under the first pass's forward */
     double bucket_bytes;   /* of gradients, sent at once */
-    double early_part;     /* of the gradients, that is not the embedding's, which is whole only
-                              when backward ends */
+    double early_part;     /* of both, that is not the embedding's, whose gradient is whole only
+                              when backward ends, and which forward begins with */
 } ScalingWork;
 
 typedef struct ScalingStep {
     double compute_sec;
     double reduce_sec, reduce_exposed; /* reduce-scatter of the gradients, and what is not hidden */
-    double gather_sec;                 /* all-gather of the weights: never hidden */
+    double gather_sec, gather_exposed; /* all-gather of the weights */
     double norm_sec;                   /* all-reduce of the gradient norm: never hidden */
     double step_sec;
     double link_bytes, net_bytes; /* that a GPU sends in a step, within its node and beyond */
@@ -39,5 +39,5 @@ typedef struct ScalingStep {
  * with m nodes of g GPUs. An all-reduce is both. 0 for one rank. */
 double scaling_scatter_sec(const ScalingMachine *machine, int64_t ranks, int64_t nodes,
                            double bytes, double n_messages);
-/* Two thirds of a pass are backward. */
+/* A third of a pass is forward. */
 ScalingStep scaling_step(const ScalingMachine *machine, const ScalingWork *work);

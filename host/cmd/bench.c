@@ -312,6 +312,7 @@ static void phases_time(Model *m, const Subject *s, BenchTable *table) {
     dist_max(0);
     const double t6 = finished(m);
     model_gather(m);
+    model_wait_gather(m);
     const double t7 = finished(m), flops = step_flops(m, s);
     if (!table) return;
     phase_add(table, m, s, "forward", flops / 3, t1 - t0);

@@ -104,6 +104,7 @@ static void add_step(json_t *to, const Options *o, const ScalingStep *s, const S
     set_real(to, "reduce_scatter_ms", s->reduce_sec * 1e3);
     set_real(to, "reduce_scatter_waited_ms", s->reduce_exposed * 1e3);
     set_real(to, "all_gather_ms", s->gather_sec * 1e3);
+    set_real(to, "all_gather_waited_ms", s->gather_exposed * 1e3);
     set_real(to, "norm_ms", s->norm_sec * 1e3);
     set_real(to, "tokens_per_sec", tokens / s->step_sec);
     set_real(to, "tokens_per_sec_per_gpu", tokens / s->step_sec / n);

@@ -34,9 +34,11 @@ ScalingStep scaling_step(const ScalingMachine *machine, const ScalingWork *work)
     s.reduce_sec = scaling_scatter_sec(machine, n, m, S, messages);
     s.gather_sec = scaling_scatter_sec(machine, n, m, W, messages);
     const double reduce_early = scaling_scatter_sec(machine, n, m, early * S, early * messages);
+    const double gather_late = scaling_scatter_sec(machine, n, m, early * W, early * messages);
     s.reduce_exposed = s.reduce_sec - fmin(reduce_early, pass_sec * 2 / 3);
+    s.gather_exposed = s.gather_sec - fmin(gather_late, pass_sec / 3);
     s.norm_sec = latency(machine, n, m);
-    s.step_sec = s.compute_sec + s.reduce_exposed + s.gather_sec + s.norm_sec;
+    s.step_sec = s.compute_sec + s.reduce_exposed + s.gather_exposed + s.norm_sec;
     s.link_bytes = link_share(n, m, S + W);
     s.net_bytes = net_share(n, m, S + W);
     return s;

@@ -114,6 +114,7 @@ void model_decode(Model *m, const int32_t *tokens, int64_t n_rows, const int32_t
                   float *logits) {
     CHECK(n_rows >= 1 && n_rows <= m->use.decode_rows, "%ld rows, planned for %ld", (long)n_rows,
           (long)m->use.decode_rows);
+    model_wait_gather(m);
     model_passes(m)->decode(m, tokens, n_rows, position);
     read_logits(m, m->use.decode_batch, logits);
 }

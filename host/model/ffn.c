@@ -97,6 +97,7 @@ static void layers_forward(Model *m, Tensor logits, Tensor tokens) {
 }
 
 static void forward(Model *m, bool gradient) {
+    model_wait_gather(m);
     layers_forward(m, m->logits, m->tokens);
     OPS(m)->classifier(&m->cx, m->losses, gradient ? m->logits : TENSOR_NONE, m->logits, m->targets,
                        model_outputs(&m->config), 0);

@@ -98,8 +98,13 @@ static void embed_forward(Model *m) {
 
 static void forward(Model *m, bool gradient) {
     const int64_t last = m->config.layers - 1;
+    shard_wait_stage(m, shard_stage_of_layer(m, -1));
     embed_forward(m);
-    for (int64_t l = 0; l <= last; l++) block_forward(m, l);
+    for (int64_t l = 0; l <= last; l++) {
+        shard_wait_stage(m, shard_stage_of_layer(m, l));
+        block_forward(m, l);
+    }
+    shard_wait_stage(m, 0);
     norm_forward(m, m->res_final, m->lnf, m->meanf, m->rstdf, m->blocks[last].res2, m->branch,
                  PARAM_LNF_W, 0, dropout_at(m, RNG_DROP_RESIDUAL_MLP, last));
     OPS(m)->linear_forward(&m->cx, m->logits, TENSOR_NONE, m->lnf,

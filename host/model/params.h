@@ -52,6 +52,9 @@ void shard_write_masters(Model *m, const Param *p, int64_t first, int64_t n, con
 /* The backward pass has finished the gradients of this stage and those before: sums the buckets
  * that it has completed, if that was asked for. */
 void shard_reduce_stage(Model *m, int stage);
+/* The forward pass comes to the weights of this stage: waits for the buckets that begin to be used
+ * there, see model_gather. It comes to all stages, the last first. */
+void shard_wait_stage(const Model *m, int stage);
 /* Stage of the parameters of layer l of L: 1 is the last layer's. 0 is what comes after the blocks,
  * L + 1 what comes before. */
 static inline int shard_stage_of_layer(const Model *m, int64_t l) {

@@ -29,11 +29,6 @@ static void micro_last(Model *m, const Optimiser *constants) {
     model_reduce(m);
 }
 
-static void update_step(Model *m, const Optimiser *constants) {
-    model_update(m, constants);
-    model_gather(m);
-}
-
 void model_micro_step(Model *m) { replay(m, &m->micro_step, micro_step, NULL); }
 
 void model_micro_last(Model *m) {
@@ -44,5 +39,6 @@ void model_micro_last(Model *m) {
 }
 
 void model_update_step(Model *m, const Optimiser *constants) {
-    replay(m, &m->update_step, update_step, constants);
+    replay(m, &m->update_step, model_update, constants);
+    model_gather(m);
 }

@@ -84,6 +84,7 @@ static void copy_rows(Model *m, Tensor to, Tensor from) {
 
 static void forward(Model *m, bool gradient) {
     const int64_t T = m->use.T, B = m->use.B;
+    model_wait_gather(m);
     for (int64_t l = 0; l < m->config.layers; l++)
         copy_rows(m, tensor_rows(m->hidden[l], 0, B), tensor_rows(m->carry, l * B, B));
     layers_forward(m, m->logits, tensor_2d(m->tokens.data, DTYPE_I32, T, B), m->x, m->hidden);

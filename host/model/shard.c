@@ -175,18 +175,29 @@ void shard_commit(Model *m) {
         m->grad_list[i - own] = m->slices[i].grad;
     if (m->use.muon) list_muon(m);
     if (!m->use.ranks) return;
-    m->reduce_stream = b->stream_create(b);
+    m->rank_stream = b->stream_create(b);
     m->final = b->event_create(b);
     m->reduced = b->event_create(b);
+    if (!m->use.zero) return;
+    const int n_stages = 1 + shard_stage_of_layer(m, -1);
+    m->gathered = calloc((size_t)n_stages, sizeof(Event *));
+    CHECK(m->gathered, "no memory for %d events", n_stages);
+    for (int i = 0; i < n_stages; i++) {
+        m->gathered[i] = b->event_create(b);
+        b->event_record(b, m->gathered[i], m->rank_stream);
+    }
 }
 
 void shard_free(Model *m) {
     Backend *b = m->backend;
-    if (m->reduce_stream) {
-        b->stream_destroy(b, m->reduce_stream);
+    if (m->rank_stream) {
+        b->stream_destroy(b, m->rank_stream);
         b->event_destroy(b, m->final);
         b->event_destroy(b, m->reduced);
     }
+    for (int i = 0; m->gathered && i <= shard_stage_of_layer(m, -1); i++)
+        b->event_destroy(b, m->gathered[i]);
+    free(m->gathered);
     partition_free(&m->partition);
     free(m->slices);
     free(m->grad_list);
@@ -207,8 +218,8 @@ static Tensor bucket_own(const Model *m, Tensor flat, const PartitionBucket *k) 
 static void reduce_bucket(Model *m, const PartitionBucket *k) {
     Backend *b = m->backend;
     const Tensor all = bucket_all(m, m->flat_grad, k), own = bucket_own(m, m->flat_grad, k);
-    b->reduce_scatter(b, own, all, m->reduce_stream);
-    if (!m->use.zero) b->all_gather(b, all, own, m->reduce_stream);
+    b->reduce_scatter(b, own, all, m->rank_stream);
+    if (!m->use.zero) b->all_gather(b, all, own, m->rank_stream);
 }
 
 void shard_reduce_stage(Model *m, int stage) {
@@ -219,7 +230,7 @@ void shard_reduce_stage(Model *m, int stage) {
         if (k->stage <= m->reduced_stage || k->stage > stage) continue;
         if (!waited) {
             b->event_record(b, m->final, m->cx.stream);
-            b->stream_wait(b, m->reduce_stream, m->final);
+            b->stream_wait(b, m->rank_stream, m->final);
             waited = true;
         }
         reduce_bucket(m, k);
@@ -233,18 +244,40 @@ void model_reduce(Model *m) {
     if (m->reduced_stage == REDUCE_OFF) m->reduced_stage = -1;
     shard_reduce_stage(m, shard_stage_of_layer(m, -1));
     m->reduced_stage = REDUCE_OFF;
-    b->event_record(b, m->reduced, m->reduce_stream);
+    b->event_record(b, m->reduced, m->rank_stream);
     b->stream_wait(b, m->cx.stream, m->reduced);
 }
 
+static bool has_buckets(const Model *m, int stage) {
+    for (int i = 0; i < m->partition.n_buckets; i++)
+        if (m->partition.buckets[i].stage == stage) return true;
+    return false;
+}
+
+/* A forward pass comes to the stages from the last to the first. */
 void model_gather(Model *m) {
     Backend *b = m->backend;
     if (!m->use.zero) return;
-    for (int i = 0; i < m->partition.n_buckets; i++) {
-        const PartitionBucket *k = &m->partition.buckets[i];
-        const Tensor flat = has_copy(m) ? m->flat_act : m->flat_w;
-        b->all_gather(b, bucket_all(m, flat, k), bucket_own(m, flat, k), m->cx.stream);
+    b->event_record(b, m->final, m->cx.stream);
+    b->stream_wait(b, m->rank_stream, m->final);
+    for (int stage = shard_stage_of_layer(m, -1); stage >= 0; stage--) {
+        for (int i = 0; i < m->partition.n_buckets; i++) {
+            const PartitionBucket *k = &m->partition.buckets[i];
+            const Tensor flat = has_copy(m) ? m->flat_act : m->flat_w;
+            if (k->stage != stage) continue;
+            b->all_gather(b, bucket_all(m, flat, k), bucket_own(m, flat, k), m->rank_stream);
+        }
+        if (has_buckets(m, stage)) b->event_record(b, m->gathered[stage], m->rank_stream);
     }
+}
+
+void shard_wait_stage(const Model *m, int stage) {
+    if (m->use.zero && has_buckets(m, stage))
+        m->backend->stream_wait(m->backend, m->cx.stream, m->gathered[stage]);
+}
+
+void model_wait_gather(const Model *m) {
+    for (int stage = shard_stage_of_layer(m, -1); stage >= 0; stage--) shard_wait_stage(m, stage);
 }
 
 /* ---- masters that are shared out ---- */
@@ -252,6 +285,7 @@ void model_gather(Model *m) {
 void model_gather_masters(Model *m) {
     Backend *b = m->backend;
     if (!shares_masters(m)) return;
+    model_wait_gather(m); /* one collective at a time */
     for (int i = 0; i < m->partition.n_buckets; i++) {
         const PartitionBucket *k = &m->partition.buckets[i];
         const Tensor all = bucket_all(m, m->flat_grad, k), own = bucket_own(m, m->flat_grad, k);

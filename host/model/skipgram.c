@@ -21,6 +21,7 @@ static void plan_decode(Model *m) { CHECK(!m->use.decode_batch, "no language mod
 
 /* The gradient takes the place of what was looked up. */
 static void forward(Model *m, bool gradient) {
+    model_wait_gather(m);
     OPS(m)->embed_forward(&m->cx, m->x, param_weight(m, PARAM_WORDS, 0), TENSOR_NONE, m->tokens,
                           TENSOR_NONE);
     OPS(m)->negative_sampling(&m->cx, m->losses, gradient ? m->x : TENSOR_NONE, m->x);

@@ -5,12 +5,14 @@
 
 void model_read(const Model *m, Tensor t, void *host) {
     Backend *b = m->backend;
+    model_wait_gather(m);
     b->copy(b, host, t.data, tensor_bytes(t), COPY_TO_HOST, m->cx.stream);
     b->stream_finish(b, m->cx.stream);
 }
 
 void model_write(Model *m, Tensor t, const void *host) {
     Backend *b = m->backend;
+    model_wait_gather(m);
     b->copy(b, t.data, host, tensor_bytes(t), COPY_TO_DEVICE, m->cx.stream);
     b->stream_finish(b, m->cx.stream);
 }

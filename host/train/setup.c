@@ -371,7 +371,7 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
                       .recompute = recompute_of(o->recompute),
                       .ranks = is_alone() ? 0 : ranks,
                       .rank = dist_rank(),
-                      .zero = o->zero && ranks > 1,
+                      .zero = o->zero && !is_alone(),
                       .bucket_bytes = (int64_t)(o->bucket_mb * 1e6),
                       .graph = strcmp(o->graph, "on") == 0};
     if (o->sample_every > 0) {

@@ -69,6 +69,7 @@ static void inject_drift(Trainer *t) {
     if (!text || sscanf(text, "%d,%d", &rank, &step) != 2) return;
     if (rank != dist_rank() || step != t->state.step) return;
     const Tensor w = t->model.flat_act.data ? t->model.flat_act : t->model.flat_w;
+    model_wait_gather(&t->model);
     t->backend.fill(&t->backend, w.data, 1, dtype_bytes(w.dtype), t->model.cx.stream);
 }
 

@@ -102,9 +102,23 @@ static void stream_destroy(Backend *b, Stream *s) {
     CUDA_CHECK(cudaStreamDestroy((cudaStream_t)s));
 }
 
+/* An event, and whether it was recorded last in a capture. */
+struct Event {
+    cudaEvent_t event;
+    bool captured;
+};
+
+static bool is_captured(cudaStream_t stream) {
+    cudaStreamCaptureStatus status;
+    CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+    return status != cudaStreamCaptureStatusNone;
+}
+
 static void stream_wait(Backend *b, Stream *s, Event *e) {
     enter(b);
-    CUDA_CHECK(cudaStreamWaitEvent(stream_or_own(b, s), (cudaEvent_t)e, 0));
+    const cudaStream_t stream = stream_or_own(b, s);
+    const bool outside = !e->captured && is_captured(stream);
+    CUDA_CHECK(cudaStreamWaitEvent(stream, e->event, outside ? cudaEventWaitExternal : 0));
 }
 
 static void stream_finish(Backend *b, Stream *s) {
@@ -115,24 +129,28 @@ static void stream_finish(Backend *b, Stream *s) {
 
 static Event *event_create(Backend *b) {
     enter(b);
-    cudaEvent_t event;
-    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-    return (Event *)event;
+    Event *const e = (Event *)calloc(1, sizeof *e);
+    CHECK(e, "no memory for an event");
+    CUDA_CHECK(cudaEventCreateWithFlags(&e->event, cudaEventDisableTiming));
+    return e;
 }
 
 static void event_destroy(Backend *b, Event *e) {
     enter(b);
-    CUDA_CHECK(cudaEventDestroy((cudaEvent_t)e));
+    CUDA_CHECK(cudaEventDestroy(e->event));
+    free(e);
 }
 
 static void event_record(Backend *b, Event *e, Stream *s) {
     enter(b);
-    CUDA_CHECK(cudaEventRecord((cudaEvent_t)e, stream_or_own(b, s)));
+    const cudaStream_t stream = stream_or_own(b, s);
+    e->captured = is_captured(stream);
+    CUDA_CHECK(cudaEventRecord(e->event, stream));
 }
 
 static void event_finish(Backend *b, Event *e) {
     enter(b);
-    CUDA_CHECK(cudaEventSynchronize((cudaEvent_t)e));
+    CUDA_CHECK(cudaEventSynchronize(e->event));
     comm_check(b);
 }
 

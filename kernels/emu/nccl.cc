@@ -4,7 +4,7 @@
  * A collective is two pieces of work of its stream. The exchange waits for the other ranks, and
  * runs when it is submitted (Operation::meets); what the stream was told to wait for runs first, so
  * a missing wait is seen: the ranks exchange old data. The delivery writes the results as late as
- * other work of the stream; until then they are NaN. */
+ * other work of the stream, and after later exchanges; until then they are NaN. */
 #include "nccl.cuh"
 #include "stream.h"
 #include <errno.h>
@@ -234,9 +234,15 @@ bool Collective::exchange() {
            receive_all(first, result.data(), recv_bytes());
 }
 
+using emu::Range;
 struct Exchange : emu::Operation {
     std::shared_ptr<Collective> collective;
     bool meets() const override { return true; }
+    bool touches(Range late) const override {
+        const Collective *const w = collective.get();
+        return overlap({w->send, w->send_bytes()}, late) ||
+               overlap({w->recv, w->recv_bytes()}, late);
+    }
     void run() override {
         Collective *const w = collective.get();
         if (!w->exchange()) {
@@ -251,6 +257,7 @@ struct Exchange : emu::Operation {
 
 struct Deliver : emu::Operation {
     std::shared_ptr<Collective> collective;
+    Range delivers() const override { return {collective->recv, collective->recv_bytes()}; }
     void run() override {
         const Collective *const w = collective.get();
         memcpy(w->recv, w->result.data(), w->result.size());

@@ -375,6 +375,90 @@ static void test_one_rank_graph(void **state) {
     unsetenv("PUCK_ALWAYS_NCCL");
 }
 
+/* ---- a graph that waits for events outside it, which are recorded anew before each replay ---- */
+
+enum { TIMES = 3, PARTS = 2 };
+
+/* What rank r gives at time t to be gathered in x[p]. */
+static float given(int r, int t, int p, int64_t i) { return (float)whole(r + 5 * p + 7 * t, i); }
+
+/* Own values are written, gathered in x on `side`, and copied to y by the graph; at time t. */
+static void gather_and_replay(Backend *b, const Buffer x[PARTS], const Buffer *y,
+                              const Buffer *kept, const float *own, Event *const done[PARTS],
+                              Graph *graph, Stream *const stream[2]) {
+    Event *const ready = b->event_create(b);
+    Tensor part[PARTS];
+    for (int p = 0; p < PARTS; p++) {
+        part[p] = tensor_1d((float *)x[p].device.data + self * N, DTYPE_F32, N);
+        b->copy(b, part[p].data, own + p * N, tensor_bytes(part[p]), COPY_TO_DEVICE, stream[0]);
+    }
+    b->event_record(b, ready, stream[0]);
+    b->stream_wait(b, stream[1], ready);
+    for (int p = 0; p < PARTS; p++) {
+        b->all_gather(b, x[p].device, part[p], stream[1]);
+        b->event_record(b, done[p], stream[1]);
+    }
+    b->graph_replay(b, graph, stream[0]);
+    b->copy(b, kept->device.data, y->device.data, tensor_bytes(y->device), COPY_ON_DEVICE,
+            stream[0]);
+    b->event_destroy(b, ready);
+}
+
+/* `first`, `second`: the graph waits for them. The host waits for nothing before the end. */
+static void gather_outside(Backend *b, bool first, bool second) {
+    const bool waits[PARTS] = {first, second};
+    const int64_t n = N * n_ranks;
+    Stream *const stream[2] = {b->stream_create(b), b->stream_create(b)};
+    Event *const done[PARTS] = {b->event_create(b), b->event_create(b)};
+    Buffer x[PARTS], kept[TIMES], y = buffer_new(b, DTYPE_F32, n * PARTS);
+    float *const own = b->alloc_pinned(b, TIMES * PARTS * N * (int64_t)sizeof *own);
+    for (int t = 0; t < TIMES; t++) kept[t] = buffer_new(b, DTYPE_F32, n * PARTS);
+    for (int p = 0; p < PARTS; p++) {
+        x[p] = buffer_new(b, DTYPE_F32, n);
+        b->event_record(b, done[p], stream[1]);
+    }
+    b->all_reduce(b, y.device, NULL); /* connects the ranks */
+    b->stream_finish(b, NULL);
+    b->capture_begin(b, stream[0]);
+    for (int p = 0; p < PARTS; p++) {
+        if (waits[p]) b->stream_wait(b, stream[0], done[p]);
+        b->copy(b, (float *)y.device.data + p * n, x[p].device.data, tensor_bytes(x[p].device),
+                COPY_ON_DEVICE, stream[0]);
+    }
+    Graph *const graph = b->capture_end(b, stream[0]);
+    for (int i = 0; i < TIMES * PARTS * N; i++)
+        own[i] = given(self, i / (PARTS * N), i / N % PARTS, i % N);
+    for (int t = 0; t < TIMES; t++)
+        gather_and_replay(b, x, &y, &kept[t], own + t * PARTS * N, done, graph, stream);
+    b->stream_finish(b, stream[0]);
+    float *const all = calloc((size_t)n, sizeof *all);
+    for (int k = 0; k < TIMES * PARTS; k++) {
+        for (int64_t i = 0; i < n; i++) all[i] = given((int)(i / N), k / PARTS, k % PARTS, i % N);
+        buffer_expect(b, &kept[k / PARTS], k % PARTS * n, n, all,
+                      k % PARTS ? "the second gathered" : "the first gathered");
+    }
+    free(all);
+    b->graph_destroy(b, graph);
+}
+
+static void outside_right(Backend *b) { gather_outside(b, true, true); }
+static void outside_not_first(Backend *b) { gather_outside(b, false, true); }
+static void outside_not_second(Backend *b) { gather_outside(b, true, false); }
+
+static void test_waits_outside(void **state) {
+    (void)state;
+    for (int ranks = 2; ranks <= MOST_RANKS; ranks++) expect_success(ranks, outside_right);
+    expect_failure(2, outside_not_first, "the first gathered");
+    expect_failure(2, outside_not_second, "the second gathered");
+}
+
+static void test_one_rank_outside(void **state) {
+    (void)state;
+    setenv("PUCK_ALWAYS_NCCL", "1", 1);
+    expect_success(1, outside_right);
+    unsetenv("PUCK_ALWAYS_NCCL");
+}
+
 /* ---- ranks that disagree, that are gone, that cannot begin ---- */
 
 static void other_count(Backend *b) {
@@ -465,8 +549,10 @@ static void find_device(const char *device) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_rank), cmocka_unit_test(test_one_rank_graph),
+        cmocka_unit_test(test_one_rank_outside),
         cmocka_unit_test(test_collectives), cmocka_unit_test(test_waits),
-        cmocka_unit_test(test_graph), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_graph), cmocka_unit_test(test_waits_outside),
+        cmocka_unit_test(test_faults),
         cmocka_unit_test(test_no_library), cmocka_unit_test(test_cards)};
     find_device(argc > 1 ? argv[1] : "emu");
     if (argc > 1) cmocka_set_test_filter("test_one_rank*");

@@ -33,6 +33,18 @@ rank_train 2 again 10 "${buckets[@]}" --stop-after 4 2>/dev/null
 rank_train 2 again 10 "${buckets[@]}" 2>/dev/null
 same_weights "4 steps and 6 = 10" zero again
 
+# The updated weights arrive under the next forward pass, and each part is waited for: left out, it fails.
+buckets+=(--layers 2)
+rank_train 1 alone 4 "${buckets[@]}" 2>/dev/null
+export PUCK_ALWAYS_NCCL=1
+for skipped in 0 1 2; do
+    PUCK_EMU_SKIP_WAIT=$skipped rank_train 1 skips-$skipped 4 "${buckets[@]}" 2>"$work/err"
+    check "without wait $skipped of the graph the weights are missed" grep -q '^puck: .*not finite' "$work/err"
+done
+PUCK_EMU_SKIP_WAIT=3 rank_train 1 through 4 "${buckets[@]}" 2>/dev/null
+same_weights "these are all; through NCCL = without" alone through
+unset PUCK_ALWAYS_NCCL
+
 # As on a card: bf16, Muon, several micro-batches. Sums in another order (1e-7) turn over the bf16 rounding
 # (2e-3) of a few values of many, and the loss is a mean of 96 tokens'.
 half=(--dtype bf16 --optimizer muon --micro-batch 1 --eval-every 0)

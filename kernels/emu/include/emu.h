@@ -37,12 +37,28 @@ extern dim3 block_dim, grid_dim;
 
 /* ---- launches ---- */
 
+struct Range {
+    const void *first;
+    size_t bytes;
+};
+static inline bool overlap(Range a, Range b) {
+    const char *const from_a = static_cast<const char *>(a.first);
+    const char *const from_b = static_cast<const char *>(b.first);
+    return from_a < from_b + b.bytes && from_b < from_a + a.bytes;
+}
+
 /* A piece of a stream's work: run at once, later, or by every replay of a graph. */
 struct Operation {
     virtual void run() = 0;
     /* Waits for other ranks. It runs when it is submitted: ranks that each run their streams as
      * late as they may could wait for each other for ever. */
     virtual bool meets() const { return false; }
+    /* The memory that it brings what others sent to, if it is that; then it runs as late as it may,
+     * after all that meet and do not touch this memory. */
+    virtual Range delivers() const { return {}; }
+    virtual bool touches(Range) const { return true; }
+    /* In a graph: what it is in the replay that begins now, if not itself. */
+    virtual std::shared_ptr<Operation> launched() { return nullptr; }
     virtual ~Operation() {}
 };
 
