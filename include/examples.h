@@ -20,18 +20,24 @@ bool examples_read(Examples *x, const char *path, const char *text_field, const 
                    Error *e);
 void examples_free(Examples *x);
 
-/* The classes: number i is called names[i]. */
+/* The classes: number i is called names[i]. What stands in a name before a slash is its kind: a
+ * model learns to tell "tragedy/hamlet" from "tragedy/macbeth", and is asked for the kind alone. */
 enum { LABELS_MAX = 1000 };
 typedef struct Labels {
-    char **names;
-    int32_t n;
+    char **names;  /* (n) */
+    char **kinds;  /* (n_kinds), in the order of the names */
+    int32_t *kind; /* (n): number of each name's kind */
+    int32_t n, n_kinds;
     double *shares; /* of the tokens learnt from, see classify.h; NULL: not known */
 } Labels;
 
-/* All labels of the examples, sorted by their bytes. Fails if there are fewer than two, or more
- * than LABELS_MAX, or if one has a single example (named). */
+/* All labels of the examples, sorted by their bytes. Fails if there are fewer than two kinds, or
+ * more than LABELS_MAX labels, or if one has a single example (named). */
 bool labels_collect(Labels *labels, const Examples *x, const char *path, Error *e);
-/* A label's number, or -1. */
+/* Finds the kinds of the names; fails, `path` named, if there are fewer than two. */
+bool labels_sort(Labels *labels, const char *path, Error *e);
+/* A label's number; of one that is not known, but its kind, that of another of this kind: they are
+ * scored alike. Else -1. */
 int32_t labels_find(const Labels *labels, const char *name);
 /* labels.json of a data folder or a checkpoint: {"labels": [...], "shares": [...]}, the second in
  * a checkpoint alone. A folder without the file has no labels. */

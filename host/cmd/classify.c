@@ -8,18 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_class(const double *p, const Labels *labels, bool json) {
+static void print_kind(const double *p, const Labels *labels, bool json) {
     int32_t best = 0;
-    for (int32_t k = 1; k < labels->n; k++)
+    for (int32_t k = 1; k < labels->n_kinds; k++)
         if (p[k] > p[best]) best = k;
     if (!json) {
-        printf("%s\t%.4f\n", labels->names[best], p[best]);
+        printf("%s\t%.4f\n", labels->kinds[best], p[best]);
         return;
     }
     json_t *all = json_object();
-    for (int32_t k = 0; k < labels->n; k++)
-        json_object_set_new(all, labels->names[k], json_real(p[k]));
-    json_t *line = json_pack("{s:s, s:f, s:o}", "label", labels->names[best], "probability",
+    for (int32_t k = 0; k < labels->n_kinds; k++)
+        json_object_set_new(all, labels->kinds[k], json_real(p[k]));
+    json_t *line = json_pack("{s:s, s:f, s:o}", "label", labels->kinds[best], "probability",
                              p[best], "probabilities", all);
     CHECK(line, "the probability %g is no JSON", p[best]);
     json_dumpf(line, stdout, JSON_REAL_PRECISION(17));
@@ -31,7 +31,7 @@ static void print_class(const double *p, const Labels *labels, bool json) {
 static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *place, bool json,
                       Error *e) {
     int32_t *ids = malloc((size_t)(bytes + 1) * sizeof *ids);
-    double *p = malloc((size_t)l->labels.n * sizeof *p);
+    double *p = malloc((size_t)l->labels.n_kinds * sizeof *p);
     CHECK(ids && p, "no memory for a text of %ld bytes", (long)bytes);
     const int64_t n = tokenizer_encode(&l->tokenizer, place, text, bytes, ids, e);
     if (n > 0) {
@@ -41,7 +41,7 @@ static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *pl
                               .n_lines = 1, .first_label = l->tokenizer.n_vocab};
         ids[n] = texts.first_label;
         classify_texts(&l->model, &texts, 0, 1, p);
-        print_class(p, &l->labels, json);
+        print_kind(p, &l->labels, json);
         fflush(stdout);
     }
     free(ids);

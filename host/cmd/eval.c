@@ -156,7 +156,7 @@ static bool score_parts(const Tokens *texts, const Tokens *rest, const Options *
     ClassScore score, bayes = {0};
     if (!load_weights(l, &use, e)) return false;
     classify_split(&l->model, texts, 0, 1, &score);
-    if (both) classify_bayes(rest, texts, l->labels.n, &bayes);
+    if (both) classify_bayes(rest, texts, &l->labels, &bayes);
     classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
     classify_free(&score);
     classify_free(&bayes);

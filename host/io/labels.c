@@ -8,15 +8,56 @@
 
 static const char file_name[] = "labels.json";
 
-int32_t labels_find(const Labels *labels, const char *name) {
-    for (int32_t i = 0; i < labels->n; i++)
-        if (strcmp(labels->names[i], name) == 0) return i;
+static int32_t find(char *const *names, int32_t n, const char *name) {
+    for (int32_t i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0) return i;
     return -1;
+}
+
+/* What stands before the first slash, unless that is nothing; the caller frees it. */
+static char *kind_of(const char *name) {
+    const size_t n = strcspn(name, "/");
+    char *kind = n ? strndup(name, n) : strdup(name);
+    CHECK(kind, "no memory for a label");
+    return kind;
+}
+
+int32_t labels_find(const Labels *labels, const char *name) {
+    const int32_t known = find(labels->names, labels->n, name);
+    if (known >= 0) return known;
+    char *of = kind_of(name);
+    const int32_t kind = find(labels->kinds, labels->n_kinds, of);
+    free(of);
+    for (int32_t i = 0; kind >= 0 && i < labels->n; i++)
+        if (labels->kind[i] == kind) return i;
+    return -1;
+}
+
+bool labels_sort(Labels *labels, const char *path, Error *e) {
+    labels->kinds = calloc((size_t)labels->n, sizeof *labels->kinds);
+    labels->kind = calloc((size_t)labels->n, sizeof *labels->kind);
+    CHECK(labels->kinds && labels->kind, "no memory for %d labels", labels->n);
+    for (int32_t i = 0; i < labels->n; i++) {
+        char *of = kind_of(labels->names[i]);
+        labels->kind[i] = find(labels->kinds, labels->n_kinds, of);
+        if (labels->kind[i] < 0) {
+            labels->kind[i] = labels->n_kinds;
+            labels->kinds[labels->n_kinds++] = of;
+        } else {
+            free(of);
+        }
+    }
+    return labels->n_kinds >= 2 || error_set(e, path, "What stands before a slash is the kind",
+                                             "all labels are of the kind \"%.100s\"",
+                                             labels->kinds[0]);
 }
 
 void labels_free(Labels *labels) {
     for (int32_t i = 0; i < labels->n; i++) free(labels->names[i]);
+    for (int32_t i = 0; i < labels->n_kinds; i++) free(labels->kinds[i]);
     free(labels->names);
+    free(labels->kinds);
+    free(labels->kind);
     free(labels->shares);
     *labels = (Labels){0};
 }
@@ -52,12 +93,12 @@ static bool take_names(Labels *labels, const json_t *list, const char *path, Err
     CHECK(labels->names, "no memory for %zu labels", n);
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        if (!name || labels_find(labels, name) >= 0)
+        if (!name || find(labels->names, labels->n, name) >= 0)
             return error_set(e, path, NULL, "\"labels\" must hold different names");
         labels->names[labels->n] = strdup(name);
         CHECK(labels->names[labels->n++], "no memory for a label");
     }
-    return true;
+    return labels_sort(labels, path, e);
 }
 
 static bool take_shares(Labels *labels, const json_t *list, const char *path, Error *e) {

@@ -135,8 +135,10 @@ static bool collect_sorted(Labels *labels, const Example **sorted, int64_t n, co
         labels->names[labels->n] = strdup(sorted[i]->label);
         CHECK(labels->names[labels->n++], "no memory for a label");
     }
-    return labels->n >= 2 || error_set(e, path, "Give examples of two labels at least",
-                                       "all examples have the label \"%.100s\"", labels->names[0]);
+    if (labels->n < 2)
+        return error_set(e, path, "Give examples of two labels at least",
+                         "all examples have the label \"%.100s\"", labels->names[0]);
+    return labels_sort(labels, path, e);
 }
 
 bool labels_collect(Labels *labels, const Examples *x, const char *path, Error *e) {

@@ -6,12 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Logarithm of a sum: of all n terms, whose logarithms are given, or of those of one kind. */
+static double log_sum(const double *log_p, int64_t n, const int32_t *kinds, int32_t kind) {
+    double largest = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (!kinds || kinds[i] == kind) largest = fmax(largest, log_p[i]);
+    for (int64_t i = 0; i < n; i++)
+        if (!kinds || kinds[i] == kind) sum += exp(log_p[i] - largest);
+    return largest + log(sum);
+}
+
 /* Logarithms of unscaled probabilities become such of probabilities. */
 static void normalise(double *log_p, int64_t n) {
-    double largest = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) largest = fmax(largest, log_p[i]);
-    for (int64_t i = 0; i < n; i++) sum += exp(log_p[i] - largest);
-    for (int64_t i = 0; i < n; i++) log_p[i] -= largest + log(sum);
+    const double sum = log_sum(log_p, n, NULL, 0);
+    for (int64_t i = 0; i < n; i++) log_p[i] -= sum;
 }
 
 /* A batch of texts, or of windows of one, and what the model answers. */
@@ -78,8 +86,7 @@ static void reader_answer(Reader *r, int64_t b, double *log_p) {
 }
 
 static double log_share(const Model *m, int64_t class) {
-    return log(m->labels && m->labels->shares ? m->labels->shares[class]
-                                              : 1.0 / (double)m->config.classes);
+    return log(m->labels->shares ? m->labels->shares[class] : 1.0 / (double)m->config.classes);
 }
 
 /* A feed-forward model reads T tokens, so it goes over the text, a window for each token. */
@@ -119,18 +126,25 @@ static int32_t label_of(const Tokens *texts, int64_t text) {
 
 double classify_texts(Model *m, const Tokens *texts, int64_t first, int64_t n,
                       double *probabilities) {
-    const int64_t V = m->config.classes;
-    double *const p = probabilities;
-    double loss = 0;
-    CHECK(n <= m->use.B, "%ld texts at once", (long)n);
+    const Labels *labels = m->labels;
+    const int64_t V = m->config.classes, K = labels->n_kinds;
+    double *log_p = malloc((size_t)(n * V) * sizeof *log_p), loss = 0;
+    CHECK(n <= m->use.B && log_p, "%ld texts at once", (long)n);
     Reader r = reader_open(m, texts);
     if (r.feed.rows == BATCH_NEXT)
-        for (int64_t b = 0; b < n; b++) reader_slide(&r, first + b, p + b * V);
+        for (int64_t b = 0; b < n; b++) reader_slide(&r, first + b, log_p + b * V);
     else
-        reader_read(&r, first, n, p);
-    for (int64_t b = 0; b < n; b++) loss -= p[b * V + label_of(texts, first + b)];
-    for (int64_t i = 0; i < n * V; i++) p[i] = exp(p[i]);
+        reader_read(&r, first, n, log_p);
     reader_close(&r);
+    for (int64_t b = 0; b < n; b++) {
+        const int32_t kind = labels->kind[label_of(texts, first + b)];
+        for (int32_t k = 0; k < K; k++) {
+            const double log_kind = log_sum(log_p + b * V, V, labels->kind, k);
+            probabilities[b * K + k] = exp(log_kind);
+            if (k == kind) loss -= log_kind;
+        }
+    }
+    free(log_p);
     return loss;
 }
 
@@ -142,37 +156,38 @@ void classify_shares(Labels *labels, const Tokens *train) {
         labels->shares[label_of(train, text)] += (double)loader_text_tokens(train, text) / n;
 }
 
-static ClassScore score_make(int64_t n_classes) {
-    ClassScore s = {.n_classes = n_classes,
-                    .confusion = calloc((size_t)(n_classes * n_classes), sizeof *s.confusion)};
-    CHECK(s.confusion, "no memory for a table of %ld classes", (long)n_classes);
+static ClassScore score_make(int64_t n_kinds) {
+    ClassScore s = {.n_kinds = n_kinds,
+                    .confusion = calloc((size_t)(n_kinds * n_kinds), sizeof *s.confusion)};
+    CHECK(s.confusion, "no memory for a table of %ld kinds", (long)n_kinds);
     return s;
 }
 
 void classify_free(ClassScore *s) { free(s->confusion); }
 
-static void count(ClassScore *s, int32_t label, const double *scores) {
+static void count(ClassScore *s, int32_t kind, const double *scores) {
     int64_t best = 0;
-    for (int64_t k = 1; k < s->n_classes; k++)
+    for (int64_t k = 1; k < s->n_kinds; k++)
         if (scores[k] > scores[best]) best = k;
-    s->confusion[label * s->n_classes + best]++;
+    s->confusion[kind * s->n_kinds + best]++;
     s->n++;
 }
 
 void classify_split(Model *m, const Tokens *texts, int64_t part, int64_t parts,
                     ClassScore *score) {
-    const int64_t B = m->use.B, V = m->config.classes;
+    const Labels *labels = m->labels;
+    const int64_t B = m->use.B, K = labels->n_kinds;
     const int64_t room = m->config.kind == MODEL_FFN   ? INT64_MAX
                          : m->config.kind == MODEL_RNN ? m->use.T - 1
                                                        : m->use.T;
-    double *p = malloc((size_t)(B * V) * sizeof *p);
+    double *p = malloc((size_t)(B * K) * sizeof *p);
     CHECK(p, "no memory for the probabilities of %ld texts", (long)B);
-    *score = score_make(V);
+    *score = score_make(K);
     for (int64_t first = part * B; first < texts->n_lines; first += parts * B) {
         const int64_t n = i64_min(B, texts->n_lines - first);
         score->loss += classify_texts(m, texts, first, n, p);
         for (int64_t b = 0; b < n; b++) {
-            count(score, label_of(texts, first + b), p + b * V);
+            count(score, labels->kind[label_of(texts, first + b)], p + b * K);
             score->n_cut += loader_text_tokens(texts, first + b) > room;
         }
     }
@@ -193,36 +208,36 @@ static int64_t read_text(const Tokens *texts, int64_t text, int32_t **ids, int64
     return n;
 }
 
-void classify_bayes(const Tokens *train, const Tokens *texts, int64_t n_classes,
+void classify_bayes(const Tokens *train, const Tokens *texts, const Labels *labels,
                     ClassScore *score) {
-    const int64_t n_vocab = train->first_label;
-    double *counts = calloc((size_t)(n_classes * n_vocab), sizeof *counts);
-    double *of_class = calloc((size_t)n_classes, sizeof *of_class);
-    double *of_tokens = calloc((size_t)n_classes, sizeof *of_tokens);
-    double *sums = calloc((size_t)n_classes, sizeof *sums);
+    const int64_t n_vocab = train->first_label, n_kinds = labels->n_kinds;
+    double *counts = calloc((size_t)(n_kinds * n_vocab), sizeof *counts);
+    double *of_kind = calloc((size_t)n_kinds, sizeof *of_kind);
+    double *of_tokens = calloc((size_t)n_kinds, sizeof *of_tokens);
+    double *sums = calloc((size_t)n_kinds, sizeof *sums);
     int32_t *ids = NULL;
     int64_t room = 0;
-    CHECK(counts && of_class && of_tokens && sums, "no memory for the counts of %ld tokens",
+    CHECK(counts && of_kind && of_tokens && sums, "no memory for the counts of %ld tokens",
           (long)n_vocab);
     for (int64_t text = 0; text < train->n_lines; text++) {
-        const int32_t k = label_of(train, text);
+        const int32_t k = labels->kind[label_of(train, text)];
         const int64_t n = read_text(train, text, &ids, &room);
         for (int64_t i = 0; i < n; i++) counts[k * n_vocab + ids[i]]++;
-        of_class[k]++;
+        of_kind[k]++;
         of_tokens[k] += (double)n;
     }
-    *score = score_make(n_classes);
+    *score = score_make(n_kinds);
     for (int64_t text = 0; text < texts->n_lines; text++) {
         const int64_t n = read_text(texts, text, &ids, &room);
-        for (int64_t k = 0; k < n_classes; k++) {
-            sums[k] = log(of_class[k] / (double)train->n_lines) -
+        for (int64_t k = 0; k < n_kinds; k++) {
+            sums[k] = log(of_kind[k] / (double)train->n_lines) -
                       (double)n * log(of_tokens[k] + (double)n_vocab);
             for (int64_t i = 0; i < n; i++) sums[k] += log(counts[k * n_vocab + ids[i]] + 1);
         }
-        count(score, label_of(texts, text), sums);
+        count(score, labels->kind[label_of(texts, text)], sums);
     }
     free(counts);
-    free(of_class);
+    free(of_kind);
     free(of_tokens);
     free(sums);
     free(ids);
@@ -232,21 +247,21 @@ void classify_bayes(const Tokens *train, const Tokens *texts, int64_t n_classes,
 
 double classify_accuracy(const ClassScore *s) {
     int64_t right = 0;
-    for (int64_t k = 0; k < s->n_classes; k++) right += s->confusion[k * s->n_classes + k];
+    for (int64_t k = 0; k < s->n_kinds; k++) right += s->confusion[k * s->n_kinds + k];
     return s->n ? (double)right / (double)s->n : NAN;
 }
 
-double classify_f1(const ClassScore *s, int64_t class) {
-    int64_t either = 0; /* of this class, and taken for it: the right ones twice */
-    for (int64_t k = 0; k < s->n_classes; k++)
-        either += s->confusion[class * s->n_classes + k] + s->confusion[k * s->n_classes + class];
-    return either ? 2 * (double)s->confusion[class * s->n_classes + class] / (double)either : 0;
+double classify_f1(const ClassScore *s, int64_t kind) {
+    int64_t either = 0; /* of this kind, and taken for it: the right ones twice */
+    for (int64_t k = 0; k < s->n_kinds; k++)
+        either += s->confusion[kind * s->n_kinds + k] + s->confusion[k * s->n_kinds + kind];
+    return either ? 2 * (double)s->confusion[kind * s->n_kinds + kind] / (double)either : 0;
 }
 
 double classify_macro_f1(const ClassScore *s) {
     double sum = 0;
-    for (int64_t k = 0; k < s->n_classes; k++) sum += classify_f1(s, k);
-    return sum / (double)s->n_classes;
+    for (int64_t k = 0; k < s->n_kinds; k++) sum += classify_f1(s, k);
+    return sum / (double)s->n_kinds;
 }
 
 /* A table of this many classes still fits a screen. */
@@ -254,7 +269,7 @@ enum { TABLE_MAX = 12 };
 
 static void print_text(const ClassScore *s, const ClassScore *bayes, const Labels *labels,
                        FILE *out) {
-    const int64_t V = s->n_classes;
+    const int64_t V = s->n_kinds;
     int width = 9;
     fprintf(out, "texts           %ld", (long)s->n);
     if (s->n_cut) fprintf(out, ", %ld of them read from their ends alone", (long)s->n_cut);
@@ -264,15 +279,15 @@ static void print_text(const ClassScore *s, const ClassScore *bayes, const Label
     if (bayes)
         fprintf(out, "naive Bayes     %.4f, macro F1 %.4f (over the same tokens)\n",
                 classify_accuracy(bayes), classify_macro_f1(bayes));
-    for (int32_t k = 0; k < labels->n; k++) {
-        const int n = (int)strlen(labels->names[k]) + 2;
+    for (int32_t k = 0; k < labels->n_kinds; k++) {
+        const int n = (int)strlen(labels->kinds[k]) + 2;
         if (n > width) width = n;
     }
     fprintf(out, "\n%-*s%*s", width, "label", 8, "F1");
-    for (int64_t k = 0; V <= TABLE_MAX && k < V; k++) fprintf(out, "%*s", width, labels->names[k]);
+    for (int64_t k = 0; V <= TABLE_MAX && k < V; k++) fprintf(out, "%*s", width, labels->kinds[k]);
     fprintf(out, V <= TABLE_MAX ? "   taken for\n" : "\n");
     for (int64_t i = 0; i < V; i++) {
-        fprintf(out, "%-*s%8.4f", width, labels->names[i], classify_f1(s, i));
+        fprintf(out, "%-*s%8.4f", width, labels->kinds[i], classify_f1(s, i));
         for (int64_t k = 0; V <= TABLE_MAX && k < V; k++)
             fprintf(out, "%*ld", width, (long)s->confusion[i * V + k]);
         putc('\n', out);
@@ -281,14 +296,14 @@ static void print_text(const ClassScore *s, const ClassScore *bayes, const Label
 
 static void print_json(const ClassScore *s, const ClassScore *bayes, const Labels *labels,
                        FILE *out) {
-    const int64_t V = s->n_classes;
+    const int64_t V = s->n_kinds;
     json_t *names = json_array(), *rows = json_array();
     for (int64_t i = 0; i < V; i++) {
         json_t *row = json_array();
         for (int64_t k = 0; k < V; k++)
             json_array_append_new(row, json_integer((json_int_t)s->confusion[i * V + k]));
         json_array_append_new(rows, row);
-        json_array_append_new(names, json_string(labels->names[i]));
+        json_array_append_new(names, json_string(labels->kinds[i]));
     }
     json_t *line = json_pack(
         "{s:I, s:I, s:f, s:f, s:f, s:o, s:o}", "texts", (json_int_t)s->n, "cut",

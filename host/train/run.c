@@ -404,8 +404,8 @@ static bool start_feed(Trainer *t, Error *e) {
     t->feed.window = o->window;
     if (!loader_check(&t->feed, o->batch_size, t->data, e)) return false;
     if (t->feed.form == BATCH_TEXTS)
-        log_info("%ld texts to learn from, %ld for validation, %d classes", (long)t->train.n_lines,
-                 (long)t->val.n_lines, (int)t->labels.n);
+        log_info("%ld texts to learn from, %ld for validation, %d classes of %d kinds",
+                 (long)t->train.n_lines, (long)t->val.n_lines, t->labels.n, t->labels.n_kinds);
     Backend *b = &t->backend;
     t->loader_memory = pinned(t, loader_bytes(use->B, use->T));
     t->val_memory = pinned(t, (5 * use->B * use->T + 1) * 4);
@@ -478,7 +478,7 @@ static bool report_classes(Trainer *t, Error *e) {
     if (best && !checkpoint_read_weights(folder, &t->model, e)) return false;
     log_info("%s, step %ld, on the validation part:", folder, (long)(best ? best : t->state.step));
     classify_split(&t->model, &t->val, 0, 1, &score);
-    classify_bayes(&t->train, &t->val, t->labels.n, &bayes);
+    classify_bayes(&t->train, &t->val, &t->labels, &bayes);
     classify_print(&score, &bayes, &t->labels, false, stdout);
     classify_free(&score);
     classify_free(&bayes);

@@ -23,10 +23,10 @@ WRAPPER
 cat >"$work/bin/python3" <<WRAPPER
 #!/usr/bin/env bash
 [[ \$1 != *numbers.py ]] || set -- "\$@" 200 20
-if [[ \$1 = *speeches.py ]]; then # fetches the plays: lines of two kinds do
+if [[ \$1 = *speeches.py ]]; then # fetches the plays: lines of two plays do
     mkdir -p "\$2"
     for ((i = 0; i < 400; i++)); do
-        printf 'the %s of day %d\\t%s\\n' \$( ((i % 2)) && echo "woe \$i tragedy" || echo "joy \$i comedy")
+        printf 'the %s of day %d\\t%s\\n' \$( ((i % 2)) && echo "woe \$i tragedy/x" || echo "joy \$i comedy/y")
     done >"\$2/speeches.tsv"
     exit
 fi

@@ -157,10 +157,41 @@ static void bad_files(void **state) {
     }
 }
 
+/* "a-b" sorts between "a" and "a/x", so a kind's labels need not stand together. */
+static void kinds_of_labels(void **state) {
+    (void)state;
+    Examples x;
+    Labels labels;
+    Error e = {0};
+    scratch_text("kinds.tsv", "1\ta/y\n2\ta/x\n3\ta-b\n4\t/z\n5\ta\n"
+                              "1\ta/y\n2\ta/x\n3\ta-b\n4\t/z\n5\ta\n");
+    assert_true(examples_read(&x, "kinds.tsv", "text", "label", &e));
+    assert_true(labels_collect(&labels, &x, "kinds.tsv", &e));
+    static const char *const names[] = {"/z", "a", "a-b", "a/x", "a/y"};
+    static const int32_t kind[] = {0, 1, 2, 1, 1};
+    assert_int_equal(labels.n, 5);
+    assert_int_equal(labels.n_kinds, 3);
+    for (int32_t i = 0; i < labels.n; i++) {
+        assert_string_equal(labels.names[i], names[i]);
+        assert_int_equal(labels.kind[i], kind[i]);
+        assert_int_equal(labels_find(&labels, names[i]), i);
+    }
+    assert_string_equal(labels.kinds[0], "/z");
+    assert_string_equal(labels.kinds[1], "a");
+    assert_string_equal(labels.kinds[2], "a-b");
+    assert_int_equal(labels_find(&labels, "a/new"), 1);
+    assert_int_equal(labels_find(&labels, "a-b/new"), 2);
+    assert_int_equal(labels_find(&labels, "b/x"), -1);
+    labels_free(&labels);
+    examples_free(&x);
+}
+
 static void labels_that_cannot_be_learnt(void **state) {
     (void)state;
     static const char *const texts[][3] = {{"x\ta\ny\tb\nz\ta\n", "one.tsv:2", "\"b\""},
-                                           {"x\ta\ny\ta\n", "one.tsv", "all examples"}};
+                                           {"x\ta\ny\ta\n", "one.tsv", "all examples"},
+                                           {"x\ta/b\ny\ta/b\nz\ta\nz\ta\n", "one.tsv",
+                                            "of the kind \"a\""}};
     for (int64_t i = 0; i < COUNT_OF(texts); i++) {
         Examples x;
         Labels labels;
@@ -232,6 +263,7 @@ int main(void) {
         cmocka_unit_test(samples_of_each_layout),
         SCRATCH_TEST(both_kinds_of_files),
         SCRATCH_TEST(bad_files),
+        SCRATCH_TEST(kinds_of_labels),
         SCRATCH_TEST(labels_that_cannot_be_learnt),
         SCRATCH_TEST(split_by_label_and_seed),
     };

@@ -36,6 +36,19 @@ for kind in gpt ffn rnn; do
 done
 gpt=("${train[@]}" --model gpt --hidden 32)
 
+# Of labels with a slash the kind counts: that of a play that was not there in training too.
+sed -E 's!(sun|night).*!&/one!; t; s!$!/two!' "$work/texts.tsv" >"$work/kinds.tsv"
+works "kinds: learns" "4 classes of 2 kinds" "accuracy        1.0000" -- \
+    "${train[@]}" --data "$work/kinds.tsv" --model ffn --hidden 32 --run "$work/kinds"
+printf 'the sun\tcomedy/three\nthe woe\ttragedy\n' >"$work/unseen.tsv"
+works "kinds: scores them alone" '"labels": ["comedy", "tragedy"], "confusion": [[1, 0], [0, 1]]' -- \
+    "$puck" eval --from "$work/kinds" --data "$work/unseen.tsv" --split all --json --device cpu
+check "kinds: says them" test "$(echo "the rose" | "$puck" classify --from "$work/kinds" --device cpu \
+    2>/dev/null | cut -f 1)" = comedy
+printf 'the sun\tcomedy/one\nthe king\thistory/one\n' >"$work/unseen.tsv"
+refuses 1 "a kind unseen in training" "unseen.tsv:2" "history/one" "comedy/one, comedy/two" -- \
+    "$puck" eval --from "$work/kinds" --data "$work/unseen.tsv" --device cpu
+
 # The same examples as JSON lines, from the weights of a language model of their texts, whose tied head
 # gives way to one of classes.
 sed -E 's/^(.*)\t(.*)$/{"text": "\1", "label": "\2"}/' "$work/texts.tsv" >"$work/texts.jsonl"
@@ -91,6 +104,7 @@ bad() {
 bad "an empty file" 1 "bad.tsv" ''
 bad "a line without a label" 1 "bad.tsv:2" 'a\tx\nb\n'
 bad "a class of one example" 1 "bad.tsv:3" 'a\tx\nb\tx\nc\ty\n'
+bad "labels of one kind" 1 "bad.tsv" 'a\tx/1\nb\tx/1\nc\tx/2\nd\tx/2\n'
 bad "a text without a token" 1 "bad.tsv:1" '  \tx\na\ty\nb\tx\nc\ty\n'
 printf 'the sun\tcomedy\nthe king\thistory\n' >"$work/unseen.tsv"
 refuses 1 "a label unseen in training" "unseen.tsv:2" "history" "comedy, tragedy" -- \
