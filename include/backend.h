@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 8 };
+enum { PUCK_ABI = 9 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -89,11 +89,12 @@ typedef struct Backend {
 
     /* Choices that the back end made by timing, such as the algorithms of matrix products, as text
      * that is kept with the run: with the same choices two runs have the same bits. `choices` may
-     * be called any time, its text is valid until the next call; `choose` comes before the first
-     * op, and ignores what was chosen for another device or library. NULL where nothing is chosen
-     * so. */
+     * be called any time, its text is valid until the next call; `choose` takes such a text, but
+     * for what was chosen for another device or library. Of several ranks only rank 0 times, and
+     * none after `choose` with `last`: the host hands rank 0's choices to all, and what these lack
+     * is the library's first. NULL where nothing is chosen so. */
     const char *(*choices)(struct Backend *);
-    void (*choose)(struct Backend *, const char *text);
+    void (*choose)(struct Backend *, const char *text, bool last);
 
     void (*close)(struct Backend *);
 } Backend;

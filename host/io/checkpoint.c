@@ -93,7 +93,7 @@ bool checkpoint_read_choices(const char *folder, Backend *b, Error *e) {
     if (!path_join(path, folder, "algorithms.txt", e)) return false;
     if (!b->choose || access(path, F_OK) != 0) return true;
     char *text = file_read(path, &bytes, e);
-    if (text) b->choose(b, text);
+    if (text) b->choose(b, text, false);
     free(text);
     return text != NULL;
 }

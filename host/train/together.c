@@ -62,6 +62,26 @@ bool together_folder(const Trainer *t, Error *e) {
     return ok;
 }
 
+void together_choices(Trainer *t) {
+    Backend *b = &t->backend;
+    Model *m = &t->model;
+    if (dist_ranks() == 1 || !b->choose) return;
+    char *text = NULL;
+    if (dist_rank() == 0) {
+        model_forward(m, true);
+        model_backward(m);
+        model_begin_step(m);
+        text = strdup(b->choices(b));
+    }
+    int64_t size = text ? (int64_t)strlen(text) + 1 : 0;
+    dist_broadcast(&size, sizeof size, 0);
+    if (dist_rank() != 0) text = malloc((size_t)size);
+    CHECK(text, "no memory for the choices of rank 0");
+    dist_broadcast(text, size, 0);
+    b->choose(b, text, true);
+    free(text);
+}
+
 /* For tests: PUCK_TEST_DRIFT="1,5" changes a weight of rank 1 after step 5. */
 static void inject_drift(Trainer *t) {
     const char *text = getenv("PUCK_TEST_DRIFT");

@@ -105,6 +105,11 @@ int comm_ranks(const Backend *b) {
     return c ? c->host.n_ranks : 1;
 }
 
+int comm_rank(const Backend *b) {
+    const struct Comm *const c = state_of(b)->comm;
+    return c ? c->host.rank : 0;
+}
+
 /* `large` has a part for every rank, each of `small`'s size. */
 static void check_parts(const Backend *b, Tensor small, Tensor large) {
     const int64_t n_ranks = comm_ranks(b);

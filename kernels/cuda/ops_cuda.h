@@ -93,6 +93,7 @@ void reduce_partials(const OpContext *, float *const to[], int n_sums, const flo
 bool comm_open(Backend *, const HostServices *, Error *);
 void comm_close(Backend *);
 int comm_ranks(const Backend *);
+int comm_rank(const Backend *);
 /* Stops where a collective has failed since it was submitted. */
 void comm_check(Backend *);
 void comm_all_reduce(Backend *, Tensor data, Stream *);
@@ -106,7 +107,7 @@ void comm_broadcast(Backend *, Tensor data, int root, Stream *);
 bool product_open(Backend *, Error *);
 void product_close(Backend *);
 const char *product_choices(Backend *);
-void product_choose(Backend *, const char *text);
+void product_choose(Backend *, const char *text, bool last);
 
 /* What is done to a product on its way out: see cublasLtEpilogue_t. GELU keeps its input in aux;
  * DGELU multiplies by the derivative at aux. */

@@ -36,7 +36,8 @@ struct Products {
     cublasLtHandle_t handle;
     Plan *plans;
     Choice *choices;
-    char *text; /* of product_choices */
+    char *text;   /* of product_choices */
+    bool settled; /* with several ranks: nothing is timed any more */
 };
 
 static_assert(sizeof(cublasLtMatmulAlgo_t) == ALGORITHM_WORDS * sizeof(uint64_t), "");
@@ -188,9 +189,28 @@ static bool choice_read(Choice *choice, const char *line, size_t length) {
     return true;
 }
 
-void product_choose(Backend *b, const char *text) {
+/* Takes the algorithm that product_choose has for the plan, if it still fits. */
+static void plan_recall(const struct Products *p, Plan *plan) {
+    char key[160];
+    plan_key(plan, key, sizeof key);
+    for (const Choice *choice = p->choices; choice; choice = choice->next) {
+        cublasLtMatmulHeuristicResult_t result;
+        if (strcmp(choice->key, key)) continue;
+        const cublasStatus_t status = p->lt.MatmulAlgoCheck(
+            p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, &choice->algorithm, &result);
+        if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > (size_t)plan->workspace)
+            continue;
+        plan->algorithm[0] = choice->algorithm;
+        plan->n_algorithms = 1;
+        plan->chosen = 0;
+        return;
+    }
+}
+
+void product_choose(Backend *b, const char *text, bool last) {
     struct Products *const p = state_of(b)->products;
     char title[256];
+    p->settled = last;
     choices_title(b, title, sizeof title);
     const size_t length = strlen(title);
     if (strncmp(text, title, length) || text[length] != '\n') return; /* of another machine */
@@ -205,6 +225,8 @@ void product_choose(Backend *b, const char *text) {
         }
         line += n + (line[n] == '\n');
     }
+    for (Plan *plan = p->plans; plan; plan = plan->next)
+        if (plan->n_algorithms > 0) plan_recall(p, plan);
 }
 
 /* ---- plans ---- */
@@ -303,24 +325,6 @@ static void plan_ask(const Lt *lt, cublasLtHandle_t handle, Plan *plan) {
     plan->chosen = plan->n_algorithms == 1 ? 0 : -1;
 }
 
-/* Takes the algorithm that product_choose has for the plan, if it still fits. */
-static void plan_recall(const struct Products *p, Plan *plan) {
-    char key[160];
-    plan_key(plan, key, sizeof key);
-    for (const Choice *choice = p->choices; choice; choice = choice->next) {
-        cublasLtMatmulHeuristicResult_t result;
-        if (strcmp(choice->key, key)) continue;
-        const cublasStatus_t status = p->lt.MatmulAlgoCheck(
-            p->handle, plan->desc, plan->a, plan->b, plan->d, plan->d, &choice->algorithm, &result);
-        if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > (size_t)plan->workspace)
-            continue;
-        plan->algorithm[0] = choice->algorithm;
-        plan->n_algorithms = 1;
-        plan->chosen = 0;
-        return;
-    }
-}
-
 static bool product_same(const Product *a, const Product *b) {
     return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
            a->ldd == b->ldd && a->in == b->in && a->out == b->out &&
@@ -387,14 +391,15 @@ static float plan_time(const OpContext *cx, const Plan *plan, int algorithm,
 
 /* Times the algorithms. A product that adds to its own output is timed on other memory, of which a
  * step needs none later; where there is none left, the library's first algorithm is kept. So it is
- * where there are other ranks: each would time for itself, and weights that all update alike (by
- * Muon) would part. What a run of one process has timed, in its algorithms.txt, is good for all. */
+ * where another rank times (Backend.choose). */
 static void plan_choose(const OpContext *cx, Plan *plan, const ProductData *data) {
     void *d = data->d, *other = NULL;
     const int64_t bytes = plan->product.batch * stride_d(&plan->product) *
                           dtype_bytes(plan->product.out);
     plan->chosen = 0;
-    if (comm_ranks(cx->backend) > 1) return;
+    if (comm_ranks(cx->backend) > 1 &&
+        (comm_rank(cx->backend) != 0 || state_of(cx->backend)->products->settled))
+        return;
     if (data->c == data->d) {
         if (cudaMalloc(&other, (size_t)bytes) != cudaSuccess) {
             cudaGetLastError(); /* clears it */

@@ -223,9 +223,13 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return cudaSuccess;
 }
 
-/* The emulator shows no speed; a time above zero keeps divisions finite. */
+/* The emulator shows no speed; a time above zero keeps divisions finite. For tests:
+ * PUCK_EMU_TIMES=SEED makes it as random as a card's. */
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t end) {
-    *ms = 1;
+    static uint64_t state = 0;
+    const char *const seed = getenv("PUCK_EMU_TIMES");
+    if (seed) state = 6364136223846793005u * (state + strtoul(seed, nullptr, 10)) + 1;
+    *ms = 1 + (float)(state >> 40) / (1 << 24);
     return cudaEventSynchronize(end);
 }
 

@@ -33,6 +33,19 @@ rank_train 2 again 10 "${buckets[@]}" --stop-after 4 2>/dev/null
 rank_train 2 again 10 "${buckets[@]}" 2>/dev/null
 same_weights "4 steps and 6 = 10" zero again
 
+# Rank 0 times products for all: what they computed is what both compute when they are told its choices.
+timed() { # RANK: its command, with times of its own
+    echo env PUCK_EMU_TIMES=$1 "$puck" train --data text.txt --run run --steps 4 --threads 1 "${model[@]}" \
+        "${recipe[@]}" "${buckets[@]}"
+}
+mkdir -p timed told/run && make_text >timed/text.txt
+(cd timed && mpirun --allow-run-as-root --oversubscribe -np 1 $(timed 1) : -np 1 $(timed 2) >out 2>&1 </dev/null)
+cp timed/run/algorithms.txt told/run 2>/dev/null
+rank_train 2 told 4 "${buckets[@]}" 2>/dev/null
+check "several algorithms are the fastest" eval 'grep -q "= 1 0" timed/run/algorithms.txt &&
+    grep -q "= 2 0" timed/run/algorithms.txt'
+same_weights "all ranks take those that rank 0 has found" timed told
+
 # The updated weights arrive under the next forward pass, and each part is waited for: left out, it fails.
 buckets+=(--layers 2)
 rank_train 1 alone 4 "${buckets[@]}" 2>/dev/null

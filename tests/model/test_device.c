@@ -105,7 +105,7 @@ static char *trained_state(const ModelConfig *c, const ModelUse *use, const char
     Run r;
     run_open(&r, c, use, dtype);
     Backend *b = &r.backend;
-    if (b->choose && choices[0]) b->choose(b, choices);
+    if (b->choose && choices[0]) b->choose(b, choices, false);
     run_train(&r);
     if (b->choices) snprintf(choices, size, "%s", b->choices(b));
     char *state = lab_state(&r.m, bytes);
