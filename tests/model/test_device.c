@@ -152,11 +152,11 @@ static void assert_no_change(void (*change)(ModelUse *)) {
         }
 }
 
-/* Relative to the cpu's losses. The unit roundoff u of the type enters k times on the way to a logit
- * z, with random sign: sqrt(k) u z; the mean of N losses has 1/sqrt(N) of that. (A group of word
- * vectors has five scores of 0.2^2 sqrt(12), and a slope of 1/2 at each.) 8 times that are allowed,
- * as weights grow in the steps of AdamW; a quarter is seen at most. A loss itself is f32, rounded
- * about four times. */
+/* Relative to the cpu's losses. The unit roundoff u of the type enters k times on the way to a
+ * logit z, with random sign: sqrt(k) u z; the mean of N losses has 1/sqrt(N) of that. (A group of
+ * word vectors has five scores of 0.2^2 sqrt(12), and a slope of 1/2 at each.) 8 times that are
+ * allowed, as weights grow in the steps of AdamW; a quarter is seen at most. A loss itself is f32,
+ * rounded about four times. */
 static double loss_bound(const struct Case *c, double unit, const Run *cpu, double loss) {
     return 8 * sqrt(c->roundings / (double)cpu->n_valid) * c->logit / loss * unit + 4 * 0x1p-24;
 }
