@@ -36,6 +36,10 @@ bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e);
  * dist_leave_step(false). */
 void dist_enter_step(void);
 void dist_leave_step(bool ends);
+/* Where a device writes how far it has come: n numbers in host memory, which grow alike on all
+ * ranks. Of ranks that are stuck in one step, it is the one with the least sum that is. NULL: no
+ * more. */
+void dist_watch_device(const int32_t *marks, int n);
 /* For a signal's handler, see host/dist/watch.h. */
 void dist_hurry(void);
 /* Largest value of all ranks. */

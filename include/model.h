@@ -238,6 +238,7 @@ typedef struct Replay {
     Graph *graph; /* NULL until it was captured */
 } Replay;
 
+enum { MODEL_MARKS = 2 };
 typedef struct Model {
     ModelConfig config;
     ModelUse use;
@@ -289,6 +290,8 @@ typedef struct Model {
     Stream *rank_stream; /* of the ranks' collectives */
     Event *final, *reduced; /* gradients of a bucket, or all weights, are; all have been summed */
     Event **gathered; /* use.zero: of each stage of model_gather */
+    int32_t *marks; /* pinned, MODEL_MARKS: the last step of which the first bucket, and all
+                       gradients, were there; for dist_watch_device */
     int reduced_stage; /* buckets up to this stage have been summed; REDUCE_OFF: not this time */
 
     Param **lookup;    /* [spec * layers + layer]: the parameter, or NULL if the model has none */

@@ -128,6 +128,9 @@ int dist_finish(int code) {
 }
 
 void dist_hurry(void) { watch_hurry(); }
+void dist_watch_device(const int32_t *marks, int n) {
+    if (transport) watch_device(marks, n);
+}
 void dist_enter_step(void) {
     if (transport) watch_enter_step();
 }

@@ -3,7 +3,7 @@
 #include "backend.h"
 
 /* Raised by every change of this file. `abi` comes first and never moves. */
-enum { TRANSPORT_ABI = 4, TRANSPORT_HOST_MAX = 64 };
+enum { TRANSPORT_ABI = 5, TRANSPORT_HOST_MAX = 64 };
 
 typedef struct TransportRank {
     int rank, n_ranks;
@@ -18,6 +18,7 @@ typedef struct Beat {
     char what[20]; /* ... and its name */
     int32_t waits; /* whether the main thread is in it */
     int32_t ends;  /* this rank has said why all end */
+    int64_t reached; /* see dist_watch_device */
     double step_sec; /* that it has been in a training step; 0: it is in none */
 } Beat;
 

@@ -5,7 +5,8 @@
  *             so a rank that computes, saves or waits goes on beating; of a process of this host
  *             the kernel says whether it is stopped
  *   stuck     it beats, but its main thread does not come out of a training step, or to a
- *             collective that others wait in
+ *             collective that others wait in; where all wait in a step for their devices, it is
+ *             the one whose device has come least far
  *
  * Rank 0 hears all ranks, the others hear rank 0. Who finds a fault tells it and ends the job. */
 #include "watch.h"
@@ -63,6 +64,8 @@ static struct {
     double step_before;  /* locked: seconds of this step before that */
     double slowest_step; /* locked: seconds, of late; 0: not known */
     int64_t n_steps;     /* locked: that have ended */
+    const volatile int32_t *marks; /* locked; n_marks, which the device writes */
+    int n_marks;
 } watch = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static atomic_bool hurry; /* set by a signal's handler */
@@ -102,6 +105,13 @@ void watch_leave_step(bool ends) {
         if (watch.n_steps++ >= UNUSUAL_STEPS) watch.slowest_step = sec > late ? sec : late;
         watch.step_before = 0;
     }
+    pthread_mutex_unlock(&watch.lock);
+}
+
+void watch_device(const int32_t *marks, int n) {
+    pthread_mutex_lock(&watch.lock);
+    watch.marks = marks;
+    watch.n_marks = n;
     pthread_mutex_unlock(&watch.lock);
 }
 
@@ -213,20 +223,25 @@ static void check_silent(const Beat *own, double waited, double now) {
     }
 }
 
-/* The rank that has begun the fewest collectives is the one that is waited for; of several one that
- * does not wait itself; those may wait in their devices for each other, and *alone is false. Rank 0
- * knows; the others give it time to say so, and suspect it. */
+/* Less than 0 if others wait for a rather than for b: it has begun fewer collectives; or it does
+ * not wait itself; or its device has come less far. */
+static int compare_progress(const Beat *a, const Beat *b) {
+    if (a->calls != b->calls) return a->calls < b->calls ? -1 : 1;
+    if (a->waits != b->waits) return a->waits < b->waits ? -1 : 1;
+    return (a->reached > b->reached) - (a->reached < b->reached);
+}
+
+/* The rank that is waited for; where several are as far, one of them, and *alone is false: they may
+ * wait in their devices for each other. Rank 0 knows; the others give it time to say so, and
+ * suspect it. */
 static int rank_behind(const Beat *own, bool *alone) {
     int behind = 0;
     *alone = true;
     for (int r = 1; watch.self->rank == 0 && r < watch.self->n_ranks; r++) {
-        const Beat *b = &watch.beats[r], *least = behind ? &watch.beats[behind] : own;
-        const bool level = b->calls == least->calls;
-        if (b->calls < least->calls || (level && b->waits < least->waits)) {
-            behind = r;
-            *alone = true;
-        } else if (level && b->waits == least->waits)
-            *alone = false;
+        const Beat *least = behind ? &watch.beats[behind] : own;
+        const int order = compare_progress(&watch.beats[r], least);
+        if (order <= 0) *alone = order < 0;
+        if (order < 0) behind = r;
     }
     return behind;
 }
@@ -267,6 +282,8 @@ static void *watch_thread(void *unused) {
         }
         watch.own.step_sec =
             watch.step_since > 0 ? now - watch.step_since + watch.step_before : 0;
+        watch.own.reached = 0;
+        for (int i = 0; i < watch.n_marks; i++) watch.own.reached += watch.marks[i];
         const Beat own = watch.own;
         const double waited = now - watch.since, slowest_step = watch.slowest_step;
         pthread_mutex_unlock(&watch.lock);

@@ -10,6 +10,8 @@ void watch_stop(void);
 /* See dist_enter_step. */
 void watch_enter_step(void);
 void watch_leave_step(bool ends);
+/* See dist_watch_device. */
+void watch_device(const int32_t *marks, int n);
 /* For a signal's handler: a launcher that has lost a rank sends SIGTERM to the others, and kills
  * them some seconds later. Until then they say which. */
 void watch_hurry(void);

@@ -178,6 +178,8 @@ void shard_commit(Model *m) {
     m->rank_stream = b->stream_create(b);
     m->final = b->event_create(b);
     m->reduced = b->event_create(b);
+    m->marks = b->alloc_pinned(b, MODEL_MARKS * sizeof *m->marks);
+    CHECK(m->marks, "no pinned memory");
     if (!m->use.zero) return;
     const int n_stages = 1 + shard_stage_of_layer(m, -1);
     m->gathered = calloc((size_t)n_stages, sizeof(Event *));
@@ -194,6 +196,7 @@ void shard_free(Model *m) {
         b->stream_destroy(b, m->rank_stream);
         b->event_destroy(b, m->final);
         b->event_destroy(b, m->reduced);
+        b->free_pinned(b, m->marks);
     }
     for (int i = 0; m->gathered && i <= shard_stage_of_layer(m, -1); i++)
         b->event_destroy(b, m->gathered[i]);
@@ -222,12 +225,20 @@ static void reduce_bucket(Model *m, const PartitionBucket *k) {
     if (!m->use.zero) b->all_gather(b, all, own, m->rank_stream);
 }
 
+/* Copies the step's number to a mark. */
+static void reach_mark(Model *m, int i) {
+    const char *step = (const char *)m->step_params.data + offsetof(StepParams, step);
+    m->backend->copy(m->backend, &m->marks[i], step, sizeof m->marks[i], COPY_TO_HOST,
+                     m->cx.stream);
+}
+
 void shard_reduce_stage(Model *m, int stage) {
     Backend *b = m->backend;
     bool waited = false;
     for (int i = 0; i < m->partition.n_buckets; i++) {
         const PartitionBucket *k = &m->partition.buckets[i];
         if (k->stage <= m->reduced_stage || k->stage > stage) continue;
+        if (i == 0) reach_mark(m, 0);
         if (!waited) {
             b->event_record(b, m->final, m->cx.stream);
             b->stream_wait(b, m->rank_stream, m->final);
@@ -244,6 +255,7 @@ void model_reduce(Model *m) {
     if (m->reduced_stage == REDUCE_OFF) m->reduced_stage = -1;
     shard_reduce_stage(m, shard_stage_of_layer(m, -1));
     m->reduced_stage = REDUCE_OFF;
+    reach_mark(m, 1);
     b->event_record(b, m->reduced, m->rank_stream);
     b->stream_wait(b, m->cx.stream, m->reduced);
 }

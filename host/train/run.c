@@ -442,7 +442,9 @@ static bool build_model(Trainer *t, const Start *start, Error *e) {
     model_plan(&t->model, &c, &use, &t->backend);
     if (t->labels.n) t->model.labels = &t->labels;
     if (!t->options->quiet && dist_rank() == 0) print_plan(t, &c, stderr);
-    return model_commit(&t->model, e) && load_or_init(t, start, e);
+    if (!model_commit(&t->model, e)) return false;
+    dist_watch_device(t->model.marks, t->model.marks ? MODEL_MARKS : 0);
+    return load_or_init(t, start, e);
 }
 
 static bool start_metrics(Trainer *t, Error *e) {
@@ -522,6 +524,7 @@ static void trainer_close(Trainer *t) {
     void *const pins[] = {t->loader_memory, t->val_memory, t->params, t->results};
     for (int64_t i = 0; i < COUNT_OF(pins); i++)
         if (pins[i]) b->free_pinned(b, pins[i]);
+    dist_watch_device(NULL, 0);
     model_free(&t->model);
     b->close(b);
 }
