@@ -21,7 +21,7 @@ git describe --always --dirty >"$bundle/COMMIT"
 programs=("$bundle"/puck "$bundle"/libpuck_*.so "$bundle"/build/tests/*/*)
 ldd "${programs[@]}" | sed -nE 's/^\t[^ ]+ => (\/[^ ]+) .*/\1/p' | sort -u |
     grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' | xargs -I{} cp -L {} "$bundle/lib"
-strip --strip-debug "$bundle"/puck "$bundle"/build/tests/*/* "$bundle"/lib/*
+strip --strip-debug "${programs[@]}" "$bundle"/lib/*
 
 bytes=$(du -sb "$bundle" | cut -f 1)
 echo "$bundle: $((bytes >> 20)) MiB; on the other machine: python3 gpu-check"
