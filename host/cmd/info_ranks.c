@@ -22,9 +22,11 @@ bool info_ranks_options(const Options *o, Options *rank, Error *e) {
     const int64_t nodes = nodes_of(o, o->ranks), below = o->batch_size / o->ranks * o->ranks;
     char hint[96];
     if (o->ranks % nodes) {
-        snprintf(hint, sizeof hint, "%ld or %ld ranks would do",
-                 (long)i64_max(nodes, o->ranks / nodes * nodes),
-                 (long)(o->ranks / nodes + 1) * (long)nodes);
+        const long fewer = (long)(o->ranks / nodes * nodes), more = fewer + (long)nodes;
+        if (fewer)
+            snprintf(hint, sizeof hint, "%ld or %ld ranks would do", fewer, more);
+        else
+            snprintf(hint, sizeof hint, "%ld ranks would do", more);
         return error_misuse(e, o->nodes ? "--nodes" : "--ranks", hint,
                             "%ld nodes cannot have equal parts of %ld ranks", (long)nodes,
                             (long)o->ranks);

@@ -70,13 +70,17 @@ bool error_misuse(Error *e, const char *place, const char *hint, const char *for
 }
 
 void error_print(const Error *e) {
+    char line[sizeof *e];
     if (!e->text[0]) return;
     log_progress_end();
-    fprintf(stderr, "puck: %s", e->text);
-    if (e->place[0]) fprintf(stderr, " (%s)", e->place);
     const size_t length = strlen(e->hint);
     const bool ended = length == 0 || strchr(".?!", e->hint[length - 1]);
-    fprintf(stderr, "%s%s%s\n", length ? ". " : "", e->hint, ended ? "" : ".");
+    snprintf(line, sizeof line, "%s%s%s%s%s%s%s", e->text, e->place[0] ? " (" : "", e->place,
+             e->place[0] ? ")" : "", length ? ". " : "", e->hint, ended ? "" : ".");
+    /* A name or what a file holds could break the line, or move a terminal's cursor. */
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    fprintf(stderr, "puck: %s\n", line);
 }
 
 _Noreturn void check_failed(const char *file, int line, const char *expression, const char *format,

@@ -65,10 +65,10 @@ static bool unknown_flag(int command, const Flag *f, Error *e) {
 }
 
 static bool foreign_flag(int command, const Flag *f, Error *e) {
-    char hint[OPTIONS_HINT_MAX] = "These take it:";
+    char hint[OPTIONS_HINT_MAX] = "";
     for (int bit = 1; bit < CMD_ALL; bit <<= 1)
         if (f->row->commands & bit) {
-            strcat(hint, " puck ");
+            strcat(hint, hint[0] ? ", puck " : "These take it: puck ");
             strcat(hint, options_command_name(bit));
         }
     return error_misuse(e, f->place, hint, "`puck %s` does not take this option",

@@ -38,8 +38,9 @@ json_t *json_parse(const char *path, const char *text, int64_t bytes, Error *e) 
     json_error_t error;
     json_t *root = json_loadb(text, (size_t)bytes, JSON_REJECT_DUPLICATES, &error);
     if (!root)
-        error_set(e, path, NULL, "the JSON is broken at line %d, column %d: %s", error.line,
-                  error.column, error.text);
+        error_set(e, path, "Is it a whole copy of the right file?",
+                  "the JSON is broken at line %d, column %d: %s", error.line, error.column,
+                  error.text);
     return root;
 }
 
@@ -51,7 +52,7 @@ json_t *json_read_file(const char *path, Error *e) {
     free(text);
     if (!root || json_is_object(root)) return root;
     json_decref(root);
-    error_set(e, path, NULL, "the JSON is not an object");
+    error_set(e, path, "Is it the right file?", "the JSON is not an object");
     return NULL;
 }
 

@@ -85,7 +85,7 @@ static bool find_start(Trainer *t, Start *s, Error *e) {
     dist_broadcast(s, sizeof *s, 0);
     const bool ok = !s->resumes || (setup_merge_recorded(&t->settings, s->folder, e) &&
                                     checkpoint_read_state(s->folder, &t->state, e));
-    return dist_agree(ok && setup_check(t->options, e), e);
+    return dist_agree(ok && setup_check(&t->settings, e), e);
 }
 
 /* ---- data and tokenizer ---- */

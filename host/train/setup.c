@@ -35,6 +35,15 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     return true;
 }
 
+/* A run's config.toml, given as --config, says of each option at least its default. */
+static bool is_given(const Settings *s, const char *name) {
+    Settings defaults;
+    const OptionSource source = options_source(s, name);
+    if (source != FROM_FILE) return source != FROM_DEFAULT;
+    options_defaults(&defaults);
+    return !options_equal(&s->options, &defaults.options, options_find(name));
+}
+
 /* Options of a GPT's blocks. */
 bool train_check_kind(const Settings *s, Error *e) {
     static const char *const gpt[] = {
@@ -47,7 +56,7 @@ bool train_check_kind(const Settings *s, Error *e) {
     for (int i = 0; skipgram && i < COUNT_OF(language); i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
         options_flag(flag + 2, language[i]);
-        if (options_source(s, language[i]) != FROM_DEFAULT)
+        if (is_given(s, language[i]))
             return error_misuse(e, flag, "Leave it out; --window and --channels count",
                                 "a model of kind skipgram has no %s", language[i]);
     }
@@ -72,7 +81,7 @@ bool train_check_kind(const Settings *s, Error *e) {
     for (int i = 0; i < COUNT_OF(gpt) - feeds; i++) {
         char flag[2 + OPTIONS_NAME_MAX] = "--";
         options_flag(flag + 2, gpt[i]);
-        if (options_source(s, gpt[i]) != FROM_DEFAULT)
+        if (is_given(s, gpt[i]))
             return error_misuse(e, flag, "Leave it out, or use --model gpt",
                                 "a model of kind %s has no %s", s->options.model, gpt[i]);
     }
@@ -126,7 +135,37 @@ bool train_own_defaults(Settings *s, Error *e) {
     return true;
 }
 
-bool setup_check(const Options *o, Error *e) {
+/* Flags that say nothing beside another option's value. What a model is comes from --init-from,
+ * where there is one. */
+static bool check_idle(const Settings *s, Error *e) {
+    const Options *o = &s->options;
+    const bool tuned = o->init_from[0];
+    const struct {
+        const char *name, *reader;
+        bool is_read;
+    } idle[] = {
+        {"window", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},
+        {"negatives", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},
+        {"subsample", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},
+        {"activation", "model gpt", tuned || strcmp(o->model, "rnn") != 0},
+        {"rope_base", "positions rotary", tuned || strncmp(o->positions, "rotary", 6) == 0},
+        {"decay_fraction", "schedule wsd", strcmp(o->schedule, "wsd") == 0},
+        {"muon_lr", "optimizer muon", strcmp(o->optimizer, "muon") == 0},
+        {"muon_momentum", "optimizer muon", strcmp(o->optimizer, "muon") == 0},
+        {"muon_weight_decay", "optimizer muon", strcmp(o->optimizer, "muon") == 0},
+    };
+    for (int64_t i = 0; i < COUNT_OF(idle); i++) {
+        char flag[2 + OPTIONS_NAME_MAX] = "--", hint[128];
+        if (idle[i].is_read || options_source(s, idle[i].name) != FROM_FLAG) continue;
+        options_flag(flag + 2, idle[i].name);
+        snprintf(hint, sizeof hint, "Leave it out, or give --%s", idle[i].reader);
+        return error_misuse(e, flag, hint, "nothing in this run reads the option");
+    }
+    return true;
+}
+
+bool setup_check(const Settings *s, Error *e) {
+    const Options *o = &s->options;
     if (o->min_lr > o->lr && strcmp(o->schedule, "constant") != 0)
         return error_misuse(e, "--min-lr", "Give a --min-lr that is not above --lr",
                             "the rate at the end, %g, is above the peak of %g", o->min_lr, o->lr);
@@ -139,7 +178,7 @@ bool setup_check(const Options *o, Error *e) {
     if (o->device_memory[0] && !o->dry_run)
         return error_misuse(e, "--device-memory", "Add --dry-run, or leave it out",
                             "training plans for the device that is there");
-    return true;
+    return check_idle(s, e);
 }
 
 /* The model that the options describe, with `n_vocab` from the tokenizer where they leave it

@@ -77,7 +77,7 @@ typedef struct Trainer {
  * demands; those that were not given are taken from the record. */
 bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
 /* What no single option's range can say. */
-bool setup_check(const Options *o, Error *e);
+bool setup_check(const Settings *s, Error *e);
 /* --task classify: the model's outputs are the labels. */
 void setup_classes(const Trainer *t, ModelConfig *c);
 /* The model of --init-from's folder; an option that says otherwise is an error. */

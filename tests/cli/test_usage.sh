@@ -23,6 +23,8 @@ refuses 2 "help on two commands" "(eval)" -- "$puck" help train eval
 refuses 2 "unknown option" --layer "Did you mean --layers?" -- "${train[@]}" --layer 3
 refuses 2 "unknown option, none near" --zzzzzzz "--help" -- "${train[@]}" --zzzzzzz 3
 refuses 2 "unknown short option" "(-q)" -- "${train[@]}" -q
+refuses 2 "option of another command" --threads "puck train, puck generate, puck eval" -- \
+    "$puck" embed --threads 3
 refuses 2 "option of another command" --top-k "puck generate" -- "${train[@]}" --top-k 3
 refuses 2 "argument that is no option" "(steps)" -- "${train[@]}" steps 3
 refuses 2 "option without its value" --steps "needs a value" -- "${train[@]}" --steps
@@ -60,6 +62,15 @@ for option in init-from config preset run data; do
 done
 refuses 2 "zero over zero where there was no gradient" --adam-eps 1e-20 -- "${train[@]}" --adam-eps 0
 refuses 2 "a rate that would rise" --min-lr 0.01 -- "${train[@]}" --min-lr 0.02
+for idle in "window 3" "negatives 3" "subsample 0.1" "rope-base 100" "decay-fraction 0.5" "muon-lr 0.1"; do
+    # shellcheck disable=SC2086
+    refuses 2 "--$idle, which nothing reads" "--${idle% *}" "or give --" -- "${train[@]}" --$idle
+done
+refuses 2 "an activation of a recurrent model" "--activation" "--model gpt" -- "$puck" train \
+    --data "$work/text.txt" --model rnn --activation relu2 --dry-run
+printf 'x' >"$work/"$'new\nline\033'
+refuses 1 "control characters in a name and in a file" "(new?line?)" -- \
+    env -C "$work" "$puck" info --from $'new\nline\033'
 refuses 2 "patience without evaluations" --patience --eval-every -- "${train[@]}" --patience 2
 refuses 2 "patience without a validation part" --patience --val-fraction -- \
     "${train[@]}" --patience 2 --eval-every 2 --val-fraction 0
@@ -96,6 +107,8 @@ refuses 2 "info of ranks that do not divide the batch" --batch-size "batch of 51
     "$puck" info --preset gpt2 --device cpu --ranks 200
 refuses 2 "info of nodes that do not divide the ranks" --nodes "63 or 66 ranks would do" -- \
     "$puck" info --preset gpt2 --device cpu --ranks 64 --nodes 3
+refuses 2 "info of more nodes than ranks" --nodes "(--nodes). 8 ranks would do" -- \
+    "$puck" info --preset gpt2 --device cpu --ranks 4 --nodes 8
 refuses 2 "info of nodes of no ranks" --nodes --ranks -- "$puck" info --preset gpt2 --nodes 3
 "$puck" info --device auto --verbose >"$work/stdout" 2>"$work/stderr"
 check "--verbose says more" grep -q "^debug: " "$work/stderr"

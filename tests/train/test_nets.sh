@@ -26,6 +26,10 @@ for kind in ffn rnn; do
     works "$kind: is described" "$kind" -- "$puck" info --from "$run" --device cpu
     works "$kind: is timed" "backward" -- \
         "$puck" bench step --preset shakespeare-$kind --batch-size 4 --repeats 2 --device cpu
+    works "$kind: by the settings of another run" "step 12" -- \
+        "$puck" train --config "$run/config.toml" --run "$run-again"
+    check "$kind: the same weights" cmp "$run/ckpt/latest/model.safetensors" \
+        "$run-again/ckpt/latest/model.safetensors"
     refuses 2 "$kind: an option of transformers" --heads $kind -- "${train[@]}" --heads 2 --run "$work/no"
     refuses 2 "$kind: a context of nothing" --context -- "${train[@]}" --context 0 --run "$work/no"
     refuses 2 "$kind: --fill" --fill -- \
