@@ -35,6 +35,11 @@ rank_train() {
         "${model[@]}" "${recipe[@]}" "$@")
 }
 
+# beside COMMAND...: in the background, with a $work of its own for what it writes there; then `wait`.
+beside() {
+    (work=$(mktemp -d "$work/beside-XXXXXX") && "$@") >/dev/null 2>&1 &
+}
+
 # refused NAME CODE WORD...: the last call of `ranks` ended with CODE, and of its error lines there is
 # one, in which every WORD stands.
 refused() {

@@ -7,11 +7,12 @@ model=(--layers 1 --heads 2 --channels 16 --context 16 --dropout 0.1)
 recipe=(--batch-size 6 --lr 0.001 --clip 1 --device emu --dtype f32 --log-every 1 --eval-every 10 --eval-batches 1
     --save-every 0)
 cd "$work" || exit 1
-rank_train 1 one 50 2>/dev/null || fail "one rank trains"
+beside rank_train 1 one 50
 rank_train 2 two 50 2>"$work/err"
 check "two ranks train" test $? = 0
 rank_train 3 three 50 --stop-after 12 2>"$work/err"
 check "three ranks train" test $? = 0
+wait
 mkdir -p start/run && head -n 13 one/run/metrics.jsonl >start/run/metrics.jsonl # an estimate at step 10
 for pair in "one two" "start three"; do
     close_series "losses of $pair" train_loss 1e-6 $pair
@@ -24,13 +25,15 @@ same_weights() {
     check "$1" cmp "$2/run/ckpt/latest/model.safetensors" "$3/run/ckpt/latest/model.safetensors"
 }
 buckets=(--bucket-mb 0.001 --eval-every 0)
-rank_train 2 zero 6 "${buckets[@]}" 2>/dev/null
-rank_train 2 whole 6 "${buckets[@]}" --no-zero 2>/dev/null
+beside rank_train 2 zero 6 "${buckets[@]}"
+beside rank_train 2 whole 6 "${buckets[@]}" --no-zero
+wait
 same_weights "ZeRO on = off, in many buckets" zero whole
-rank_train 2 eager 6 "${buckets[@]}" --graph off 2>/dev/null
-same_weights "graph on = graph off" zero eager
+beside rank_train 2 eager 6 "${buckets[@]}" --graph off
 rank_train 2 again 6 "${buckets[@]}" --stop-after 2 2>/dev/null
 rank_train 2 again 6 "${buckets[@]}" 2>/dev/null
+wait
+same_weights "graph on = graph off" zero eager
 same_weights "2 steps and 4 = 6" zero again
 
 # Rank 0 times products for all: what they computed is what both compute when they are told its choices.
@@ -61,17 +64,18 @@ unset PUCK_ALWAYS_NCCL
 # As on a card: bf16, Muon, several micro-batches. Sums in another order (1e-7) turn over the bf16 rounding
 # (2e-3) of a few values of many, and the loss is a mean of 96 tokens'.
 half=(--dtype bf16 --optimizer muon --micro-batch 1 --eval-every 0)
-rank_train 1 one-half 5 "${half[@]}" 2>/dev/null
-rank_train 2 half 5 "${half[@]}" 2>/dev/null
-close_series "bf16, Muon, micro-batches" train_loss 5e-4 one-half half
-# The ranks share out the master weights too, and the bits stay: GPT-2 has 12 bytes a parameter of state.
-rank_train 2 half-whole 5 "${half[@]}" --no-zero 2>"$work/err"
-same_weights "bf16: ZeRO on = off" half half-whole
+beside rank_train 1 one-half 5 "${half[@]}"
+beside rank_train 2 half 5 "${half[@]}"
+beside rank_train 2 half-whole 5 "${half[@]}" --no-zero
 rank_train 2 half-again 5 "${half[@]}" --stop-after 3 2>/dev/null
 cp -a half-again half-alone
+beside rank_train 1 half-alone 5 "${half[@]}"
 rank_train 2 half-again 5 "${half[@]}" 2>/dev/null
+wait
+close_series "bf16, Muon, micro-batches" train_loss 5e-4 one-half half
+# The ranks share out the master weights too, and the bits stay: GPT-2 has 12 bytes a parameter of state.
+same_weights "bf16: ZeRO on = off" half half-whole
 same_weights "bf16: 3 steps and 2 = 5" half half-again
-rank_train 1 half-alone 5 "${half[@]}" 2>/dev/null
 close_series "bf16: 3 steps on 2 ranks, 2 on one" train_loss 5e-4 one-half half-alone
 optimiser_mb() {
     ranks 2 "$puck" train --preset gpt2 --vocab-size 50257 --device emu --dtype bf16 --batch-size 2 --context 64 \

@@ -24,9 +24,10 @@ same_bits() {
 }
 
 # Buckets of a kilobyte; the other runs have one.
-rank_train 2 on-2-many 8 --layers 2 --bucket-mb 0.001 2>/dev/null
-rank_train 2 off-2-many 8 --layers 2 --bucket-mb 0.001 --no-zero 2>/dev/null
-rank_train 1 one-many 8 --layers 2 2>/dev/null
+beside rank_train 2 on-2-many 8 --layers 2 --bucket-mb 0.001
+beside rank_train 2 off-2-many 8 --layers 2 --bucket-mb 0.001 --no-zero
+beside rank_train 1 one-many 8 --layers 2
+wait
 same_bits "several buckets: ZeRO on is ZeRO off" on-2-many off-2-many
 close_series "several buckets: losses of one rank" train_loss 1e-6 one-many on-2-many
 
@@ -35,8 +36,9 @@ for n in 2 3; do
         [ $n-$kind != 3-adamw ] || continue
         options=()
         [ $kind = adamw ] || options=("${muon[@]}")
-        rank_train $n on-$n-$kind 8 "${options[@]}" 2>/dev/null
-        rank_train $n off-$n-$kind 8 --no-zero "${options[@]}" 2>/dev/null
+        beside rank_train $n on-$n-$kind 8 "${options[@]}"
+        beside rank_train $n off-$n-$kind 8 --no-zero "${options[@]}"
+        wait
         same_bits "$kind on $n ranks: ZeRO on is ZeRO off" on-$n-$kind off-$n-$kind
     done
 done
@@ -49,11 +51,14 @@ check "without ZeRO there is one" test -e off-3-muon/run/ckpt/latest/optim.safet
 for kind in adamw muon; do
     options=()
     [ $kind = adamw ] || options=("${muon[@]}")
-    rank_train 1 whole-$kind 12 "${options[@]}" 2>/dev/null
+    beside rank_train 1 whole-$kind 12 "${options[@]}"
     rank_train 4 part-$kind 12 "${options[@]}" --stop-after 8 2>/dev/null
     for n in 1 2 3; do
         mkdir -p $n && cp -a part-$kind $n/
-        rank_train $n $n/part-$kind 12 2>/dev/null
+        beside rank_train $n $n/part-$kind 12
+    done
+    wait
+    for n in 1 2 3; do
         # Muon turns the rounding of small gradients into steps of full size.
         limit=1e-6
         [ $kind = adamw ] || limit=1e-4
@@ -61,8 +66,9 @@ for kind in adamw muon; do
     done
 done
 # Resumed by as many, it is the run that was not stopped, bit for bit.
-rank_train 4 undisturbed 12 2>/dev/null
-rank_train 4 part-adamw 12 2>/dev/null
+beside rank_train 4 undisturbed 12
+beside rank_train 4 part-adamw 12
+wait
 same_bits "saved and resumed by 4 ranks" undisturbed part-adamw
 
 rm part-muon/run/ckpt/latest/optim-00002-of-00004.safetensors
