@@ -28,6 +28,7 @@ if [[ \$1 = *speeches.py ]]; then # fetches the plays: lines of two plays do
     for ((i = 0; i < 400; i++)); do
         printf 'the %s of day %d\\t%s\\n' \$( ((i % 2)) && echo "woe \$i tragedy/x" || echo "joy \$i comedy/y")
     done >"\$2/speeches.tsv"
+    cut -f 1 "\$2/speeches.tsv" >"\$2/others.txt"
     exit
 fi
 exec $(command -v python3) "\$@"
