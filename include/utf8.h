@@ -34,3 +34,5 @@ int utf8_write(char *out, int32_t code);
 void utf8_place(char *place, size_t size, const char *name, const char *text, int64_t offset);
 /* Fails, with the place and byte offset named, if the text is not UTF-8. */
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e);
+/* The same of text[first .. last), which begins between characters; the place is that in text. */
+bool utf8_check_part(const char *name, const char *text, int64_t first, int64_t last, Error *e);

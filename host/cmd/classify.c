@@ -5,6 +5,7 @@
 #include "utf8.h"
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,19 +35,28 @@ static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *pl
     double *p = malloc((size_t)l->labels.n_kinds * sizeof *p);
     CHECK(ids && p, "no memory for a text of %ld bytes", (long)bytes);
     const int64_t n = tokenizer_encode(&l->tokenizer, place, text, bytes, ids, e);
-    if (n > 0) {
+    bool ok = n > 0 || (n == 0 && error_set(e, place, "Remove it", "the line has no token"));
+    if (ok) {
         int64_t ends[2] = {0, n + 1};
         TokenShard shard = {.tokens = ids, .token_bytes = 4, .n = n + 1};
-        const Tokens texts = {.shards = &shard, .n_shards = 1, .n_tokens = n + 1, .lines = ends,
-                              .n_lines = 1, .first_label = l->tokenizer.n_vocab};
+        const Tokens texts = {.shards = &shard,
+                              .n_shards = 1,
+                              .n_tokens = n + 1,
+                              .lines = ends,
+                              .n_lines = 1,
+                              .first_label = l->tokenizer.n_vocab};
         ids[n] = texts.first_label;
         classify_texts(&l->model, &texts, 0, 1, p);
-        print_kind(p, &l->labels, json);
+        double sum = 0;
+        for (int32_t k = 0; k < l->labels.n_kinds; k++) sum += p[k];
+        ok = isfinite(sum) || error_set(e, l->folder, "Take an older checkpoint",
+                                        "the model's probabilities are not finite");
+        if (ok) print_kind(p, &l->labels, json);
         fflush(stdout);
     }
     free(ids);
     free(p);
-    return n > 0 || (n == 0 && error_set(e, place, "Remove it", "the line has no token"));
+    return ok;
 }
 
 static bool take_line(Loaded *l, const char *line, int64_t n, const char *place, bool json,

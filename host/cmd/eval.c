@@ -149,6 +149,12 @@ static bool open_parts(Tokens *texts, Tokens *rest, const char *dir, const Optio
             open_part(rest, dir, val ? "train" : "val", l, e));
 }
 
+/* Where a loss is no measure of a bad model, but a sign of a broken one. */
+static bool check_finite(double loss, const Loaded *l, Error *e) {
+    return isfinite(loss) ||
+           error_set(e, l->folder, "Take an older checkpoint", "the model's losses are not finite");
+}
+
 static bool score_parts(const Tokens *texts, const Tokens *rest, const Options *o, Loaded *l,
                         Error *e) {
     const ModelUse use = {.B = i64_max(1, EVAL_ROWS / l->config.context), .T = l->config.context};
@@ -156,11 +162,12 @@ static bool score_parts(const Tokens *texts, const Tokens *rest, const Options *
     ClassScore score, bayes = {0};
     if (!load_weights(l, &use, e)) return false;
     classify_split(&l->model, texts, 0, 1, &score);
-    if (both) classify_bayes(rest, texts, &l->labels, &bayes);
-    classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
+    const bool ok = check_finite(score.loss, l, e);
+    if (ok && both) classify_bayes(rest, texts, &l->labels, &bayes);
+    if (ok) classify_print(&score, both ? &bayes : NULL, &l->labels, o->json, stdout);
     classify_free(&score);
     classify_free(&bayes);
-    return true;
+    return ok;
 }
 
 static bool run_classes(const Options *o, Loaded *l, Error *e) {
@@ -192,10 +199,12 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
                          : l->config.kind == MODEL_RNN   ? 1
                                                          : evaluate_windows(tokens.n_tokens, T);
     const ModelUse use = {.B = i64_min(fit, most), .T = T};
-    const bool ok = load_weights(l, &use, e);
+    const bool ngram = l->config.kind == MODEL_NGRAM;
+    bool ok = load_weights(l, &use, e);
     if (ok) {
         const EvalResult result = evaluate_split(&l->model, &tokens, text_bytes);
-        (l->config.kind == MODEL_NGRAM ? print_grams : print_result)(&result, o);
+        ok = !ngram || check_finite(result.loss, l, e);
+        if (ok) (ngram ? print_grams : print_result)(&result, o);
     }
     tokens_close(&tokens);
     return ok;

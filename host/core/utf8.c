@@ -57,3 +57,9 @@ bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e) {
     }
     return true;
 }
+
+bool utf8_check_part(const char *name, const char *text, int64_t first, int64_t last, Error *e) {
+    if (utf8_check(name, text + first, last - first, e)) return true;
+    utf8_check(name, text, last, e); /* what is before is right, so this names the same byte */
+    return false;
+}

@@ -312,10 +312,7 @@ static int64_t encode_plain(const Tokenizer *t, const char *name, const char *te
 
 int64_t bpe_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                    int64_t last, int32_t *ids, Error *e) {
-    if (!utf8_check(name, text + first, last - first, e)) {
-        utf8_check(name, text, last, e); /* the place in the whole text */
-        return -1;
-    }
+    if (!utf8_check_part(name, text, first, last, e)) return -1;
     int64_t n = 0;
     for (int64_t at = first; at < last;) {
         int32_t special, length = 0;

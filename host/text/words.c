@@ -162,10 +162,7 @@ bool tokenizer_make_words(Tokenizer *t, TokenizerKind kind, const char *name, co
 
 int64_t words_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                      int64_t last, int32_t *ids, Error *e) {
-    if (!utf8_check(name, text + first, last - first, e)) {
-        utf8_check(name, text, last, e); /* the place in the whole text */
-        return -1;
-    }
+    if (!utf8_check_part(name, text, first, last, e)) return -1;
     int64_t bytes = last - first, n = 0;
     char *plain = normalise(t->kind, text + first, &bytes);
     for (int64_t at = 0, length; (length = words_next(plain, &at, bytes)); at += length) {

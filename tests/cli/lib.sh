@@ -60,6 +60,17 @@ report() {
     fi
 }
 
+# break_weights FOLDER NEW: the checkpoint in FOLDER without its manifest, every weight not a number.
+break_weights() {
+    cp -rL "$1" "$2" && rm -f "$2/MANIFEST.json"
+    python3 - "$2/model.safetensors" <<'PYTHON'
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+n = 8 + struct.unpack("<Q", data[:8])[0]
+open(sys.argv[1], "wb").write(data[:n] + b"\xff" * (len(data) - n))
+PYTHON
+}
+
 # Names and contents of a run's checkpoints, and where its links point.
 checkpoints() {
     (cd "$1/ckpt" && find . -type f -exec sha256sum {} + | sort && find . -type l -printf '%p %l\n' | sort)

@@ -96,6 +96,12 @@ assert len(b.pop("score.weight")) == 2 * 16 * 4
 assert a == b and len(a) > 10
 PYTHON
 
+break_weights "$work/gpt/ckpt/latest" "$work/broken"
+refuses 1 "the score of weights that are no numbers" "older checkpoint" -- \
+    "$puck" eval --from "$work/broken" --data "$work/texts.tsv" --device cpu --json
+refuses 1 "the class of a text by such weights" "older checkpoint" -- \
+    bash -c "echo the sun | \"\$@\"" - "$puck" classify --from "$work/broken" --device cpu --json
+
 # bad NAME CODE WORD TEXT: refused as data to learn from.
 bad() {
     printf "$4" >"$work/bad.tsv"
