@@ -149,7 +149,7 @@ static bool open_parts(Tokens *texts, Tokens *rest, const char *dir, const Optio
             open_part(rest, dir, val ? "train" : "val", l, e));
 }
 
-/* Where a loss is no measure of a bad model, but a sign of a broken one. */
+/* Not the sign of a bad model, but of a broken one. */
 static bool check_finite(double loss, const Loaded *l, Error *e) {
     return isfinite(loss) ||
            error_set(e, l->folder, "Take an older checkpoint", "the model's losses are not finite");
@@ -199,12 +199,11 @@ static bool run_loaded(Settings *s, Loaded *l, Error *e) {
                          : l->config.kind == MODEL_RNN   ? 1
                                                          : evaluate_windows(tokens.n_tokens, T);
     const ModelUse use = {.B = i64_min(fit, most), .T = T};
-    const bool ngram = l->config.kind == MODEL_NGRAM;
     bool ok = load_weights(l, &use, e);
     if (ok) {
         const EvalResult result = evaluate_split(&l->model, &tokens, text_bytes);
-        ok = !ngram || check_finite(result.loss, l, e);
-        if (ok) (ngram ? print_grams : print_result)(&result, o);
+        ok = check_finite(result.loss, l, e);
+        if (ok) (l->config.kind == MODEL_NGRAM ? print_grams : print_result)(&result, o);
     }
     tokens_close(&tokens);
     return ok;

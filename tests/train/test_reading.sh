@@ -58,6 +58,9 @@ refuses 1 "a model without a tokenizer" tokenizer.json -- \
 check "an error leaves standard output empty" test ! -s "$work/a"
 works "what is read and where it runs" "reading " "1 threads" -- \
     "${score[@]}" --data "$work/text.txt" --verbose
+break_weights "$run/ckpt/latest" "$work/broken"
+refuses 1 "the score of weights that are no numbers" "older checkpoint" -- \
+    "$puck" eval --from "$work/broken" "${cpu[@]}" --data "$work/text.txt" --json
 check "no folder is left" test -z "$(compgen -G "$work/puck-*")"
 # A pipe into which nobody writes holds the call while its folder is there.
 mkfifo "$work/nothing"
