@@ -35,9 +35,16 @@ rank_train() {
         "${model[@]}" "${recipe[@]}" "$@")
 }
 
-# beside COMMAND...: in the background, with a $work of its own for what it writes there; then `wait`.
+# beside COMMAND...: in the background, with a $work of its own for what it writes there; all_done: waits
+# for those.
+jobs_beside=()
 beside() {
     (work=$(mktemp -d "$work/beside-XXXXXX") && "$@") >/dev/null 2>&1 &
+    jobs_beside+=($!)
+}
+all_done() {
+    wait "${jobs_beside[@]}"
+    jobs_beside=()
 }
 
 # refused NAME CODE WORD...: the last call of `ranks` ended with CODE, and of its error lines there is

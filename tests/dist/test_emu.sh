@@ -2,17 +2,25 @@
 # Ranks on the emulator, each with a pretended card: the CUDA kernels and kernels/cuda/comm.cu train one
 # model on 1, 2 and 3 processes with the same losses; what is captured gives the same bits.
 . tests/dist/lib.sh
+. tests/dist/dead.sh
+
+cd "$work" || exit 1
+# A rank that is stuck goes on beating, and the other waits in its device: rank 1's has come less far. That
+# takes over ten seconds.
+recipe+=(--device emu --dtype f32)
+export PUCK_TEST_STUCK=1,6
+disturb stuck :
+unset PUCK_TEST_STUCK
 
 model=(--layers 1 --heads 2 --channels 16 --context 16 --dropout 0.1)
 recipe=(--batch-size 6 --lr 0.001 --clip 1 --device emu --dtype f32 --log-every 1 --eval-every 10 --eval-batches 1
     --save-every 0)
-cd "$work" || exit 1
 beside rank_train 1 one 50
 rank_train 2 two 50 2>"$work/err"
 check "two ranks train" test $? = 0
 rank_train 3 three 50 --stop-after 12 2>"$work/err"
 check "three ranks train" test $? = 0
-wait
+all_done
 mkdir -p start/run && head -n 13 one/run/metrics.jsonl >start/run/metrics.jsonl # an estimate at step 10
 for pair in "one two" "start three"; do
     close_series "losses of $pair" train_loss 1e-6 $pair
@@ -27,12 +35,12 @@ same_weights() {
 buckets=(--bucket-mb 0.001 --eval-every 0)
 beside rank_train 2 zero 6 "${buckets[@]}"
 beside rank_train 2 whole 6 "${buckets[@]}" --no-zero
-wait
+all_done
 same_weights "ZeRO on = off, in many buckets" zero whole
 beside rank_train 2 eager 6 "${buckets[@]}" --graph off
 rank_train 2 again 6 "${buckets[@]}" --stop-after 2 2>/dev/null
 rank_train 2 again 6 "${buckets[@]}" 2>/dev/null
-wait
+all_done
 same_weights "graph on = graph off" zero eager
 same_weights "2 steps and 4 = 6" zero again
 
@@ -51,14 +59,17 @@ same_weights "all ranks take those that rank 0 has found" timed told
 
 # The updated weights arrive under the next forward pass, and each part is waited for: left out, it fails.
 buckets+=(--layers 2)
-rank_train 1 alone 4 "${buckets[@]}" 2>/dev/null
+beside rank_train 1 alone 4 "${buckets[@]}"
 export PUCK_ALWAYS_NCCL=1
-for skipped in 0 1 2; do
-    PUCK_EMU_SKIP_WAIT=$skipped rank_train 1 skips-$skipped 4 "${buckets[@]}" 2>"$work/err"
-    check "without wait $skipped of the graph the weights are missed" grep -q '^puck: .*not finite' "$work/err"
+skips() { # NUMBER
+    PUCK_EMU_SKIP_WAIT=$1 rank_train 1 skips-$1 4 "${buckets[@]}" 2>skips-$1.err
+}
+for number in 0 1 2 3; do beside skips $number; done
+all_done
+for number in 0 1 2; do
+    check "without wait $number of the graph the weights are missed" grep -q '^puck: .*not finite' skips-$number.err
 done
-PUCK_EMU_SKIP_WAIT=3 rank_train 1 through 4 "${buckets[@]}" 2>/dev/null
-same_weights "these are all; through NCCL = without" alone through
+same_weights "these are all; through NCCL = without" alone skips-3
 unset PUCK_ALWAYS_NCCL
 
 # As on a card: bf16, Muon, several micro-batches. Sums in another order (1e-7) turn over the bf16 rounding
@@ -71,7 +82,7 @@ rank_train 2 half-again 5 "${half[@]}" --stop-after 3 2>/dev/null
 cp -a half-again half-alone
 beside rank_train 1 half-alone 5 "${half[@]}"
 rank_train 2 half-again 5 "${half[@]}" 2>/dev/null
-wait
+all_done
 close_series "bf16, Muon, micro-batches" train_loss 5e-4 one-half half
 # The ranks share out the master weights too, and the bits stay: GPT-2 has 12 bytes a parameter of state.
 same_weights "bf16: ZeRO on = off" half half-whole
@@ -91,4 +102,6 @@ PUCK_EMU_CARDS=2 attempt_train 3 none 5
 refused "two cards for three" 2 "rank 2 on" "no card for process 3 of this host, which has 2"
 PUCK_EMU_NO_NCCL=1 attempt_train 2 none 5
 refused "no NCCL" 1 "NCCL" "libnccl.so.2" "Install NCCL 2 for CUDA 13"
+
+ended stuck "rank 1 on $host is stuck: it has been in one step" "rank 0 on $host"
 finish

@@ -10,7 +10,7 @@ beside rank_train 1 one 50 --sample-every 25
 for n in 2 4; do
     rank_train $n r$n 50 --sample-every 25 2>"$work/err"
     check "$n ranks train" test $? = 0
-    wait
+    all_done
     close_series "losses of $n ranks are those of one" train_loss 1e-6 one r$n
     close_series "gradient norms too" grad_norm 1e-6 one r$n
     close_series "estimates of the validation loss too" val_loss 1e-6 one r$n
@@ -21,13 +21,13 @@ done
 # Two micro-batches of two sequences on each rank; Muon; the last window of the text is short.
 beside rank_train 1 one-muon 50 --optimizer muon
 beside rank_train 2 two-muon 50 --optimizer muon --micro-batch 2
-wait
+all_done
 close_series "Muon with micro-batches on 2 ranks" train_loss 1e-5 one-muon two-muon
 
 # A whole split is scored by the reported definition where that is less work.
 beside rank_train 2 all 10 --eval-batches 100
 beside rank_train 1 one-all 10 --eval-batches 100
-wait
+all_done
 close_series "a whole split is scored by both ranks" val_loss 1e-6 one-all all
 
 # A run goes on with another number of ranks.
@@ -48,7 +48,7 @@ same_on_two() {
     local name=$1 n
     shift
     for n in 1 2; do beside rank_train $n $n-$name 6 "$@"; done
-    wait
+    all_done
     close_series "$name on 2 ranks" train_loss 1e-6 1-$name 2-$name
 }
 model=(--channels 8)

@@ -27,7 +27,7 @@ same_bits() {
 beside rank_train 2 on-2-many 8 --layers 2 --bucket-mb 0.001
 beside rank_train 2 off-2-many 8 --layers 2 --bucket-mb 0.001 --no-zero
 beside rank_train 1 one-many 8 --layers 2
-wait
+all_done
 same_bits "several buckets: ZeRO on is ZeRO off" on-2-many off-2-many
 close_series "several buckets: losses of one rank" train_loss 1e-6 one-many on-2-many
 
@@ -38,7 +38,7 @@ for n in 2 3; do
         [ $kind = adamw ] || options=("${muon[@]}")
         beside rank_train $n on-$n-$kind 8 "${options[@]}"
         beside rank_train $n off-$n-$kind 8 --no-zero "${options[@]}"
-        wait
+        all_done
         same_bits "$kind on $n ranks: ZeRO on is ZeRO off" on-$n-$kind off-$n-$kind
     done
 done
@@ -57,7 +57,7 @@ for kind in adamw muon; do
         mkdir -p $n && cp -a part-$kind $n/
         beside rank_train $n $n/part-$kind 12
     done
-    wait
+    all_done
     for n in 1 2 3; do
         # Muon turns the rounding of small gradients into steps of full size.
         limit=1e-6
@@ -68,7 +68,7 @@ done
 # Resumed by as many, it is the run that was not stopped, bit for bit.
 beside rank_train 4 undisturbed 12
 beside rank_train 4 part-adamw 12
-wait
+all_done
 same_bits "saved and resumed by 4 ranks" undisturbed part-adamw
 
 rm part-muon/run/ckpt/latest/optim-00002-of-00004.safetensors
