@@ -24,11 +24,11 @@ filler=$(printf 'word %.0s' {1..20})
 filler=${filler% }
 tab=$'\t'
 cat >"$work/expected" <<TEXT
-I am , and this is $filler wood--ah. Still the king speaks.${tab}comedy
-first or first, a page or page: $filler${tab}comedy
-The king is First: $filler.${tab}tragedy
-Oberon $filler grave${tab}tragedy
-$filler grave${tab}tragedy
+I am , and this is $filler wood--ah. Still the king speaks.${tab}comedy/merry
+first or first, a page or page: $filler${tab}comedy/other
+The king is First: $filler.${tab}tragedy/grave
+Oberon $filler grave${tab}tragedy/dark
+$filler grave${tab}tragedy/dark
 TEXT
 check "speeches without names" diff "$work/expected" "$work/out/speeches.tsv"
 check "a file a play" diff <(tail -n 2 "$work/expected") "$work/out/plays/dark.tsv"
