@@ -65,7 +65,9 @@ static bool write_line(Metrics *m, Error *e, const char *format, ...) {
     va_start(args, format);
     const int length = vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    if (write(m->file, line, (size_t)length) == length) return true;
+    const ssize_t written = write(m->file, line, (size_t)length);
+    if (written == length) return true;
+    if (written >= 0) errno = ENOSPC; /* only a part found room */
     snprintf(path, sizeof path, "%s/metrics.jsonl", m->run);
     return error_set(e, path, "Free some space and resume", "write failed: %s", strerror(errno));
 }

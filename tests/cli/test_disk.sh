@@ -45,6 +45,14 @@ else
     done
 fi
 
+if strace -o /dev/null true 2>/dev/null; then
+    refuses 1 "a metrics line of which a part was written" "metrics.jsonl" "No space left" -- \
+        strace -D -f -qq -o /dev/null -P "$work/cut/metrics.jsonl" -e trace=write \
+        -e inject=write:retval=5:when=2 "${train[@]}" --run "$work/cut" --steps 4
+else
+    skip "a metrics line of which a part was written" "strace is missing or may not trace"
+fi
+
 : >"$work/file"
 refuses 1 "a run folder that is a file" "$work/file" -- "${train[@]}" --run "$work/file" --steps 2
 
