@@ -76,6 +76,7 @@ bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, Pa
     for (long number = 1; ok && (n = getline(&line, &room, in)) >= 0; number++) {
         snprintf(place, sizeof place, "%s:%ld", name, number);
         if (n > 0 && line[n - 1] == '\n') line[--n] = 0;
+        if (n > 0 && line[n - 1] == '\r') line[--n] = 0;
         ok = (int64_t)strlen(line) == n
                  ? take_line(m, t, line, place, score, out, e)
                  : error_set(e, place, "Give text", "the line holds the character U+0000");

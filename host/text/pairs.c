@@ -17,6 +17,9 @@ static bool check_text(const char *path, const char *text, int64_t bytes, Error 
         const char *tab = memchr(at, '\t', (size_t)(end - at));
         if (end == at)
             return error_set(e, place, "Remove it", "the line is empty, so it holds no pair");
+        if (end[-1] == '\r') /* it would be learnt as the end of every target */
+            return error_set(e, place, "End lines with a newline alone",
+                             "the line ends with a carriage return");
         if (!tab || tab == at || tab + 1 == end || memchr(tab + 1, '\t', (size_t)(end - tab - 1)))
             return error_set(e, place, "Write a source, one tab and a target",
                              "the line is no pair");
@@ -41,7 +44,7 @@ static char *read_text(const char *path, int64_t *bytes, Error *e) {
 static bool write_pair(const Example *x, const char *path, FILE *out, Error *e) {
     char place[1100];
     snprintf(place, sizeof place, "%s:%" PRId64, path, x->line);
-    if (strpbrk(x->text, "\t\n") || strpbrk(x->label, "\t\n"))
+    if (strpbrk(x->text, "\t\r\n") || strpbrk(x->label, "\t\r\n"))
         return error_set(e, place, "Write spaces instead", "the pair holds a tab or a line's end");
     fprintf(out, "%s\t%s\n", x->text, x->label);
     return true;

@@ -44,6 +44,7 @@ bad_json "no target" '{"source": "1"}'
 bad_json "no object" '"1"'
 bad_json "an empty source" '{"source": "", "target": "x1"}'
 bad_json "a tab" '{"source": "1\t2", "target": "x1"}'
+bad_json "a carriage return" '{"source": "1", "target": "x1\r"}'
 bad_json "a line's end" '{"source": "1", "target": "x\n1"}'
 : >"$work/empty.tsv"
 refuses 1 "an empty file" empty.tsv -- "${train[@]}" --data "$work/empty.tsv" --run "$work/no"
@@ -59,6 +60,9 @@ bad '1\tx1\n\n2\tx2\n'
 bad '1\tx1\n2 x2\n'
 bad '1\tx1\n2\tx2\tx3\n'
 bad '1\tx1\n\tx2\n'
+bad '1\tx1\n2\tx2\r\n'
+printf '7\r\n3\r\n' | "${generate[@]}" >"$work/targets" 2>/dev/null
+check "sources that end with a carriage return" test "$(cat "$work/targets")" = $'x7\nx3'
 printf '1\tx1\n123\t123456\n' >"$work/long.tsv"
 refuses 2 "a pair beyond the context" "--context" -- "${train[@]}" --data "$work/long.tsv" \
     --val-fraction 0 --eval-every 0 --batch-size 2 --run "$work/long"
