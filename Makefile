@@ -255,7 +255,8 @@ clean: ## remove what was built
 # tests/FAMILY/test_NAME.c is a program; tests/FAMILY/test_NAME.sh a script that prints TAP.
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
 TEST_SCRIPTS  := $(wildcard tests/*/test_*.sh)
-ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh tests/gen/test_plot.sh \
+ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh tests/train/test_pairs.sh \
+                 tests/train/test_classify.sh tests/train/test_nets.sh tests/gen/test_plot.sh \
                  tests/gen/test_embed.sh
 TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
                  $(EMU) $(BUILD)/libpuck_emu_check.so \
