@@ -26,10 +26,13 @@ def main(folder, pairs=20000, tests=1000, seed=1):
     numbers = random.Random(int(seed)).sample(range(1000000), int(pairs) + int(tests))
     parts = {"train": numbers[: int(pairs)], "test": numbers[int(pairs) :]}
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        lines = [f"{n}\t{words(n)}\n" for n in part]
-        (folder / f"{name}.tsv").write_text("".join(lines))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in parts.items():
+            lines = [f"{n}\t{words(n)}\n" for n in part]
+            (folder / f"{name}.tsv").write_text("".join(lines))
+    except OSError as error:
+        sys.exit(f"numbers.py: {error}. Give a folder that can be written.")
 
 
 if __name__ == "__main__":

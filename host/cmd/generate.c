@@ -175,9 +175,21 @@ static bool check_mode(const Settings *s, Error *e) {
     return true;
 }
 
+/* --greedy throws no dice. */
+static bool check_greedy(const Settings *s, Error *e) {
+    static const char *const dice[] = {"temperature", "top_k", "top_p"};
+    for (int i = 0; s->options.greedy && i < COUNT_OF(dice); i++) {
+        char flag[OPTIONS_NAME_MAX];
+        if (options_source(s, dice[i]) == FROM_FLAG)
+            return error_misuse(e, "--greedy", "Leave one of them out", "--greedy takes no --%s",
+                                options_flag(flag, dice[i]));
+    }
+    return true;
+}
+
 static bool run(const Settings *s, Error *e) {
     const Options *o = &s->options;
-    if (!check_mode(s, e)) return false;
+    if (!check_mode(s, e) || !check_greedy(s, e)) return false;
     if (o->candidates[0] && !o->fill[0])
         return error_misuse(e, "--candidates", "Give --fill too", "there is no sentence to fill");
     if (o->probs && o->json && !o->fill[0])

@@ -78,6 +78,8 @@ refuses 2 "a device to plan for, and no plan" --device-memory --dry-run -- \
     "${train[@]}" --device-memory 80G
 refuses 2 "filling and sampling" --fill temperature -- \
     "$puck" generate --from "$work/run" --fill "a ___" --temperature 1
+refuses 2 "greedy with a temperature" --greedy temperature -- \
+    "$puck" generate --from "$work/run" --greedy --temperature 1
 for option in steps warmup min-lr schedule decay-fraction; do
     refuses 2 "bench has no use for --$option" "--$option" train -- "$puck" bench step --$option 1
 done
