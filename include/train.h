@@ -27,6 +27,10 @@ typedef bool (*SampleText)(Model *m, const Tokenizer *t, uint64_t seed, int64_t 
  * saving); false with an Error. A dry run prints to stdout and changes nothing. */
 bool train_run(Settings *s, SampleText sample, int *exit_code, Error *e);
 
+/* Before the first pass over the batch that is on the device: of several ranks, rank 0 makes the
+ * back end's choices for all (Backend.choices), in passes that leave nothing behind. */
+void train_choices(Model *m);
+
 /* Loss over a whole split as puck reports it: each token but the first scored once, windows of
  * T with stride T/2, the second half scored, the first window whole. */
 typedef struct EvalResult {

@@ -188,6 +188,12 @@ done_check "${#texts[@]} files have no marks of unfinished work"
 } | grep -v '^tests/lint.sh:' | cut -c 1-90 | each
 done_check "${#texts[@]} files have no paths of a build machine"
 
+# ---- what a test or a build may have left where the tree begins ----
+root=$(git ls-files 2>/dev/null | cut -d / -f 1 | sort -u)
+grep -vxE '\.ci|\.clang-format|\.gitignore|Makefile|README\.md|bench|data|docs|host|include|kernels|tests' <<<"$root" |
+    sed '/^$/d; s/$/: has no place in the root of the tree (tests\/lint.sh)/' | each
+done_check "$(grep -c . <<<"$root") files and folders of the root belong there"
+
 # ---- cppcheck, where it is installed ----
 if command -v cppcheck >/dev/null; then
     mapfile -t checked < <(printf '%s\n' "${code[@]}" | grep '\.c$')

@@ -328,6 +328,7 @@ static bool bench_step(const Subject *s, Backend *b, BenchTable *table, Error *e
     const bool ok = model_open(&m, s, false, b, e);
     if (ok) {
         model_feed(&m, s);
+        train_choices(&m);
         for (int64_t i = -WARM_UP; i < s->o->repeats; i++) step_time(&m, s, i < 0 ? NULL : table);
         for (int64_t i = -WARM_UP; i < s->o->repeats; i++) phases_time(&m, s, i < 0 ? NULL : table);
     }

@@ -112,7 +112,7 @@ static void enqueue_step(Trainer *t) {
         if (t->feed.form == BATCH_TEXTS ||
             (t->feed.form == BATCH_STREAMS && loader_begins(&t->feed, batch->sample)))
             model_reset_carry(m);
-        if (!t->chosen) together_choices(t);
+        if (!t->chosen) train_choices(m);
         t->chosen = true;
         if (i == t->n_micro - 1)
             model_micro_last(m);

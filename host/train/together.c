@@ -62,9 +62,8 @@ bool together_folder(const Trainer *t, Error *e) {
     return ok;
 }
 
-void together_choices(Trainer *t) {
-    Backend *b = &t->backend;
-    Model *m = &t->model;
+void train_choices(Model *m) {
+    Backend *b = m->backend;
     if (dist_ranks() == 1 || !b->choose) return;
     char *text = NULL;
     if (dist_rank() == 0) {

@@ -66,7 +66,7 @@ typedef struct Trainer {
     Event *fed;          /* the batch has left its slot */
     Event *done[RING];   /* the step's result has arrived */
     StepRecord pending;  /* step 0: none */
-    bool chosen;         /* together_choices was called */
+    bool chosen;         /* train_choices was called */
 
     void *val_memory; /* one batch, for the estimate */
     int64_t last_saved;
@@ -94,9 +94,6 @@ bool together_options(const Trainer *t, Error *e); /* that was started with othe
 bool together_folder(const Trainer *t, Error *e);  /* that does not see or cannot write the run's */
 /* ... whose weights are not rank 0's: every --compare-every steps. */
 bool together_weights(Trainer *t, Error *e);
-/* Before the first pass over the batch that is on the device: rank 0 makes the back end's choices
- * for all (Backend.choices), in passes that leave nothing behind. */
-void together_choices(Trainer *t);
 
 /* loop.c: runs until the last step, an early stop or a signal. */
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);
