@@ -81,7 +81,16 @@ bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 
 /* Small files, whole: read (NUL-terminated, the caller frees; NULL with an Error) and atomic write
- * (tmp, fsync, rename). */
+ * (tmp, fsync, rename). The main thread alone writes. */
 char *file_read(const char *path, int64_t *bytes, Error *e);
 bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e);
+/* The same in two steps, for files of which either all or none shall be new: all are prepared
+ * first, beside their names. A signal that ends the process in between deletes what was
+ * prepared. */
+typedef struct NewFile {
+    char path[1024], temporary[1024];
+} NewFile;
+bool file_prepare(NewFile *f, const char *path, const char *text, int64_t bytes, Error *e);
+/* Gives it its name if all went `well` so far, else deletes it. Returns whether all still does. */
+bool file_install(NewFile *f, bool well, Error *e);
 bool path_make_folder(const char *path, Error *e); /* like mkdir -p */

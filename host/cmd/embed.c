@@ -6,7 +6,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { WORDS_MAX = 255 };
 
@@ -100,9 +99,7 @@ static bool check_export(const Options *o, Error *e) {
     for (int i = 0; i < COUNT_OF(exports); i++) {
         char path[OPTION_STRING_MAX + 32];
         export_path(path, o, i);
-        if (!o->replace && access(path, F_OK) == 0)
-            return error_set(e, path, "Give another folder, or --replace",
-                             "the file is there already");
+        if (!output_is_free(o, path, e)) return false;
     }
     return path_make_folder(o->output, e);
 }
@@ -111,14 +108,20 @@ static bool answer_export(const Embedding *m, const int32_t *ids, int n, const O
                           Error *e) {
     (void)ids, (void)n;
     if (!check_export(o, e)) return false;
-    for (int i = 0; i < COUNT_OF(exports); i++) {
+    NewFile files[COUNT_OF(exports)];
+    int n_files = 0; /* of a disk that gets full, neither */
+    bool ok = true;
+    while (ok && n_files < COUNT_OF(exports)) {
         char path[OPTION_STRING_MAX + 32];
         Output out;
-        export_path(path, o, i);
+        export_path(path, o, n_files);
         output_begin(&out);
-        exports[i].write(m, out.file);
-        if (!output_end(&out, true, path, e)) return false;
+        exports[n_files].write(m, out.file);
+        ok = output_prepare(&out, &files[n_files], true, path, e);
+        n_files += ok;
     }
+    for (int i = 0; i < n_files; i++) ok = file_install(&files[i], ok, e);
+    if (!ok) return false;
     if (o->json)
         printf("{\"words\": %ld, \"width\": %ld}\n", (long)m->n, (long)m->width);
     else

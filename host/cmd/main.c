@@ -3,6 +3,7 @@
 #include "cmd.h"
 #include "dist.h"
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -82,6 +83,7 @@ static void guard_streams(void) {
 int main(int argc, char **argv) {
     Error e;
     guard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then told as a full disk is */
     if (!check_processor(&e)) return cmd_fail(&e);
     const int code = run_command(argc, argv);
     /* A full disk behind a redirection shows only here. */

@@ -1,5 +1,6 @@
 /* Small files and paths. */
 #include "io.h"
+#include "temporary.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -89,20 +90,34 @@ bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Err
     return true;
 }
 
-bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e) {
-    char temporary[IO_PATH_MAX];
-    if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
+bool file_prepare(NewFile *f, const char *path, const char *text, int64_t bytes, Error *e) {
+    const int room = sizeof f->temporary;
+    if (snprintf(f->temporary, sizeof f->temporary, "%s.tmp", path) >= room)
         return error_set(e, path, "Use a shorter path", "the path is too long");
-    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return file_failed(path, "cannot create", e);
-
+    strcpy(f->path, path);
+    temporary_guard(f->temporary);
+    const int fd = open(f->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        temporary_release(f->temporary);
+        return file_failed(path, "cannot create", e);
+    }
     bool good = fd_write_all(fd, text, bytes, path, e);
     if (good && fsync(fd) != 0) good = file_failed(path, "cannot write to disk", e);
     close(fd);
-    if (good && rename(temporary, path) != 0)
-        good = file_failed(path, "cannot put the new file in place", e);
-    if (!good) unlink(temporary);
-    return good;
+    return good || file_install(f, false, e);
+}
+
+bool file_install(NewFile *f, bool well, Error *e) {
+    if (well && rename(f->temporary, f->path) != 0)
+        well = file_failed(f->path, "cannot put the new file in place", e);
+    if (!well) unlink(f->temporary);
+    temporary_release(f->temporary);
+    return well;
+}
+
+bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e) {
+    NewFile f;
+    return file_prepare(&f, path, text, bytes, e) && file_install(&f, true, e);
 }
 
 bool path_make_folder(const char *path, Error *e) {

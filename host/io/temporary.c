@@ -1,4 +1,4 @@
-/* Folders that do not outlive the process. */
+/* Folders and files that do not outlive the process. */
 #include "temporary.h"
 #include <dirent.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { GUARDS = 2 };
+enum { GUARDS = 4 };
 static const char *volatile guarded[GUARDS]; /* a handler can reach nothing else */
 
 /* Calls nothing that a handler may not. */
@@ -33,14 +33,14 @@ static void on_end(int number) {
         return;
     }
     for (int i = 0; i < GUARDS; i++)
-        if (guarded[i]) folder_delete(guarded[i]);
+        if (guarded[i] && unlink(guarded[i]) != 0) folder_delete(guarded[i]);
     signal(number, SIG_DFL);
     raise(number); /* arrives when this returns */
 }
 
 /* Takes signals that would end the process, but none that somebody handles or ignores. */
 static void catch_ends(void) {
-    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT};
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGPIPE, SIGXCPU};
     struct sigaction before, action = {.sa_handler = on_end, .sa_flags = SA_RESTART};
     sigfillset(&action.sa_mask);
     for (int i = 0; i < COUNT_OF(ends); i++)
@@ -48,21 +48,21 @@ static void catch_ends(void) {
             sigaction(ends[i], &action, NULL);
 }
 
-static const char *volatile *slot_of(const char *folder) {
+static const char *volatile *slot_of(const char *path) {
     for (int i = 0; i < GUARDS; i++)
-        if (guarded[i] == folder) return &guarded[i];
+        if (guarded[i] == path) return &guarded[i];
     return NULL;
 }
 
-void temporary_guard(const char *folder) {
+void temporary_guard(const char *path) {
     const char *volatile *slot = slot_of(NULL);
-    CHECK(slot, "there are %d temporary folders already", GUARDS);
+    CHECK(slot, "there are %d temporary files and folders already", GUARDS);
     catch_ends();
-    *slot = folder;
+    *slot = path;
 }
 
-void temporary_release(const char *folder) {
-    const char *volatile *slot = slot_of(folder);
+void temporary_release(const char *path) {
+    const char *volatile *slot = slot_of(path);
     if (slot) *slot = NULL;
 }
 

@@ -27,6 +27,14 @@ works "its names" -- "${ask[@]}" export --from "$work/bytes" --output "$work/tsv
 for byte in '\x00' '\x1b' '\xff'; do
     check "a byte that is no text is escaped: $byte" grep -qxF "$byte" "$work/tsv/metadata.tsv"
 done
+mkdir -p "$work/half/metadata.tsv.tmp"
+refuses 1 "an export of which one file cannot be written" "$work/half/metadata.tsv" -- \
+    "${ask[@]}" export "${from[@]}" --output "$work/half"
+check "leaves neither" test "$(ls "$work/half")" = metadata.tsv.tmp
+mkdir -p "$work/folders/metadata.tsv"
+refuses 1 "a folder in the place of a file" "$work/folders/metadata.tsv" folder -- \
+    "${ask[@]}" export "${from[@]}" --output "$work/folders" --replace
+check "nothing is beside it" test "$(ls "$work/folders")" = metadata.tsv
 # a - a + e is e: of the rest the nearest to e.
 "${ask[@]}" nearest e "${from[@]}" --count 20 2>/dev/null | grep -v ' a$' >"$work/near"
 "${ask[@]}" analogy a a e "${from[@]}" --count 19 2>/dev/null >"$work/analogy"
@@ -50,8 +58,10 @@ refuses 2 "arrows between no words" --arrows -- "${map[@]}" "$work/x.svg" --arro
 refuses 2 "a map of two words" three -- "${map[@]}" "$work/x.svg" a e
 refuses 2 "a map of the first two" three -- "${map[@]}" "$work/x.svg" --count 2
 refuses 2 "a map as PNG" --output .svg -- "${map[@]}" "$work/x.png" a e i
+refuses 1 "a map for a limit on the size of files" "$work/x.svg" "File too large" -- \
+    bash -c 'ulimit -f 1 && "$@"' bash "${map[@]}" "$work/x.svg" --count 20
 refuses 1 "a map that is there" --replace -- "${map[@]}" "$work/map.svg" a e i
-check "nothing was written" test ! -e "$work/x.svg"
+check "nothing was written" bash -c "! ls '$work' | grep '^x'"
 printf 'the king sat\nthe queen sat\nthe king ran\nthe queen ran\n%.0s' {1..40} >"$work/words.txt"
 works "words" -- "$puck" train --model skipgram --tokenizer word --data "$work/words.txt" --run "$work/words" \
     --steps 3 --batch-size 64 --channels 8 --device cpu --eval-every 0

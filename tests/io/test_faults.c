@@ -264,12 +264,34 @@ static void test_no_exchange(void **state) {
     assert_false(leftovers());
 }
 
+/* A pipe in the place of FILE.tmp says when the file is open, and holds its writer. */
+static void test_signal(void **state) {
+    (void)state;
+    static const char bytes[1 << 20];
+    Error e;
+    int status;
+    assert_int_equal(mkfifo("file.tmp", 0666), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        file_write_atomic("file", bytes, sizeof bytes, &e);
+        _exit(0);
+    }
+    const int pipe = open("file.tmp", O_RDONLY); /* waits for the writer */
+    assert_int_equal(kill(child, SIGTERM), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(pipe);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+    assert_int_equal(access("file.tmp", F_OK), -1);
+    assert_int_equal(access("file", F_OK), -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_failing_calls),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_no_exchange),
+        cmocka_unit_test(test_signal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
