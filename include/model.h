@@ -358,8 +358,6 @@ void model_begin_step(Model *m);
 /* Gradient norm, finite check, clip factor, then every parameter by its optimiser. With ranks the
  * first three are those of all, and so is the loss. */
 void model_update(Model *m, const Optimiser *constants);
-/* Reads the step result to the host (waits for the stream). */
-StepResult model_result(Model *m);
 /* The table with a row for each token, first thing that the model looks up; NULL: it has none. */
 const Param *model_embedding(const Model *m);
 /* The parameter of a row of the table and a layer (-1: per no layer), or NULL. */

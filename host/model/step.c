@@ -124,9 +124,3 @@ void model_update(Model *m, const Optimiser *constants) {
     }
     update_by_muon(m, constants->muon);
 }
-
-StepResult model_result(Model *m) {
-    StepResult result;
-    model_read(m, tensor_1d(m->step_result.data, DTYPE_U8, sizeof result), &result);
-    return result;
-}

@@ -168,6 +168,13 @@ static inline StepParams lab_params(const Model *m, uint32_t step, int64_t sampl
 static const Optimiser lab_optimiser = {.adamw = {0.9, 0.95, 1e-8, 0.1, 1.0},
                                         .muon = {0.95, 0.1, 2.0}};
 
+/* The step result, once the stream has made it. */
+static inline StepResult lab_result(const Model *m) {
+    StepResult result;
+    model_read(m, tensor_1d(m->step_result.data, DTYPE_U8, sizeof result), &result);
+    return result;
+}
+
 /* Forward and backward over one batch, from zero gradients. */
 static inline StepResult lab_gradients(Model *m, uint32_t step, const int32_t *tokens,
                                        const int32_t *targets) {
@@ -177,7 +184,7 @@ static inline StepResult lab_gradients(Model *m, uint32_t step, const int32_t *t
     model_set_step(m, &p);
     model_forward(m, true);
     model_backward(m);
-    return model_result(m);
+    return lab_result(m);
 }
 
 /* Every bit of training's state: weights and moments of all parameters, in order; freed by the
@@ -202,5 +209,5 @@ static inline StepResult lab_train(Model *m, uint32_t step) {
     lab_gradients(m, step, tokens, targets);
     free(tokens);
     model_update(m, &lab_optimiser);
-    return model_result(m);
+    return lab_result(m);
 }

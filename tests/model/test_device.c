@@ -105,7 +105,7 @@ static void run_train(Run *r) {
             m->backend->stream_finish(m->backend, m->cx.stream); /* p is read by then */
         }
         model_update_step(m, &lab_optimiser);
-        const StepResult result = model_result(m);
+        const StepResult result = lab_result(m);
         assert_int_equal(result.bad, 0);
         r->losses[step - 1] = result.loss;
     }

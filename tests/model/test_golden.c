@@ -122,7 +122,7 @@ static StepResult golden_pass(Golden *g, int64_t i, bool gradient) {
     model_set_step(&g->m, &p);
     model_forward(&g->m, gradient);
     if (gradient) model_backward(&g->m);
-    return model_result(&g->m);
+    return lab_result(&g->m);
 }
 
 static StepResult golden_update(Golden *g) {
@@ -136,7 +136,7 @@ static StepResult golden_update(Golden *g) {
         constants.muon = (Muon){muon[1], muon[2], muon[0] / a[0]};
     }
     model_update(&g->m, &constants);
-    return model_result(&g->m);
+    return lab_result(&g->m);
 }
 
 static void check_logits(Golden *g) {

@@ -408,7 +408,7 @@ static void check_refused(Model *m, int first_bad) {
     int64_t bytes;
     char *before = lab_state(m, &bytes);
     model_update(m, &lab_optimiser);
-    const StepResult r = model_result(m);
+    const StepResult r = lab_result(m);
     char *after = lab_state(m, &bytes);
     assert_int_equal(r.bad, 1);
     assert_int_equal(r.first_bad, first_bad);
@@ -444,7 +444,7 @@ static void test_bad_loss(void **state) {
     Model m;
     open_tiny(&m, &b);
     good_gradients(&m);
-    StepResult r = model_result(&m);
+    StepResult r = lab_result(&m);
     r.loss = NAN;
     model_write(&m, tensor_1d(m.step_result.data, DTYPE_U8, sizeof r), &r);
     check_refused(&m, -1);

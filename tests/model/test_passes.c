@@ -56,7 +56,7 @@ static double loss_only(Model *m, const StepParams *p) {
     model_begin_step(m);
     model_set_step(m, p);
     model_forward(m, false);
-    return model_result(m).loss;
+    return lab_result(m).loss;
 }
 
 /* Moves all weights by h times a random direction of length 1. Returns gradient . direction, and in
@@ -179,7 +179,7 @@ static double *gradients_in_parts(const ModelConfig *c, int64_t B, int64_t *n, d
         model_forward(&m, true);
         model_backward(&m);
     }
-    *loss = model_result(&m).loss;
+    *loss = lab_result(&m).loss;
     double *g = all_gradients(&m, n);
     lab_close(&m);
     return g;
@@ -349,7 +349,7 @@ static void test_ignored_targets(void **state) {
         open_random(&m, &b, &c, &(ModelUse){.B = alone ? 1 : 3, .T = T, .training = true}, true);
         for (int64_t i = T; i < 3 * T; i++) targets[i] = -1;
         lab_gradients(&m, 1, tokens, targets);
-        loss[alone] = model_result(&m).loss;
+        loss[alone] = lab_result(&m).loss;
         g[alone] = all_gradients(&m, &n);
         double *losses = lab_values(&m, m.losses), sum = 0;
         for (int64_t i = 0; i < m.use.B * T; i++) {
@@ -381,7 +381,7 @@ static void test_no_targets(void **state) {
     model_set_step(&m, &p);
     model_forward(&m, true);
     model_backward(&m);
-    assert_true(model_result(&m).loss == 0);
+    assert_true(lab_result(&m).loss == 0);
     int64_t n;
     double *g = all_gradients(&m, &n);
     for (int64_t i = 0; i < n; i++) assert_true(g[i] == 0);
