@@ -65,6 +65,8 @@ bool tokenizer_train_bpe(Tokenizer *t, const char *name, const char *text, int64
                          int64_t n_vocab, int64_t min_count, int n_threads, Error *e);
 /* "word" and "word-lower" to their kind; TOKENIZER_CHAR for all else. */
 TokenizerKind tokenizer_word_kind(const char *name);
+/* Whether min_count says anything: of words and of byte pairs that are learned from a text. */
+bool tokenizer_counts(const char *name);
 /* Token i is words[i], all different; <UNK> is among them. */
 bool tokenizer_from_words(Tokenizer *t, TokenizerKind kind, const char *name,
                           const char *const *words, int32_t n, Error *e);

@@ -30,8 +30,11 @@ static inline bool utf8_starts(char byte) { return ((uint8_t)byte & 0xC0) != 0x8
 /* Writes a character, returns its length. */
 int utf8_write(char *out, int32_t code);
 /* Says where in `name` the byte `offset` of `text` stands: "NAME:LINE:COLUMN", columns in
- * characters. Of a text that is itself a line, with a name like "FILE:3", "NAME:COLUMN". */
+ * characters. */
 void utf8_place(char *place, size_t size, const char *name, const char *text, int64_t offset);
+/* Of an Error about a text that is line `line` of `name`, and was called by that name: its place
+ * becomes "NAME:LINE:COLUMN", or "NAME:LINE" where it names no column. Any other place stays. */
+void utf8_place_line(Error *e, const char *name, int64_t line);
 /* Fails, with the place and byte offset named, if the text is not UTF-8. */
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e);
 /* The same of text[first .. last), which begins between characters; the place is that in text. */

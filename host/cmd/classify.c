@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char standard[] = "standard input"; /* in messages */
+
 static void print_kind(const double *p, const Labels *labels, bool json) {
     int32_t best = 0;
     for (int32_t k = 1; k < labels->n_kinds; k++)
@@ -29,13 +31,12 @@ static void print_kind(const double *p, const Labels *labels, bool json) {
 }
 
 /* A text alone, as the feed has texts: its tokens and a label, which counts for nothing here. */
-static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *place, bool json,
-                      Error *e) {
+static bool take_text(Loaded *l, const char *text, int64_t bytes, bool json, Error *e) {
     int32_t *ids = malloc((size_t)(bytes + 1) * sizeof *ids);
     double *p = malloc((size_t)l->labels.n_kinds * sizeof *p);
     CHECK(ids && p, "no memory for a text of %ld bytes", (long)bytes);
-    const int64_t n = tokenizer_encode(&l->tokenizer, place, text, bytes, ids, e);
-    bool ok = n > 0 || (n == 0 && error_set(e, place, "Remove it", "the line has no token"));
+    const int64_t n = tokenizer_encode(&l->tokenizer, standard, text, bytes, ids, e);
+    bool ok = n > 0 || (n == 0 && error_set(e, standard, "Remove it", "the line has no token"));
     if (ok) {
         int64_t ends[2] = {0, n + 1};
         TokenShard shard = {.tokens = ids, .token_bytes = 4, .n = n + 1};
@@ -59,29 +60,29 @@ static bool take_text(Loaded *l, const char *text, int64_t bytes, const char *pl
     return ok;
 }
 
-static bool take_line(Loaded *l, const char *line, int64_t n, const char *place, bool json,
-                      Error *e) {
-    if (n == 0) return error_set(e, place, "Remove it", "the line is empty, so it holds no text");
+static bool take_line(Loaded *l, const char *line, int64_t n, bool json, Error *e) {
+    if (n == 0)
+        return error_set(e, standard, "Remove it", "the line is empty, so it holds no text");
     if ((int64_t)strlen(line) != n)
-        return error_set(e, place, "Give text", "the line holds the character U+0000");
-    return utf8_check(place, line, n, e) && take_text(l, line, n, place, json, e);
+        return error_set(e, standard, "Give text", "the line holds the character U+0000");
+    return utf8_check(standard, line, n, e) && take_text(l, line, n, json, e);
 }
 
 static bool take_lines(Loaded *l, bool json, Error *e) {
-    char *line = NULL, place[64];
+    char *line = NULL;
     size_t room = 0;
     ssize_t n;
     bool ok = true;
     load_tell_stdin("text");
-    for (long number = 1; ok && (n = getline(&line, &room, stdin)) >= 0; number++) {
-        snprintf(place, sizeof place, "standard input:%ld", number);
+    for (int64_t number = 1; ok && (n = getline(&line, &room, stdin)) >= 0; number++) {
         if (n > 0 && line[n - 1] == '\n') line[--n] = 0;
         if (n > 0 && line[n - 1] == '\r') line[--n] = 0;
-        ok = take_line(l, line, n, place, json, e);
+        ok = take_line(l, line, n, json, e);
+        if (!ok) utf8_place_line(e, standard, number);
     }
     free(line);
     if (ok && ferror(stdin))
-        ok = error_set(e, "standard input", NULL, "it could not be read: %s", strerror(errno));
+        ok = error_set(e, standard, NULL, "it could not be read: %s", strerror(errno));
     return ok;
 }
 

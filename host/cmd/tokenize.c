@@ -28,10 +28,13 @@ static bool check_options(const Settings *s, Error *e) {
         return error_misuse(e, "--output", "Give the folder to write, or --show or --stats",
                             "no folder is named");
     if (o->output[0] && (o->show || o->stats) && !check_page(o, e)) return false;
-    const bool words = tokenizer_word_kind(o->tokenizer) != TOKENIZER_CHAR;
-    if (o->vocab_size != 0 && !words && strcmp(o->tokenizer, "bpe") != 0)
+    if (tokenizer_counts(o->tokenizer)) return true;
+    if (o->vocab_size != 0)
         return error_misuse(e, "--vocab-size", "Leave it out",
                             "the vocabulary of this tokenizer follows from the text");
+    if (options_source(s, "min_count") == FROM_FLAG)
+        return error_misuse(e, "--min-count", "Leave it out, or give --tokenizer word",
+                            "no word of the text is counted");
     return true;
 }
 

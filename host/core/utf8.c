@@ -15,11 +15,6 @@ int utf8_write(char *out, int32_t code) {
     return length;
 }
 
-static bool names_line(const char *name) {
-    const char *number = strrchr(name, ':');
-    return number && number[1] && number[1 + strspn(number + 1, "0123456789")] == 0;
-}
-
 void utf8_place(char *place, size_t size, const char *name, const char *text, int64_t offset) {
     int64_t line = 1, column = 1;
     for (int64_t i = 0; i < offset; i++) {
@@ -30,10 +25,16 @@ void utf8_place(char *place, size_t size, const char *name, const char *text, in
             column += utf8_starts(text[i]);
         }
     }
-    if (line == 1 && names_line(name))
-        snprintf(place, size, "%s:%" PRId64, name, column);
-    else
-        snprintf(place, size, "%s:%" PRId64 ":%" PRId64, name, line, column);
+    snprintf(place, size, "%s:%" PRId64 ":%" PRId64, name, line, column);
+}
+
+void utf8_place_line(Error *e, const char *name, int64_t line) {
+    const size_t n = strlen(name);
+    const char *behind = e->place + n;
+    if (strncmp(e->place, name, n) != 0 || (*behind && strncmp(behind, ":1:", 3) != 0)) return;
+    char column[32];
+    snprintf(column, sizeof column, "%s", *behind ? behind + 2 : "");
+    snprintf(e->place, sizeof e->place, "%s:%" PRId64 "%s", name, line, column);
 }
 
 bool utf8_check(const char *name, const char *text, int64_t bytes, Error *e) {

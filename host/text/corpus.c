@@ -2,6 +2,7 @@
 #include "corpus.h"
 #include "log.h"
 #include "text.h"
+#include "utf8.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -205,10 +206,12 @@ void corpus_name(const Corpus *c, const Document *d, char *name, size_t size) {
 
 int64_t corpus_encode(const Corpus *c, const Document *d, const Tokenizer *t, int64_t first,
                       int64_t last, int32_t *ids, Error *e) {
-    char name[512];
-    corpus_name(c, d, name, sizeof name);
+    const char *name = c->sources[d->source];
     const int64_t n = text_encode(t, name, c->text.data + d->first, first, last, ids, e);
-    /* Where in a string of JSON a character stands is not where its line has it. */
-    if (n < 0 && c->json) snprintf(e->place, sizeof e->place, "%s", name);
-    return n;
+    if (n >= 0) return n;
+    if (c->json) /* where in a string of JSON a character stands is not where its line has it */
+        corpus_name(c, d, e->place, sizeof e->place);
+    else if (d->line)
+        utf8_place_line(e, name, d->line);
+    return -1;
 }

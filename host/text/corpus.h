@@ -29,7 +29,7 @@ typedef struct Corpus {
 bool corpus_read(Corpus *c, const char *const *inputs, int n_inputs, const char *field,
                  const char *output, Error *e);
 void corpus_free(Corpus *c);
-/* "FILE", or "FILE:LINE" of a document that is a line, with which places in it begin. */
+/* "FILE", or "FILE:LINE" of a document that is a line. */
 void corpus_name(const Corpus *c, const Document *d, char *name, size_t size);
 /* text_encode of bytes [first, last) of a document. */
 int64_t corpus_encode(const Corpus *c, const Document *d, const Tokenizer *t, int64_t first,

@@ -26,9 +26,8 @@ bool tokenize_choose(Tokenizer *t, const TokenizeRequest *r, const Corpus *c, Er
     }
     for (int64_t i = 0; i < c->n_documents; i++) {
         const Document *d = &c->documents[i];
-        char name[512];
-        corpus_name(c, d, name, sizeof name);
-        if (!utf8_check(name, c->text.data + d->first, d[1].first - d->first, e)) return false;
+        const char *source = c->sources[d->source];
+        if (!utf8_check(source, c->text.data + d->first, d[1].first - d->first, e)) return false;
     }
     const char *name = c->n_sources == 1 ? c->sources[0] : "the joined input";
     if (words)

@@ -67,6 +67,10 @@ TokenizerKind tokenizer_word_kind(const char *name) {
                                              : TOKENIZER_CHAR;
 }
 
+bool tokenizer_counts(const char *name) {
+    return tokenizer_word_kind(name) != TOKENIZER_CHAR || strcmp(name, "bpe") == 0;
+}
+
 typedef struct Word {
     const char *text;
     int64_t bytes, count;

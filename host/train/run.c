@@ -101,12 +101,14 @@ static const char *choose_tokenizer(const Trainer *t, const Start *start, char *
 
 /* A folder is tokenized and split already. */
 static bool take_folder(Trainer *t, Error *e) {
-    static const char *const text_only[] = {"tokenizer", "val_fraction"};
-    for (int i = 0; i < COUNT_OF(text_only); i++)
+    static const char *const text_only[] = {"min_count", "tokenizer", "val_fraction"};
+    for (int i = 0; i < COUNT_OF(text_only); i++) {
+        char flag[2 + OPTIONS_NAME_MAX] = "--";
+        options_flag(flag + 2, text_only[i]);
         if (options_source(&t->settings, text_only[i]) == FROM_FLAG)
-            return error_misuse(e, i ? "--val-fraction" : "--tokenizer",
-                                "Leave it out, or give --data a text",
+            return error_misuse(e, flag, "Leave it out, or give --data a text",
                                 "the tokens in %s are made already", t->options->data);
+    }
     snprintf(t->data, sizeof t->data, "%s", t->options->data);
     return true;
 }
@@ -403,9 +405,12 @@ static bool start_feed(Trainer *t, Error *e) {
     t->feed.words = t->words;
     t->feed.window = o->window;
     if (!loader_check(&t->feed, o->batch_size, t->data, e)) return false;
+    char kinds[32] = ""; /* where they are none but the classes, there is nothing to say */
+    if (t->labels.n_kinds != t->labels.n)
+        snprintf(kinds, sizeof kinds, " of %d kinds", t->labels.n_kinds);
     if (t->feed.form == BATCH_TEXTS)
-        log_info("%ld texts to learn from, %ld for validation, %d classes of %d kinds",
-                 (long)t->train.n_lines, (long)t->val.n_lines, t->labels.n, t->labels.n_kinds);
+        log_info("%ld texts to learn from, %ld for validation, %d classes%s",
+                 (long)t->train.n_lines, (long)t->val.n_lines, t->labels.n, kinds);
     Backend *b = &t->backend;
     t->loader_memory = pinned(t, loader_bytes(use->B, use->T));
     t->val_memory = pinned(t, (5 * use->B * use->T + 1) * 4);

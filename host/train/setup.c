@@ -144,6 +144,7 @@ static bool check_idle(const Settings *s, Error *e) {
         const char *name, *reader;
         bool is_read;
     } idle[] = {
+        {"min_count", "tokenizer word", tokenizer_counts(o->tokenizer)},
         {"window", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},
         {"negatives", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},
         {"subsample", "model skipgram", tuned || strcmp(o->model, "skipgram") == 0},

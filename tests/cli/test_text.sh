@@ -63,6 +63,11 @@ refuses 1 "tokenize what is not there" "$work/none.txt" -- \
     "$puck" tokenize --input "$work/none.txt" --output "$work/tokens"
 refuses '[12]' "tokenize with an unknown tokenizer" '"chra"' -- \
     "$puck" tokenize --input "$work/text.txt" --tokenizer chra --output "$work/tokens"
+refuses 2 "counts of words where none are counted" --min-count "--tokenizer word" -- \
+    "$puck" tokenize --input "$work/text.txt" --min-count 3 --output "$work/tokens"
+printf 'ab\xff\n' >"$work/x:7"
+refuses 1 "the place in a file that is named like a line of one" "(x:7:1:3)" -- \
+    env -C "$work" "$puck" tokenize --input x:7 --output "$work/tokens"
 show=("$puck" tokenize --input "$work/text.txt" --show)
 refuses 2 "a page of tokens with another name" .html -- "${show[@]}" --output "$work/page.svg"
 refuses 2 "a page of tokens as JSON" --json -- "${show[@]}" --json --output "$work/page.html"
@@ -76,6 +81,8 @@ works "tokens and their ids, and figures" "[t][h][e]" "bytes per token  1.000" -
 works "tokenize" -- "$puck" tokenize --input "$work/text.txt" --output "$work/tokens"
 works "tokenize words" -- "$puck" tokenize --input "$work/text.txt" --tokenizer word \
     --output "$work/words"
+refuses 2 "counts of words where tokens are made already" --min-count "$work/words" -- \
+    "$puck" train --data "$work/words" --tokenizer word --min-count 3 --run "$work/new" "${tiny[@]}"
 printf '  ' >"$work/blank.txt"
 refuses 1 "show no token" "no token" -- "$puck" tokenize --input "$work/blank.txt" \
     --tokenizer "$work/words/tokenizer.json" --show

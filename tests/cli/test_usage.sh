@@ -62,7 +62,8 @@ for option in init-from config preset run data; do
 done
 refuses 2 "zero over zero where there was no gradient" --adam-eps 1e-20 -- "${train[@]}" --adam-eps 0
 refuses 2 "a rate that would rise" --min-lr 0.01 -- "${train[@]}" --min-lr 0.02
-for idle in "window 3" "negatives 3" "subsample 0.1" "rope-base 100" "decay-fraction 0.5" "muon-lr 0.1"; do
+for idle in "min-count 3" "window 3" "negatives 3" "subsample 0.1" "rope-base 100" "decay-fraction 0.5" \
+    "muon-lr 0.1"; do
     # shellcheck disable=SC2086
     refuses 2 "--$idle, which nothing reads" "--${idle% *}" "or give --" -- "${train[@]}" --$idle
 done

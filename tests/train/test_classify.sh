@@ -18,6 +18,7 @@ for kind in gpt ffn rnn; do
     run=$work/$kind
     works "$kind: learns" "texts           12" "accuracy        1.0000" "naive Bayes     1.0000" -- \
         "${call[@]}" --threads 1 --run "$run"
+    check "$kind: no kinds where there are none" grep -q "for validation, 2 classes$" "$work/stderr"
     works "$kind: other threads" "accuracy        1.0000" -- "${call[@]}" --threads 2 --run "$run-2"
     for k in 1 2 3; do "${call[@]}" --stop-after 25 --run "$run-stopped" >/dev/null 2>&1; done
     for other in 2 stopped; do
