@@ -1,7 +1,8 @@
 /* What the attention kernels share: sizes, launchers of each family, and the rows of statistics.
  *
  *   attention.cu         the ops: checks at the border, choice of a family, statistics
- *   attention_bf16.cu    tensor cores, bf16, head sizes that are multiples of 8
+ *   attention_bf16.cu    tensor cores, bf16, head sizes that are multiples of 8; its gradients in
+ *                        attention_backward_bf16.cu, what both share in attention_tile.cuh
  *   attention_plain.cu   every type and head size, one thread a row: f32, and odd head sizes
  *   attention_decode.cu  one new row a sequence against a long cache */
 #pragma once

@@ -5,10 +5,7 @@
  *                   p and ds leave the products' registers as the operands of dv and dk.
  *   queries_kernel  a block owns a tile of queries and walks the keys that they see: dq.
  * p is computed again from the saved lse: with lse2 = lse / ln 2, p = 2^(s * scale2 - lse2). */
-#include "attention_mask.cuh"
-#include "tile.cuh"
-
-enum { WARPS = 4, THREADS = WARPS * WARP };
+#include "attention_tile.cuh"
 
 /* ---- dk and dv ---- */
 
@@ -60,28 +57,6 @@ __device__ static inline void keys_by_queries(float (*d)[BM / 8][4], const bf16 
             for (int m = 0; m < MT; m++) {
                 mma_bf16(d[m][j], a[m], x);
                 mma_bf16(d[m][j + 1], a[m], x + 2);
-            }
-        }
-    }
-}
-
-/* sum (16 * MT, DP) += d (16 * MT, 8 * N), rounded to bf16, times rows 0.. of x. */
-template <int DP, int MT, int N>
-__device__ static inline void add_product(float (*sum)[DP / 8][4], const float (*d)[N][4],
-                                          const bf16 *x, int l) {
-#pragma unroll
-    for (int i = 0; i < N / 2; i++) {
-        uint32_t a[MT][4];
-#pragma unroll
-        for (int m = 0; m < MT; m++) a_from_d(a[m], d[m][2 * i], d[m][2 * i + 1]);
-#pragma unroll
-        for (int j = 0; j < DP / 8; j += 2) {
-            uint32_t rows[4];
-            tile_b_rows<DP>(rows, x, 16 * i, 8 * j, l);
-#pragma unroll
-            for (int m = 0; m < MT; m++) {
-                mma_bf16(sum[m][j], a[m], rows);
-                mma_bf16(sum[m][j + 1], a[m], rows + 2);
             }
         }
     }
@@ -153,9 +128,7 @@ __global__ void __launch_bounds__(THREADS) keys_kernel(AttentionBackward p, Head
     if (DROP) mask = mask_make(p.params, p.drop);
     const float keep = DROP && mask.on ? mask.scale : 1;
 
-    const bf16 *const k = (const bf16 *)p.qkv + columns + (int64_t)k0 * s.R;
-    tile_load<BN, DP, THREADS>(k_tile, k, s.R, s.T - k0, s.D);
-    tile_load<BN, DP, THREADS>(v_tile, k + s.K * s.D, s.R, s.T - k0, s.D);
+    keys_values_load<BN, DP>(k_tile, (const bf16 *)p.qkv + columns, s, k0);
     keys_load<DP>(KeysStage<DP>(stages), p, s, b, kv * group, k0);
     CP_ASYNC_COMMIT();
 
@@ -240,9 +213,8 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
     const int q0 = (tiles - 1 - (int)blockIdx.x % tiles) * BM, b = head / s.H, h = head % s.H;
     const int l = (int)threadIdx.x % WARP, warp_row = (int)threadIdx.x / WARP * 16 * MT;
     const int64_t row = (int64_t)b * s.T + q0;
-    const bf16 *const k = (const bf16 *)p.qkv + (int64_t)b * s.T * s.R +
-                          (s.H + h / (s.H / s.K)) * s.D,
-                      *const v = k + s.K * s.D;
+    const bf16 *const k =
+        (const bf16 *)p.qkv + (int64_t)b * s.T * s.R + (s.H + h / (s.H / s.K)) * s.D;
     const int n_tiles = (min(q0 + BM, s.T) + BN - 1) / BN;
     const float scale2 = s.scale * LOG2_E;
     Mask mask = {};
@@ -253,8 +225,7 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
                                s.D);
     tile_load<BM, DP, THREADS>(dy_tile, (const bf16 *)p.dy + (row * s.H + h) * s.D, s.H * s.D,
                                s.T - q0, s.D);
-    tile_load<BN, DP, THREADS>(kv_tile, k, s.R, s.T, s.D);
-    tile_load<BN, DP, THREADS>(kv_tile + BN * LD, v, s.R, s.T, s.D);
+    keys_values_load<BN, DP>(kv_tile, k, s, 0);
     CP_ASYNC_COMMIT();
 
     float dq[MT][DP / 8][4] = {}, lse2[MT][2], delta[MT][2];
@@ -282,9 +253,7 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
         const int k0 = n * BN, k1 = k0 + BN;
         const bf16 *const k_tile = kv_tile + n % 2 * 2 * BN * LD, *const v_tile = k_tile + BN * LD;
         if (n + 1 < n_tiles) {
-            bf16 *const next = kv_tile + (n + 1) % 2 * 2 * BN * LD;
-            tile_load<BN, DP, THREADS>(next, k + (int64_t)k1 * s.R, s.R, s.T - k1, s.D);
-            tile_load<BN, DP, THREADS>(next + BN * LD, v + (int64_t)k1 * s.R, s.R, s.T - k1, s.D);
+            keys_values_load<BN, DP>(kv_tile + (n + 1) % 2 * 2 * BN * LD, k, s, k1);
             CP_ASYNC_COMMIT();
         }
         if (k0 > q0 + warp_row + 16 * MT - 1) continue; /* none of this warp's queries sees it */
@@ -323,22 +292,7 @@ __global__ void __launch_bounds__(THREADS) queries_kernel(AttentionBackward p, H
                     ds[m][j][c] = pr * ((keeps ? dp[m][j][c] * keep : 0) - delta[m][c / 2]);
                 }
         }
-#pragma unroll
-        for (int i = 0; i < BN / 16; i++) {
-            uint32_t a[MT][4];
-#pragma unroll
-            for (int m = 0; m < MT; m++) a_from_d(a[m], ds[m][2 * i], ds[m][2 * i + 1]);
-#pragma unroll
-            for (int j = 0; j < DP / 8; j += 2) {
-                uint32_t rows[4];
-                tile_b_rows<DP>(rows, k_tile, 16 * i, 8 * j, l);
-#pragma unroll
-                for (int m = 0; m < MT; m++) {
-                    mma_bf16(dq[m][j], a[m], rows);
-                    mma_bf16(dq[m][j + 1], a[m], rows + 2);
-                }
-            }
-        }
+        add_product<DP, MT, SN>(dq, ds, k_tile, l);
     }
     bf16 *const to = (bf16 *)p.dqkv + (int64_t)b * s.T * s.R + h * s.D;
 #pragma unroll

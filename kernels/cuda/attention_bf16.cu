@@ -5,10 +5,7 @@
  * keys and values of the next tile arrive in shared memory while this one is multiplied.
  *
  * All tiles have DP columns, D rounded up to 32, 64 or 128; the columns in between are 0. */
-#include "attention_mask.cuh"
-#include "tile.cuh"
-
-enum { WARPS = 4, THREADS = WARPS * WARP };
+#include "attention_tile.cuh"
 
 /* Sizes that depend on the head: rows of 16 per warp, and keys a tile. */
 template <int DP> struct ForwardTile {
@@ -58,7 +55,7 @@ __global__ void __launch_bounds__(THREADS)
     const int q0 = (tiles - 1 - (int)blockIdx.x % tiles) * BM, b = head / s.H, h = head % s.H;
     const int l = (int)threadIdx.x % WARP, warp_row = (int)threadIdx.x / WARP * 16 * MT;
     const bf16 *const rows = qkv + (int64_t)b * s.T * s.R;
-    const bf16 *const k = rows + (s.H + h / (s.H / s.K)) * s.D, *const v = k + s.K * s.D;
+    const bf16 *const k = rows + (s.H + h / (s.H / s.K)) * s.D;
     const int n_tiles = (min(q0 + BM, s.T) + BN - 1) / BN;
     const float scale2 = s.scale * LOG2_E;
     Mask mask = {};
@@ -70,8 +67,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int m = 0; m < MT; m++) top[m][0] = top[m][1] = -INFINITY;
 
     tile_load<BM, DP, THREADS>(q_tile, rows + (int64_t)q0 * s.R + h * s.D, s.R, s.T - q0, s.D);
-    tile_load<BN, DP, THREADS>(kv_tile, k, s.R, s.T, s.D);
-    tile_load<BN, DP, THREADS>(kv_tile + BN * LD, v, s.R, s.T, s.D);
+    keys_values_load<BN, DP>(kv_tile, k, s, 0);
     CP_ASYNC_COMMIT();
     for (int n = 0; n < n_tiles; n++) {
         CP_ASYNC_WAIT(0);
@@ -85,9 +81,7 @@ __global__ void __launch_bounds__(THREADS)
         const int k0 = n * BN, k1 = k0 + BN;
         const bf16 *const k_tile = kv_tile + n % 2 * 2 * BN * LD, *const v_tile = k_tile + BN * LD;
         if (n + 1 < n_tiles) {
-            bf16 *const next = kv_tile + (n + 1) % 2 * 2 * BN * LD;
-            tile_load<BN, DP, THREADS>(next, k + (int64_t)k1 * s.R, s.R, s.T - k1, s.D);
-            tile_load<BN, DP, THREADS>(next + BN * LD, v + (int64_t)k1 * s.R, s.R, s.T - k1, s.D);
+            keys_values_load<BN, DP>(kv_tile + (n + 1) % 2 * 2 * BN * LD, k, s, k1);
             CP_ASYNC_COMMIT();
         }
         if (k0 > q0 + warp_row + 16 * MT - 1) continue; /* none of this warp's queries sees it */
@@ -132,22 +126,7 @@ __global__ void __launch_bounds__(THREADS)
                     p[m][i / 4][i % 4] = bits >> i & 1 ? p[m][i / 4][i % 4] : 0;
             }
         }
-#pragma unroll
-        for (int i = 0; i < BN / 16; i++) {
-            uint32_t pa[MT][4];
-#pragma unroll
-            for (int m = 0; m < MT; m++) a_from_d(pa[m], p[m][2 * i], p[m][2 * i + 1]);
-#pragma unroll
-            for (int j = 0; j < DN; j += 2) {
-                uint32_t vt[4];
-                tile_b_rows<DP>(vt, v_tile, 16 * i, 8 * j, l);
-#pragma unroll
-                for (int m = 0; m < MT; m++) {
-                    mma_bf16(out[m][j], pa[m], vt);
-                    mma_bf16(out[m][j + 1], pa[m], vt + 2);
-                }
-            }
-        }
+        add_product<DP, MT, SN>(out, p, v_tile, l);
     }
 #pragma unroll
     for (int m = 0; m < MT; m++)
