@@ -99,3 +99,29 @@ static inline void foreign_refused(const char *folder, Model *m, const char *say
     if (!strstr(e.text, says)) fail_msg("%s: %s", says, e.text);
     assert_true(strncmp(e.place, folder, strlen(folder)) == 0);
 }
+
+/* Its weights are those that foreign_put wrote: value_of(), and 0 in the vocabulary's padding and,
+ * if need be, in biases. */
+static inline void foreign_check_values(const Model *m, bool zero_biases) {
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        const int64_t live = tiny_live(m, p), n = tensor_count(p->w);
+        for (int64_t k = 0; k < n; k++) {
+            const bool zero = k >= live || (zero_biases && p->spec->is_bias);
+            if (tiny_data(p->w)[k] != (zero ? 0 : value_of(i, k)))
+                fail_msg("%s[%ld]", p->name, (long)k);
+        }
+    }
+}
+
+/* A config.json of this text does not load, and the error says why and where. */
+static inline void foreign_config_refused(const char *folder, const char *text, const char *says) {
+    char path[600];
+    ModelConfig c;
+    Error e = {0};
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    foreign_put_text(folder, "config.json", text);
+    if (checkpoint_read_config(folder, &c, &e)) fail_msg("accepted: %s", text);
+    if (!strstr(e.text, says)) fail_msg("%s: %s", text, e.text);
+    assert_string_equal(e.place, path);
+}
