@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The README's results, from bench/results/*.jsonl alone: the newest record of each work.
+"""The results, from bench/results/*.jsonl alone: the newest record of each work.
 
-    bench/report.py            prints the table, draws bench/results/{speed,loss}.svg
-    bench/report.py --write    also puts the table between the README's two results marks
+    bench/report.py            prints the tables, draws bench/results/{speed,loss}.svg
+    bench/report.py --write    also puts the short one between the README's two results marks, and
+                               all figures between those of bench/results/README.md
 
 Needs nothing but Python's own library. A figure without a record is not drawn."""
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+README, RESULTS = HERE.parent / "README.md", HERE / "results/README.md"
 MARKS = "<!-- results -->", "<!-- /results -->"
 
 # Works in the table's order, with the figure that the speed picture shows.
@@ -65,6 +66,29 @@ def spread(show, figure):
     return f"{show(figure['median'])} ({show(figure['min'])} to {show(figure['max'])})"
 
 
+def short_table(records, gpu):
+    """A line a work: its speed, and the loss where both ran to one."""
+    lines = ["| work, median | puck | peer | times as fast |", "|---|---|---|---|"]
+    for bench, (title, name) in WORKS.items():
+        if bench not in records:
+            continue
+        r = records[bench]
+        f, (label, show) = r["figures"][name], FIGURES[name]
+        more = {side: f", loss {r['figures']['val_loss'][side]['median']:.3f}" if "reached" in r
+                else "" for side in ("puck", "peer")}
+        lines.append(f"| {title.format(**r)}: {label} | {show(f['puck']['median'])}{more['puck']} | "
+                     f"{show(f['peer']['median'])}{more['peer']} | {f['ratio']:.2f} |")
+    for step in (r for r in gpu.values() if r["name"].startswith("step ")):
+        peers = [r["step_sec"] for r in gpu.values()
+                 if r["bench"] == "gpu/peers" and r["commit"] == step["commit"]]  # of one call
+        if peers:
+            batch, context = step["name"].split(",")[0].removeprefix("step ").split(" x ")
+            lines.append(f"| GPT-2 124M, B {batch}, T {context}, bf16, {step['device']}: a step | "
+                         f"{seconds(step['median_sec'])} | {seconds(min(peers))} | "
+                         f"{min(peers) / step['median_sec']:.2f} |")
+    return "\n".join(lines)
+
+
 def table(records):
     lines = ["| work, median (extremes) | puck | peer | times as good |", "|---|---|---|---|"]
     notes = {}  # what a record was made by: the works' titles
@@ -93,14 +117,15 @@ def table(records):
     return "\n".join(lines + [""] + [f"- {'; '.join(titles)}: {note}" for note, titles in notes.items()])
 
 
-def gpu_table():
-    """What gpu-check has recorded last, by name; figures of one op are in the record alone."""
+def newest_gpu():
+    """What gpu-check has recorded last on a card, by name."""
     path = HERE / "results/gpu.jsonl"
-    rows = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        r = json.loads(line)
-        if r["device"] != "emu":
-            rows[r["name"]] = r
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {r["name"]: r for r in rows if r["device"] != "emu"}
+
+
+def gpu_table(rows):
+    """Figures of one op are in the record alone."""
     lines = []
     steps = [r for r in rows.values() if r["name"].startswith("step ")]
     for step in steps:
@@ -125,14 +150,14 @@ def gpu_table():
     return "\n".join(["", head, "", "| on a card | |", "|---|---|", *lines])
 
 
-def write_readme(text):
-    old = README.read_text()
+def write_between_marks(page, text):
+    old = page.read_text()
     for mark in MARKS:
         if old.count(mark) != 1:
-            raise SystemExit(f"README.md needs the line {mark} once; the table goes between both")
+            raise SystemExit(f"{page} needs the line {mark} once; the table goes between both")
     before, rest = old.split(MARKS[0])
     _, after = rest.split(MARKS[1])
-    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
 
 
 # ---- pictures: SVG that follows the reader's light or dark page ----
@@ -280,17 +305,18 @@ def draw_loss(records, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="the table into README.md")
+    parser.add_argument("--write", action="store_true", help="the tables into both pages")
     parser.add_argument("--pictures", default=HERE / "results",
                         metavar="FOLDER", type=Path)
     o = parser.parse_args()
-    records = newest()
-    text = table(records) + gpu_table()
-    print(text)
+    records, gpu = newest(), newest_gpu()
+    short, whole = short_table(records, gpu), table(records) + gpu_table(gpu)
+    print(f"{short}\n\n{whole}")
     draw_speed(records, o.pictures / "speed.svg")
     draw_loss(records, o.pictures / "loss.svg")
     if o.write:
-        write_readme(text)
+        write_between_marks(README, short)
+        write_between_marks(RESULTS, whole)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the pages name is there: paths of the tree, targets of make, commands and their options.
 . tests/tap.sh
-pages=(README.md data/README.md kernels/README.md docs/learn.md)
+pages=(README.md data/README.md kernels/README.md bench/results/README.md docs/learn.md docs/systems.md)
 
 # each WHAT COMMAND: the command looks at each line of its input, says what is missing, and there are some.
 each() {
