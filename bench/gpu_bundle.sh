@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Puts what gpu-check needs into one folder, for a machine that has a driver, CUDA's libraries and
 # Python, but none of Debian's packages: bash bench/gpu_bundle.sh FOLDER BUILD. Called by make gpu-bundle.
+# For one process: without MPI.
 set -euo pipefail
 bundle=$1 build=$2
 most=$((60 << 20)) # bytes that a bundle may have
 
 rm -rf "$bundle"
 mkdir -p "$bundle"/{lib,data/text,bench,build/tests/{ops,model,cuda}}
-cp puck libpuck_*.so "$bundle"
+cp puck libpuck_{cuda,emu}.so "$bundle"
 cp "$build"/tests/ops/test_ops_device "$bundle/build/tests/ops"
 cp "$build"/tests/model/test_device "$bundle/build/tests/model"
 cp "$build"/tests/cuda/test_comm "$bundle/build/tests/cuda"
