@@ -260,7 +260,8 @@ ASAN_SCRIPTS  := $(wildcard tests/cli/test_*.sh) tests/train/test_reading.sh tes
                  tests/gen/test_embed.sh
 TEST_EXTRAS   := $(BUILD)/tests/core/libpuck_null.so $(BUILD)/tests/core/libpuck_old.so \
                  $(EMU) $(BUILD)/libpuck_emu_check.so \
-                 $(BUILD)/tests/emu/faults $(BUILD)/tests/emu/faults_check
+                 $(BUILD)/tests/emu/faults $(BUILD)/tests/emu/faults_check \
+                 $(BUILD)/tests/emu/calls
 
 test: test-deps ## the everyday suite; its last line counts
 	@$(MAKE) --no-print-directory -s puck tests-build

@@ -1,8 +1,10 @@
 #include "memory.h"
 #include <map>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string>
+#include <sys/mman.h>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #else
@@ -31,19 +33,54 @@ static bool redzone_is_whole(char *at, size_t bytes) {
 
 struct Allocation {
     size_t bytes;
-    char *block; /* what malloc gave: redzone, memory, rest of its last 256 bytes and redzone */
+    char *block; /* pages of its own: redzone, memory, rest of its last 256 bytes and redzone */
     void *cells; /* the checker's */
 };
 static std::map<char *, Allocation> allocations; /* by address */
 static size_t allocated;
+static int at_work; /* DeviceAtWork that exist */
 
 static size_t tail(size_t bytes) { return round_up(bytes, REDZONE) - bytes + REDZONE; }
+static size_t block_bytes(size_t bytes) { return REDZONE + bytes + tail(bytes); }
+
+static void open_all(bool open) {
+    for (const auto &[memory, a] : allocations)
+        mprotect(a.block, block_bytes(a.bytes), open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+DeviceAtWork::DeviceAtWork() {
+    if (at_work++ == 0) open_all(true);
+}
+DeviceAtWork::~DeviceAtWork() {
+    if (--at_work == 0) open_all(false);
+}
+
+static void stop_host(int, siginfo_t *info, void *) {
+    DeviceBlock d;
+    if (!at_work && device_find(info->si_addr, &d)) {
+        fprintf(stderr, "emu: the host touches %s\n", memory_text(info->si_addr).c_str());
+        abort();
+    }
+    signal(SIGSEGV, SIG_DFL); /* it comes again */
+}
+
+static void watch_host() {
+    static bool watched;
+    struct sigaction action = {};
+    action.sa_sigaction = stop_host;
+    action.sa_flags = SA_SIGINFO;
+    if (!watched) sigaction(SIGSEGV, &action, nullptr);
+    watched = true;
+}
 
 void *device_alloc(size_t bytes) {
     if (bytes > DEVICE_BYTES - allocated) return nullptr;
-    char *block = static_cast<char *>(aligned_alloc(REDZONE, REDZONE + bytes + tail(bytes)));
-    if (!block) return nullptr;
-    char *memory = block + REDZONE;
+    void *const pages = mmap(nullptr, block_bytes(bytes), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return nullptr;
+    watch_host();
+    const DeviceAtWork open;
+    char *const block = static_cast<char *>(pages), *const memory = block + REDZONE;
     memset(memory, FRESH_BYTE, bytes);
     redzone_make(block, REDZONE);
     redzone_make(memory + bytes, tail(bytes));
@@ -56,6 +93,7 @@ bool device_free(void *memory) {
     const auto found = allocations.find(static_cast<char *>(memory));
     if (found == allocations.end()) return false;
     const Allocation a = found->second;
+    const DeviceAtWork open;
     if (!redzone_is_whole(a.block, REDZONE) ||
         !redzone_is_whole(found->first + a.bytes, tail(a.bytes))) {
         fprintf(stderr, "emu: a kernel wrote beside device memory of %zu bytes\n", a.bytes);
@@ -64,7 +102,7 @@ bool device_free(void *memory) {
     allocations.erase(found);
     free(a.cells);
     allocated -= a.bytes;
-    free(a.block);
+    munmap(a.block, block_bytes(a.bytes));
     return true;
 }
 
@@ -103,10 +141,10 @@ static int n_slots;
 static size_t arena_used, shared_used; /* bytes with redzones and without */
 
 static char *slot_new(const SharedArray *array, size_t bytes) {
-    if (n_slots == MAX_SLOTS || shared_used + bytes > SHARED_BYTES)
+    if (n_slots == MAX_SLOTS || shared_used + bytes > running->shared_limit)
         fault(self(), array ? array->site : running->site,
               "%zu bytes of shared memory beside %zu, of which there are %zu", bytes, shared_used,
-              SHARED_BYTES);
+              running->shared_limit);
     char *memory = arena + arena_used;
     ASAN_UNPOISON_MEMORY_REGION(memory, tail(bytes) + bytes);
     memset(memory, FRESH_BYTE, bytes);

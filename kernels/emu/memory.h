@@ -16,6 +16,12 @@ bool device_free(void *memory);   /* false: no such memory. Stops where an end w
 size_t device_free_bytes();
 /* [address, address + bytes) is inside one allocation. */
 bool device_holds(const void *address, size_t bytes);
+/* While one exists, device memory can be read and written: by a stream's work. A host that touches
+ * it otherwise stops, as it would where the memory is a card's. */
+struct DeviceAtWork {
+    DeviceAtWork();
+    ~DeviceAtWork();
+};
 /* The allocation that address is in, or in the redzones of. `cells` is the checker's. */
 struct DeviceBlock {
     char *memory;

@@ -317,6 +317,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *out, int n_ranks, ncclUniqueId id, int rank) {
+    if (emu::stream_capturing()) return fail(ncclInvalidUsage, "ranks connect outside captures");
     if (rank < 0 || rank >= n_ranks || (rank == 0 && listener < 0))
         return fail(ncclInvalidUsage, "rank 0 is not the process that drew the id");
     ncclComm *const c = new ncclComm;

@@ -38,6 +38,7 @@ void submit_launch(std::unique_ptr<Launch> launch, cudaStream_t stream) {
         error_keep(shape ? cudaErrorInvalidValue : cudaErrorInvalidConfiguration);
         return;
     }
+    launch->shared_limit = raised == dynamic_limit.end() ? SHARED_WITHOUT_ATTRIBUTE : SHARED_BYTES;
     launch_note(launch.get());
     static long launches; /* PUCK_EMU_FAIL_LAUNCH=N: the N-th is as if the card had failed */
     const char *failing = getenv("PUCK_EMU_FAIL_LAUNCH");
@@ -166,7 +167,11 @@ const char *cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureMerge: return "cudaErrorStreamCaptureMerge";
     case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorCapturedEvent: return "cudaErrorCapturedEvent";
+    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
     default: return "another error of CUDA's";
     }
@@ -184,6 +189,7 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
 /* ---- memory ---- */
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
+    if (emu::stream_capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
     *out = emu::device_alloc(bytes);
     return *out ? cudaSuccess : error_keep(cudaErrorMemoryAllocation);
 }
@@ -194,6 +200,7 @@ cudaError_t cudaFree(void *memory) {
     return emu::device_free(memory) ? cudaSuccess : error_keep(cudaErrorInvalidValue);
 }
 cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) {
+    if (emu::stream_capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
     *out = malloc(bytes + !bytes);
     if (!*out) return error_keep(cudaErrorMemoryAllocation);
     memset(*out, emu::FRESH_BYTE, bytes);

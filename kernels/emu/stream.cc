@@ -1,4 +1,6 @@
 #include "stream.h"
+#include <algorithm>
+#include <map>
 #include <vector>
 
 /* The toolkit's headers leave these types open. */
@@ -25,10 +27,13 @@ struct Queue {
         operation->run();
     }
     void run_until(uint64_t moment) {
+        if (done >= moment || work.empty()) return;
+        const DeviceAtWork open;
         while (done < moment && !work.empty()) run_at(done);
     }
     /* All but the deliveries that no other of it needs. */
     void meet() {
+        const DeviceAtWork open;
         const uint64_t last = end();
         for (uint64_t at = done; at < last; at++) {
             if (has_run(at) || work[at - done]->delivers().bytes) continue;
@@ -40,19 +45,30 @@ struct Queue {
     }
 };
 
+/* Streams that are recorded together. */
+struct Capture {
+    std::vector<std::shared_ptr<Operation>> operations;
+    bool active = true;
+};
+/* How much of each stream's recorded work comes before a place in a capture. */
+typedef std::map<cudaStream_t, size_t> Before;
+
 } // namespace emu
 
 struct CUstream_st {
     std::shared_ptr<emu::Queue> queue = std::make_shared<emu::Queue>();
     bool blocking = true;
-    cudaGraph_t capture = nullptr; /* what records the stream now */
-    bool origin = false;           /* the capture began here */
+    std::shared_ptr<emu::Capture> capture; /* what records the stream now */
+    emu::Before before;
+    bool origin = false; /* the capture began here */
 };
 
 struct CUevent_st {
+    bool timed = true;
     std::shared_ptr<emu::Queue> queue; /* NULL: not recorded yet, which counts as done */
     uint64_t moment = 0;
-    cudaGraph_t capture = nullptr; /* recorded in this capture */
+    std::shared_ptr<emu::Capture> capture; /* recorded in this capture, and what was before */
+    emu::Before before;
 };
 
 namespace emu {
@@ -65,7 +81,7 @@ cudaError_t error_keep(cudaError_t error) {
     return error;
 }
 
-static bool capturing() {
+bool stream_capturing() {
     for (const cudaStream_t s : streams)
         if (s->capture) return true;
     return false;
@@ -77,7 +93,7 @@ static void run_all(bool only_blocking) {
 }
 
 cudaError_t stream_run_all() {
-    if (capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
+    if (stream_capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
     run_all(false);
     return cudaSuccess;
 }
@@ -85,12 +101,14 @@ cudaError_t stream_run_all() {
 cudaError_t stream_submit(cudaStream_t stream, std::shared_ptr<Operation> operation) {
     if (stream && stream->capture) {
         stream->capture->operations.push_back(operation);
+        stream->before[stream]++;
     } else if (stream) {
         stream->queue->work.push_back(operation);
         if (operation->meets()) stream->queue->meet();
     } else {
-        if (capturing()) return error_keep(cudaErrorStreamCaptureImplicit);
+        if (stream_capturing()) return error_keep(cudaErrorStreamCaptureImplicit);
         run_all(true);
+        const DeviceAtWork open;
         operation->run();
     }
     return cudaSuccess;
@@ -166,16 +184,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (emu::stream_capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
     if (!stream) return emu::stream_run_all();
-    if (stream->capture) return error_keep(cudaErrorStreamCaptureUnsupported);
     stream->queue->run_until(stream->queue->end());
     return cudaSuccess;
 }
 
 /* ---- events ---- */
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
     *out = new CUevent_st;
+    (*out)->timed = !(flags & cudaEventDisableTiming);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t *out) { return cudaEventCreateWithFlags(out, 0); }
@@ -187,6 +206,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->queue = nullptr;
     event->capture = stream ? stream->capture : nullptr;
+    event->before = stream ? stream->before : emu::Before{};
     if (!stream) return emu::stream_run_all();
     if (stream->capture) return cudaSuccess;
     event->queue = stream->queue;
@@ -203,6 +223,17 @@ static bool skips_wait() {
 
 /* A stream that waits for an event of a capture enters it. Its operations are kept in the order of
  * the calls, which has every wait behind what it waits for. */
+static cudaError_t enter_capture(cudaStream_t stream, cudaEvent_t event) {
+    if (!event->capture->active) return error_keep(cudaErrorCapturedEvent);
+    if (!stream) return error_keep(cudaErrorStreamCaptureImplicit);
+    if (stream->capture && stream->capture != event->capture)
+        return error_keep(cudaErrorStreamCaptureMerge);
+    stream->capture = event->capture;
+    for (const auto &[other, n] : event->before)
+        stream->before[other] = std::max(stream->before[other], n);
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
     const bool captures = stream && stream->capture;
     if (flags & cudaEventWaitExternal) {
@@ -211,7 +242,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
         wait->event = event;
         return skips_wait() ? cudaSuccess : emu::stream_submit(stream, wait);
     }
-    if (event->capture && stream) stream->capture = event->capture;
+    if (event->capture) return enter_capture(stream, event);
     if (!event->queue) return cudaSuccess;
     if (captures) return error_keep(cudaErrorStreamCaptureIsolation);
     return emu::stream_submit(stream, emu::wait_for(event));
@@ -219,14 +250,17 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     if (event->capture) return error_keep(cudaErrorCapturedEvent);
+    if (emu::stream_capturing()) return error_keep(cudaErrorStreamCaptureUnsupported);
     if (event->queue) event->queue->run_until(event->moment);
     return cudaSuccess;
 }
 
 /* The emulator shows no speed; a time above zero keeps divisions finite. For tests:
  * PUCK_EMU_TIMES=SEED makes it as random as a card's. */
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t end) {
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end) {
     static uint64_t state = 0;
+    for (const cudaEvent_t event : {begin, end})
+        if (!event->timed || !event->queue) return error_keep(cudaErrorInvalidResourceHandle);
     const char *const seed = getenv("PUCK_EMU_TIMES");
     if (seed) state = 6364136223846793005u * (state + strtoul(seed, nullptr, 10)) + 1;
     *ms = 1 + (float)(state >> 40) / (1 << 24);
@@ -237,17 +271,28 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t end) {
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     if (!stream || stream->capture) return error_keep(cudaErrorStreamCaptureUnsupported);
-    stream->capture = new CUgraph_st;
+    stream->capture = std::make_shared<emu::Capture>();
     stream->origin = true;
     return cudaSuccess;
 }
 
+/* The work of every stream that entered must come before the end. */
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
-    *graph = stream->capture;
+    const std::shared_ptr<emu::Capture> capture = stream->capture;
+    bool joined = true;
+    *graph = nullptr;
     if (!stream->origin) return error_keep(cudaErrorStreamCaptureUnmatched);
-    stream->origin = false;
     for (const cudaStream_t s : emu::streams)
-        if (s->capture == *graph) s->capture = nullptr;
+        if (s->capture == capture) joined = joined && s->before[s] == stream->before[s];
+    for (const cudaStream_t s : emu::streams) {
+        if (s->capture != capture) continue;
+        s->capture = nullptr;
+        s->before.clear();
+    }
+    stream->origin = false;
+    capture->active = false;
+    if (!joined) return error_keep(cudaErrorStreamCaptureUnjoined);
+    *graph = new CUgraph_st{capture->operations};
     return cudaSuccess;
 }
 

@@ -12,6 +12,8 @@ namespace emu {
  * streams that are not cudaStreamNonBlocking, and at once. */
 cudaError_t stream_submit(cudaStream_t stream, std::shared_ptr<Operation> operation);
 cudaError_t stream_run_all();
+/* Whether a stream is captured: then calls that wait or allocate are refused. */
+bool stream_capturing();
 /* Sets what cudaGetLastError returns; gives it back. */
 cudaError_t error_keep(cudaError_t error);
 

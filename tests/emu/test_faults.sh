@@ -34,4 +34,21 @@ for name in $names; do
         fail "$name, correct twin: six runs agree" "$work/sums"
     fi
 done
+
+# Calls: the wrong twin ends with the words behind its mark, and at its line unless a kernel or a signal
+# tells, the right one well.
+calls=$build/tests/emu/calls source=tests/emu/calls.cu
+names=$(sed -n 's:.*/\* REFUSED \([a-z_]*\)\: .*:\1:p' $source)
+for name in $names; do
+    place=$source:$(grep -n "REFUSED $name:" $source | cut -d: -f1):
+    words=$(sed -n "s:.*REFUSED $name\: \(.*\) \*/.*:\1:p" $source)
+    [[ $words = *" "* ]] && place=emu:
+    { "$calls" "$name" wrong >"$work/out" 2>&1 && echo "ended well" >>"$work/out"; } 2>"$work/shell"
+    if grep -F "$place" "$work/out" | grep -qF "$words" && ! grep -q "ended well" "$work/out" &&
+        "$calls" "$name" right >>"$work/out" 2>&1; then
+        pass "$name is refused, and its twin is not"
+    else
+        fail "$name is refused, and its twin is not" "$work/out"
+    fi
+done
 finish

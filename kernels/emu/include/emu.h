@@ -67,6 +67,7 @@ struct Launch : Operation {
     Site site;
     dim3 grid, block;
     size_t dynamic_bytes;
+    size_t shared_limit; /* of dynamic and static arrays together */
     const void *kernel;
     void run() override;           /* all blocks, one after the other */
     virtual void call() const = 0; /* the kernel, in one thread */
