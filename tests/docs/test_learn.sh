@@ -9,8 +9,8 @@ cat >"$work/bin/puck" <<WRAPPER
 echo "\$1" >>"$work/calls"
 case \$1 in
 train)
-    short=(--steps 3 --eval-every 2 --eval-batches 2 --save-every 0 --min-count 2 --quiet --threads 1
-        --device cpu)
+    short=(--steps 3 --eval-every 2 --eval-batches 2 --save-every 0 --quiet --threads 1 --device cpu)
+    [[ \$* != *--min-count* ]] || short+=(--min-count 2)
     ;;
 generate)
     short=(--threads 1 --device cpu)
