@@ -87,11 +87,18 @@ static real *scratch_check(const OpContext *cx, int64_t reals) {
 
 /* ---- packing ---- */
 
+/* to (D) = scale * from (D). */
+static inline void scale_row(real *to, const real *from, int64_t D, real scale) {
+    int64_t d = 0;
+    for (; d + LANES <= D; d += LANES) *(vec *)(to + d) = *(const vec *)(from + d) * scale;
+    for (; d < D; d++) to[d] = from[d] * scale;
+}
+
 /* to (T,Dp) = scale * from (T,D), rows of `from` ld apart; the padding is 0. */
 static void pack_rows(real *to, const real *from, int64_t ld, int64_t T, const Shape *s,
                       real scale) {
     for (int64_t t = 0; t < T; t++) {
-        for (int64_t d = 0; d < s->D; d++) to[t * s->Dp + d] = from[t * ld + d] * scale;
+        scale_row(to + t * s->Dp, from + t * ld, s->D, scale);
         for (int64_t d = s->D; d < s->Dp; d++) to[t * s->Dp + d] = 0;
     }
 }
@@ -115,62 +122,67 @@ static void mask_row(real mask[KEYS], const Mask *m, const Shape *s, int64_t bat
     mask_run(mask, m, (uint64_t)(((batch * s->H + h) * s->T + i) * s->T + k0), n);
 }
 
-/* One row of a tile. p: n scores in, exp(scale * score - *top) out, 0 from `valid` on. The maximum
- * and sum so far and the output that was weighted with them are brought to the new maximum. */
-static void softmax_row(real *p, int valid, int n, real scale, real *top, real *sum, real *out,
-                        int64_t Dp) {
-    real highest = *top;
+/* `rows` rows of a tile, KEYS apart. p: n scores a row in, n a multiple of WIDTH; out come
+ * exp(scale * score - top), 0 from `valid` on, which is row 0's; each row sees one key more. The
+ * sums so far are brought to the new maxima; factor[i] does the same to what else depends on them.
+ * Rows go through each stage together, as one row's sums and exponentials wait for each other. */
+static void softmax_rows(real *p, int64_t rows, int valid, int n, real scale, real *top, real *sum,
+                         real factor[ROWS]) {
+    n = n / WIDTH * WIDTH; /* tells the compiler */
+    for (int i = 0; i < ROWS; i++) factor[i] = 0;
+    for (int i = 0; i < rows; i++) {
+        real *const row = p + i * KEYS;
+        real highest = top[i];
 #pragma omp simd reduction(max : highest)
-    for (int j = 0; j < n; j++) {
-        p[j] = j < valid ? p[j] * scale : -(real)INFINITY;
-        highest = real_max(p[j], highest);
+        for (int j = 0; j < n; j++) {
+            row[j] = j < valid + i ? row[j] * scale : -(real)INFINITY;
+            highest = real_max(row[j], highest);
+        }
+        factor[i] = top[i] - highest;
+        top[i] = highest;
     }
-    real added = 0;
+#pragma omp simd
+    for (int i = 0; i < ROWS; i++) factor[i] = real_exp(factor[i]);
+    for (int i = 0; i < rows; i++) {
+        real *const row = p + i * KEYS;
+        const real highest = top[i];
+        real added = 0;
 #pragma omp simd reduction(+ : added)
-    for (int j = 0; j < n; j++) {
-        p[j] = real_exp(p[j] - highest);
-        added += p[j];
+        for (int j = 0; j < n; j++) {
+            row[j] = real_exp(row[j] - highest);
+            added += row[j];
+        }
+        sum[i] = sum[i] * factor[i] + added;
     }
-    const real factor = real_exp(*top - highest);
-    *sum = *sum * factor + added;
-    *top = highest;
-    if (factor == 1) return;
-    for (int64_t d = 0; d < Dp; d++) out[d] *= factor;
 }
 
 /* Queries q0 .. q0+n-1 of one head; q is row q0's, batch the sequence's global number. */
 static void forward_tile(real *y, real *lse, const real *q, const real *kt, const real *v,
                          real *out, int64_t q0, int64_t n, int64_t batch, int64_t h, const Shape *s,
                          const Mask *m) {
-    real top[QUERIES], sum[QUERIES] = {0}, p[ROWS * KEYS], mask[KEYS];
+    real top[QUERIES], sum[QUERIES] = {0}, p[ROWS * KEYS], mask[KEYS], factor[ROWS];
     for (int64_t i = 0; i < n; i++) top[i] = -(real)INFINITY;
-    memset(out, 0, (size_t)(n * s->Dp) * sizeof *out);
     for (int64_t k0 = 0; k0 < q0 + n; k0 += KEYS)
         for (int64_t r = 0; r < n; r += ROWS) {
             const int64_t rows = i64_min(ROWS, n - r);
             const int64_t keys = i64_min(KEYS, q0 + r + rows - k0); /* that some row sees */
             if (keys <= 0) continue;
-            const int64_t padded = i64_round_up(keys, WIDTH);
+            const int64_t valid = q0 + r + 1 - k0, padded = i64_round_up(keys, WIDTH);
+            real *const o = out + r * s->Dp;
             product(rows, p, KEYS, q + r * s->R, s->R, 1, kt + k0 * s->Dp, KEYS, padded, s->D,
                     false);
-            for (int64_t i = 0; i < rows; i++) {
-                const int64_t valid = i64_min(KEYS, q0 + r + i + 1 - k0);
-                if (valid <= 0) { /* this row sees none of the tile */
-                    memset(p + i * KEYS, 0, (size_t)padded * sizeof *p);
-                    continue;
-                }
-                softmax_row(p + i * KEYS, (int)valid, (int)padded, s->scale, &top[r + i],
-                            &sum[r + i], out + (r + i) * s->Dp, s->Dp);
-                if (!m->on) continue;
-                mask_row(mask, m, s, batch, h, q0 + r + i, k0, valid);
-                for (int64_t j = 0; j < valid; j++) p[i * KEYS + j] *= mask[j];
+            softmax_rows(p, rows, (int)valid, (int)padded, s->scale, top + r, sum + r, factor);
+            for (int64_t i = 0; k0 > 0 && i < rows; i++)
+                if (factor[i] != 1) scale_row(o + i * s->Dp, o + i * s->Dp, s->Dp, factor[i]);
+            for (int64_t i = 0; m->on && i < rows; i++) {
+                const int64_t seen = i64_max(0, i64_min(KEYS, valid + i));
+                mask_row(mask, m, s, batch, h, q0 + r + i, k0, seen);
+                for (int64_t j = 0; j < seen; j++) p[i * KEYS + j] *= mask[j];
             }
-            product(rows, out + r * s->Dp, s->Dp, p, KEYS, 1, v + k0 * s->Dp, s->Dp, s->Dp, keys,
-                    true);
+            product(rows, o, s->Dp, p, KEYS, 1, v + k0 * s->Dp, s->Dp, s->Dp, keys, k0 > 0);
         }
     for (int64_t i = 0; i < n; i++) {
-        const real factor = 1 / sum[i];
-        for (int64_t d = 0; d < s->D; d++) y[i * s->H * s->D + d] = out[i * s->Dp + d] * factor;
+        scale_row(y + i * s->H * s->D, out + i * s->Dp, s->D, 1 / sum[i]);
         lse[i] = top[i] + real_log(sum[i]);
     }
 }
@@ -369,7 +381,7 @@ void OP(cpu_attention_backward)(const OpContext *cx, Tensor dqkv, Tensor dbias, 
 /* One query over n cached keys: y is both the running sum and the result. */
 static void decode_row(real *y, const real *q, const real *k, const real *v, int64_t n,
                        const Shape *s) {
-    real top = -(real)INFINITY, sum = 0, p[KEYS];
+    real top = -(real)INFINITY, sum = 0, p[KEYS], factor[ROWS];
     memset(y, 0, (size_t)s->D * sizeof *y);
     for (int64_t k0 = 0; k0 < n; k0 += KEYS) {
         const int64_t keys = i64_min(KEYS, n - k0);
@@ -380,7 +392,8 @@ static void decode_row(real *y, const real *q, const real *k, const real *v, int
             for (int64_t d = 0; d < s->D; d++) dot += q[d] * key[d];
             p[j] = dot;
         }
-        softmax_row(p, (int)keys, (int)keys, s->scale, &top, &sum, y, s->D);
+        softmax_rows(p, 1, (int)keys, (int)i64_round_up(keys, WIDTH), s->scale, &top, &sum, factor);
+        scale_row(y, y, s->D, factor[0]);
         for (int64_t j = 0; j < keys; j++) {
             const real *const value = v + (k0 + j) * s->D;
 #pragma omp simd
