@@ -76,7 +76,7 @@ bool checkpoint_read_choices(const char *folder, Backend *b, Error *e);
 
 /* One writer a run: an flock on RUN/lock, which ends with its process: a stale file is no lock.
  * Makes the run folder, and deletes what a killed save left there. The holder's pid is in the
- * message of the refused one. */
+ * message of the refused one. A folder of something else is refused before anything is written. */
 bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 

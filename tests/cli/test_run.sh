@@ -17,6 +17,19 @@ refuses 1 "a run whose data folder is in use" notes "another folder" -- \
     "${train[@]}" --data text.txt --run taken
 check "which stays" test -e taken/data/notes
 
+checkpoints whole >before
+refuses 1 "a run in a checkpoint" "(whole/ckpt/latest)" MANIFEST.json -- \
+    "${train[@]}" --data text.txt --run whole/ckpt/latest
+check "which stays whole" diff before <(checkpoints whole)
+mkdir site own
+echo 'baseURL = "here"' >site/config.toml
+refuses 1 "a run beside another's config.toml" "(site)" config.toml -- \
+    "${train[@]}" --data text.txt --run site
+check "which stays too" grep -q baseURL site/config.toml
+echo 'seed = 3' >own/config.toml
+works "a run beside the config that it is given" -- \
+    "${train[@]}" --data text.txt --run own --config own/config.toml
+
 copy
 mv text.txt moved.txt
 works "a run goes on when its text is gone" -- "$puck" train --run run
