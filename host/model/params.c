@@ -149,6 +149,9 @@ int model_param_parts(const ParamSpec *spec, const ModelConfig *c, int64_t rows[
     return 1;
 }
 
+/* With the options' bounds, sizes of matrices and of what a pass keeps are then below 2^63. */
+enum { HEADS_WIDTH_MAX = 1 << 20, WINDOW_WIDTH_MAX = 1 << 26 };
+
 /* How q, k and v heads are cut. */
 static bool check_heads(const ModelConfig *c, Error *e) {
     if (c->heads < 1 || (!c->head_size && c->channels % c->heads))
@@ -159,6 +162,10 @@ static bool check_heads(const ModelConfig *c, Error *e) {
         return error_misuse(e, "--kv-heads", "Choose --heads as a multiple of --kv-heads",
                             "%ld key-value heads do not divide %ld heads", (long)c->kv_heads,
                             (long)c->heads);
+    if (model_attention_width(c) > HEADS_WIDTH_MAX)
+        return error_misuse(e, "--head-size", "Choose a smaller one",
+                            "%ld heads of %ld are too wide", (long)c->heads,
+                            (long)model_head_size(c));
     const bool rotates =
         c->positions == POSITIONS_ROTARY || c->positions == POSITIONS_ROTARY_REVERSED;
     if ((rotates || c->qk_norm) && model_head_size(c) % 2)
@@ -183,6 +190,11 @@ bool model_config_check(const ModelConfig *c, Error *e) {
     if (c->kind == MODEL_GPT && c->classes && !c->untied)
         return error_misuse(e, "--tie-embeddings", "Use --no-tie-embeddings",
                             "the logits of classes cannot have the embedding's weights");
+    const bool windows = c->kind == MODEL_FFN || c->kind == MODEL_NGRAM;
+    if (windows && c->context * c->channels > WINDOW_WIDTH_MAX)
+        return error_misuse(e, "--context", "Choose a smaller one, or fewer --channels",
+                            "a window of %ld embeddings of %ld is too wide for one layer",
+                            (long)c->context, (long)c->channels);
     return c->kind != MODEL_GPT || check_heads(c, e);
 }
 

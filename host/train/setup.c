@@ -388,6 +388,9 @@ static bool check_batch(const Options *o, int64_t ranks, Error *e) {
 /* One process makes no collectives, unless the check of a single card asks for them. */
 static bool is_alone(void) { return dist_ranks() == 1 && !getenv("PUCK_ALWAYS_NCCL"); }
 
+/* With the options' bounds, the bytes of what a pass keeps of so many tokens are below 2^63. */
+enum { PASS_TOKENS_MAX = 1 << 26 };
+
 bool train_model_use(const Options *o, ModelUse *use, Error *e) {
     const int64_t ranks = dist_ranks(), part = o->batch_size / ranks;
     if (!check_batch(o, ranks, e)) return false;
@@ -404,8 +407,13 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
         return error_misuse(e, "--micro-batch", "Leave it out, or lower --batch-size",
                             "a recurrent model carries the states of a whole batch, which cannot "
                             "be cut");
+    const int64_t T = strcmp(o->model, "skipgram") == 0 ? o->negatives + 2 : o->context;
+    if (micro * T > PASS_TOKENS_MAX)
+        return error_misuse(e, "--micro-batch", "Give one that divides --batch-size",
+                            "a pass over %ld x %ld tokens is too large; at most %d fit", (long)micro,
+                            (long)T, PASS_TOKENS_MAX);
     *use = (ModelUse){.B = micro,
-                      .T = strcmp(o->model, "skipgram") == 0 ? o->negatives + 2 : o->context,
+                      .T = T,
                       .training = true,
                       .muon = strcmp(o->optimizer, "muon") == 0,
                       .recompute = recompute_of(o->recompute),

@@ -39,6 +39,12 @@ refuses 2 "below the range" --layers "from 1 to 256" '"0"' -- "${train[@]}" --la
 refuses 2 "above the range" --dropout "0.95" '"1.5"' -- "${train[@]}" --dropout 1.5
 refuses 2 "beyond 64 bits" --steps "99999999999999999999" -- "${train[@]}" --steps 99999999999999999999
 refuses 2 "not a number" --lr '"nan"' -- "${train[@]}" --lr nan
+refuses 2 "a pass whose size is beyond 64 bits" --micro-batch "1000000 x 1000000" -- "$puck" train \
+    --data "$work/text.txt" --batch-size 1000000 --context 1000000 --vocab-size 16777216 --dry-run
+refuses 2 "a window beyond any layer" --context "1048576 embeddings of 65536" -- "$puck" train \
+    --data "$work/text.txt" --model ffn --context 1048576 --channels 65536 --dry-run
+refuses 2 "heads beyond any layer" --head-size "256 heads of 65536" -- "$puck" train \
+    --data "$work/text.txt" --heads 256 --head-size 65536 --channels 256 --dry-run
 refuses 2 "half a number" --steps '"3x"' -- "${train[@]}" --steps 3x
 refuses 2 "not a choice" --schedule "cosine|linear|constant|wsd" '"cos"' -- "${train[@]}" --schedule cos
 refuses 2 "heads that do not divide channels" 3 8 -- "${train[@]}" --heads 3
