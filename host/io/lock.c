@@ -13,7 +13,8 @@ static bool holds(const char *folder, const char *name) {
     return path_join(path, folder, name, &ignored) && access(path, F_OK) == 0;
 }
 
-/* A folder that was never a run's must not hold what a run would write over, nor be a checkpoint. */
+/* A folder that was never a run's must not hold what a run would write over, nor be a
+ * checkpoint. */
 static bool check_foreign(const char *run, Error *e) {
     static const char *const names[] = {"MANIFEST.json", "config.json", "model.safetensors",
                                         "metrics.jsonl", "samples.txt", "pairs.tsv"};
@@ -33,7 +34,8 @@ static bool check_foreign(const char *run, Error *e) {
 
 bool run_lock(const char *run, int *lock, Error *e) {
     char path[IO_PATH_MAX], pid[32] = "";
-    if (!check_foreign(run, e) || !path_make_folder(run, e) || !path_join(path, run, "lock", e)) return false;
+    if (!check_foreign(run, e) || !path_make_folder(run, e) || !path_join(path, run, "lock", e))
+        return false;
     const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
         return error_set(e, path, "Choose a run folder that you may write to",

@@ -46,8 +46,9 @@ bool state_write(const char *folder, const TrainState *s, Error *e) {
 }
 
 static bool read_fields(json_t *root, const char *path, TrainState *s, Error *e) {
+    const int64_t most = (int64_t)1 << 53; /* a run goes on counting from here */
     for (int64_t i = 0; i < COUNT_OF(integers); i++)
-        if (!json_get_int(root, path, integers[i].key, 0, INT64_MAX,
+        if (!json_get_int(root, path, integers[i].key, 0, most,
                           (int64_t *)((char *)s + integers[i].offset), e))
             return false;
     s->best_loss = INFINITY;

@@ -410,8 +410,8 @@ bool train_model_use(const Options *o, ModelUse *use, Error *e) {
     const int64_t T = strcmp(o->model, "skipgram") == 0 ? o->negatives + 2 : o->context;
     if (micro * T > PASS_TOKENS_MAX)
         return error_misuse(e, "--micro-batch", "Give one that divides --batch-size",
-                            "a pass over %ld x %ld tokens is too large; at most %d fit", (long)micro,
-                            (long)T, PASS_TOKENS_MAX);
+                            "a pass over %ld x %ld tokens is too large; at most %d fit",
+                            (long)micro, (long)T, PASS_TOKENS_MAX);
     *use = (ModelUse){.B = micro,
                       .T = T,
                       .training = true,

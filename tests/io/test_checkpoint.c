@@ -403,6 +403,14 @@ static void test_state_faults(void **state) {
         file_put(path, broken, n);
         assert_false(checkpoint_read_state(folder, &s, &e));
     }
+    /* A count that nothing can be added to. */
+    char *count = strstr(text, "\"samples\": ") + strlen("\"samples\": "), *large;
+    assert_true(asprintf(&large, "%.*s9223372036854775807%s", (int)(count - text), text,
+                         strchr(count, ',')) > 0);
+    file_put(path, large, (int64_t)strlen(large));
+    assert_false(checkpoint_read_state(folder, &s, &e));
+    assert_non_null(strstr(e.text, "samples"));
+    free(large);
     file_put(path, text, n);
     assert_true(checkpoint_read_state(folder, &s, &e));
     free(text);
