@@ -102,17 +102,11 @@ template <> __device__ inline bf16 from_float<bf16>(float x) { return __float2bf
 enum { WARP = 32 };
 static const unsigned ALL_LANES = 0xffffffffu;
 
-/* The same sum (maximum) in every lane, in a fixed order. All 32 lanes call it. */
+/* The same sum in every lane, in a fixed order. All 32 lanes call it. */
 __device__ static inline float warp_sum(float x) {
 #pragma unroll
     for (int offset = WARP / 2; offset > 0; offset /= 2)
         x += __shfl_xor_sync(ALL_LANES, x, offset);
-    return x;
-}
-__device__ static inline float warp_max(float x) {
-#pragma unroll
-    for (int offset = WARP / 2; offset > 0; offset /= 2)
-        x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, offset));
     return x;
 }
 

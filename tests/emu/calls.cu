@@ -4,23 +4,11 @@
  *
  * The wrong twin must end at the line marked REFUSED NAME, with the words behind it.
  * test_faults.sh runs them. */
+#include "check_failed.h"
 #include "common.cuh"
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { THREADS = 64, BYTES = THREADS * sizeof(float) };
-
-extern "C" void check_failed(const char *file, int line, const char *expression, const char *format,
-                             ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s:%d: %s: ", file, line, expression);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    abort();
-}
 
 /* What all of them use. */
 struct Device {

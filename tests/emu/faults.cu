@@ -4,8 +4,8 @@
  *   faults NAME wrong|right     right: prints a sum of the output
  *
  * A report of the wrong twin must name the line marked FAULT NAME. */
+#include "check_failed.h"
 #include "common.cuh"
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,16 +144,6 @@ template <bool WRONG> __global__ void two_barriers(float *out, const float *in) 
 }
 
 /* ---- running one ---- */
-
-extern "C" void check_failed(const char *file, int line, const char *expression, const char *format,
-                             ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s:%d: %s: ", file, line, expression);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    abort();
-}
 
 template <typename... P>
 static void run(int blocks, void (*kernel)(float *, const float *, P...), P... more) {
