@@ -1,6 +1,7 @@
 /* The parts of a training run, private to host/train.
  *
- *   run.c       settings, data, resume: everything before the first step
+ *   run.c       from the start to the end of a run: folders, model, resume
+ *   data.c      the tokens that it learns from
  *   setup.c     settings -> model and recipe; what a resumed run may change
  *   loop.c      the steps
  *   together.c  what ranks must agree on
@@ -72,6 +73,25 @@ typedef struct Trainer {
     int64_t last_saved;
     SampleText sample;
 } Trainer;
+
+/* The checkpoint that the run goes on from, or the one that --init-from names; neither of a new
+ * model. */
+typedef struct Start {
+    char folder[1024];
+    bool resumes, finetunes;
+} Start;
+
+/* data.c. Tokenizes a text into RUN/data, on rank 0 alone, and opens what lies there, or in the
+ * folder that --data names. */
+bool data_prepare(Trainer *t, const Start *start, Error *e);
+/* Whether the tokens suit the checkpoint at the start, and the evaluations that were asked for. */
+bool data_check(const Trainer *t, const Start *start, Error *e);
+/* --task classify or pairs, once the model is made: finds the texts, or the pairs, each of which
+ * must fit the context. */
+bool data_find_lines(Trainer *t, Error *e);
+/* For --dry-run: of a text only the labels and, where the options leave it open, the vocabulary;
+ * nothing is written. */
+bool data_survey(Trainer *t, const Start *start, Error *e);
 
 /* setup.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
