@@ -36,13 +36,8 @@ void embed_analogy(const Embedding *m, int32_t a, int32_t b, int32_t c, double *
  * belong. n >= 3. */
 int embed_odd(const Embedding *m, const int32_t *ids, int n, double *mean);
 
-/* Places of n >= 3 words in two dimensions: on the two principal components of their unit vectors
- * (share: of the variance), or by t-SNE (van der Maaten and Hinton 2008), whose time grows with
- * n^2. */
-void embed_pca(const Embedding *m, const int32_t *ids, int64_t n, double *x, double *y,
-               double share[2]);
-void embed_tsne(const Embedding *m, const int32_t *ids, int64_t n, double perplexity, double *x,
-                double *y);
+/* A map places n >= 3 words in two dimensions: on the two principal components of their unit
+ * vectors, or by t-SNE (van der Maaten and Hinton 2008), whose time grows with n^2. */
 typedef struct EmbedMap {
     bool tsne;
     double perplexity; /* of t-SNE: about as many neighbours count */

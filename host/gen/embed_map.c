@@ -48,8 +48,9 @@ static double take_component(double *x, int64_t n, int64_t C, double total, doub
     return total > 0 ? found / total : 0;
 }
 
-void embed_pca(const Embedding *m, const int32_t *ids, int64_t n, double *x, double *y,
-               double share[2]) {
+/* Places of the words on the two components; `share`: of the variance. */
+static void place_by_pca(const Embedding *m, const int32_t *ids, int64_t n, double *x, double *y,
+                         double share[2]) {
     const int64_t C = m->width;
     double *rows = new_numbers(n * C), total = 0;
     for (int64_t c = 0; c < C; c++) {
@@ -127,11 +128,11 @@ static void add_forces(const double *p, double exaggeration, const double *at, i
         }
 }
 
-void embed_tsne(const Embedding *m, const int32_t *ids, int64_t n, double perplexity, double *x,
-                double *y) {
+static void place_by_tsne(const Embedding *m, const int32_t *ids, int64_t n, double perplexity,
+                          double *x, double *y) {
     double share[2], *p = make_affinities(m, ids, n, perplexity), *q = new_numbers(n * n);
     double *at = new_numbers(8 * n), *grad = at + 2 * n, *speed = at + 4 * n, *gain = at + 6 * n;
-    embed_pca(m, ids, n, x, y, share); /* a start that is always the same */
+    place_by_pca(m, ids, n, x, y, share); /* a start that is always the same */
     for (int64_t i = 0; i < n; i++) {
         at[2 * i] = 1e-2 * x[i];
         at[2 * i + 1] = 1e-2 * y[i];
@@ -218,12 +219,12 @@ int64_t embed_draw_map(const Embedding *m, const int32_t *ids, int64_t n, const 
     double *x = new_numbers(2 * n), *y = x + n, share[2];
     char labels[2][96], title[256];
     if (map->tsne) {
-        embed_tsne(m, ids, n, map->perplexity, x, y);
+        place_by_tsne(m, ids, n, map->perplexity, x, y);
         snprintf(labels[0], sizeof labels[0],
                  "t-SNE, perplexity %g: near is alike, far says little", map->perplexity);
         labels[1][0] = 0;
     } else {
-        embed_pca(m, ids, n, x, y, share);
+        place_by_pca(m, ids, n, x, y, share);
         for (int k = 0; k < 2; k++)
             snprintf(labels[k], sizeof labels[k],
                      "%s principal component (%.0f %% of the variance)", k ? "second" : "first",

@@ -177,7 +177,8 @@ static void tell_remedy(const Trainer *t) {
     plugin_set_remedy(remedy);
 }
 
-bool trainer_save(Trainer *t, bool eval_due, Error *e) {
+/* `eval_due`: the step's evaluation comes after it. */
+static bool save_checkpoint(Trainer *t, bool eval_due, Error *e) {
     t->state.eval_due = eval_due;
     t->state.elapsed_sec = metrics_elapsed(&t->metrics);
     metrics_sync(&t->metrics);
@@ -204,7 +205,7 @@ static bool evaluate(Trainer *t, Error *e) {
     const bool speaks = dist_rank() == 0;
     if (!dist_agree(!speaks || metrics_eval(&t->metrics, state->step, loss, e), e)) return false;
     if (!better) return true;
-    if (t->last_saved != state->step && !trainer_save(t, false, e)) return false;
+    if (t->last_saved != state->step && !save_checkpoint(t, false, e)) return false;
     return dist_agree(!speaks || checkpoint_mark_best(t->run, state->step, e), e);
 }
 
@@ -226,7 +227,7 @@ static bool after_step(Trainer *t, bool stopping, Error *e) {
         return false;
     /* The last step's save would be followed at once by that of the finished run. */
     const bool save = stopping || (last ? eval : every(step, o->save_every));
-    if (save && !trainer_save(t, eval, e)) return false;
+    if (save && !save_checkpoint(t, eval, e)) return false;
     return !eval || stopping || evaluate(t, e);
 }
 
@@ -286,7 +287,7 @@ bool trainer_loop(Trainer *t, int *exit_code, Error *e) {
         return true;
     }
     t->state.finished = true;
-    if (!trainer_save(t, false, e)) return false;
+    if (!save_checkpoint(t, false, e)) return false;
     log_info("finished; to ask it: puck %s --from %s", question_of(t->options), t->run);
     return true;
 }

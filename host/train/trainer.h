@@ -119,8 +119,6 @@ bool together_weights(Trainer *t, Error *e);
 bool trainer_loop(Trainer *t, int *exit_code, Error *e);
 /* Whether all steps are done, or --patience has run out. */
 bool trainer_is_finished(const Options *o, const TrainState *state);
-/* Saves a checkpoint; `eval_due` says that the step's evaluation comes after it. */
-bool trainer_save(Trainer *t, bool eval_due, Error *e);
 
 /* validate.c: mean loss over --eval-batches fixed batches of the validation part, or over all of it
  * by the reported definition if that is less work. NaN if there is no validation part. */
