@@ -36,11 +36,6 @@ static void call(Backend *b, Collective op, Tensor whole, Tensor part) {
     b->stream_finish(b, NULL);
 }
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* All ranks begin together; a repetition takes as long as on its slowest rank. */
 static CommRow measure(Backend *b, Collective op, Tensor whole, Tensor part, int64_t repeats) {
     const int n = dist_ranks();
@@ -57,7 +52,7 @@ static CommRow measure(Backend *b, Collective op, Tensor whole, Tensor part, int
     for (int64_t i = 0; i < repeats; i++)
         for (int r = 0; r < n; r++)
             if (all[r * repeats + i] > sec[i]) sec[i] = all[r * repeats + i];
-    qsort(sec, (size_t)repeats, sizeof *sec, by_value);
+    qsort(sec, (size_t)repeats, sizeof *sec, bench_by_value);
     const double bytes = (double)tensor_bytes(whole), share = (double)(n - 1) / n;
     CommRow row = {.op = op, .bytes = bytes, .median_sec = sec[repeats / 2], .min_sec = sec[0]};
     row.bus = bytes / row.median_sec * (op == ALL_REDUCE ? 2 * share : op == BROADCAST ? 1 : share);
