@@ -1,6 +1,6 @@
 /* The model: one parameter table, a memory plan, and explicit forward, backward and decode passes.
  * host/model/gpt.c, ffn.c, rnn.c and skipgram.c hold the passes of a kind, params.c the table,
- * plan.c the memory. */
+ * init.c the first weights, plan.c and shard.c the memory. */
 #pragma once
 #include "arena.h"
 #include "ops.h"
@@ -29,7 +29,7 @@ typedef enum NormLayers { NORMS_LAYERNORM, NORMS_RMSNORM, NORMS_RMSNORM_PLAIN } 
 
 typedef enum MlpKind { MLP_GELU, MLP_RELU2, MLP_SWIGLU } MlpKind;
 
-/* Initial weights, see params.c. */
+/* Initial weights, see init.c. */
 typedef enum InitRecipe { RECIPE_GPT2, RECIPE_MODERN } InitRecipe;
 
 /* The architecture. Everything that a checkpoint's config.json says about shapes and functions. */

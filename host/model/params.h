@@ -47,8 +47,6 @@ void params_make(Model *m);
 void shard_plan(Model *m);
 void shard_commit(Model *m);
 void shard_free(Model *m);
-/* Elements [first, first + n) of a parameter's master weights, as far as this rank keeps them. */
-void shard_write_masters(Model *m, const Param *p, int64_t first, int64_t n, const float *values);
 /* The backward pass has finished the gradients of this stage and those before: sums the buckets
  * that it has completed, if that was asked for. */
 void shard_reduce_stage(Model *m, int stage);

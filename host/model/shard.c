@@ -308,13 +308,3 @@ void model_gather_masters(Model *m) {
 }
 
 Tensor model_master(const Model *m, const Param *p) { return shares_masters(m) ? p->grad : p->w; }
-
-void shard_write_masters(Model *m, const Param *p, int64_t first, int64_t n, const float *values) {
-    for (int i = 0; i < m->partition.n_slices; i++) {
-        const ParamSlice *s = &m->slices[i];
-        const int64_t from = i64_max(first, s->first), to = i64_min(first + n, s->first + s->count);
-        if (s->param != p || !s->w.data || from >= to) continue;
-        model_write_f32(m, tensor_1d((float *)s->w.data + (from - s->first), DTYPE_F32, to - from),
-                        values + (from - first));
-    }
-}

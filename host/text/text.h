@@ -10,7 +10,7 @@ int64_t words_boundary(const char *text, int64_t first, int64_t at);
 int64_t words_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                      int64_t last, int32_t *ids, Error *e);
 
-/* tokenizer.c. Bytewise, a beginning before what it begins: below, at or above 0, as memcmp. */
+/* vocab.c. Bytewise, a beginning before what it begins: below, at or above 0, as memcmp. */
 int text_compare(const char *a, int64_t a_bytes, const char *b, int64_t b_bytes);
 /* True where a text has no NUL; else an error with its place. */
 bool text_check_nul(const char *name, const char *text, int64_t bytes, Error *e);
@@ -53,7 +53,7 @@ void bpe_free(Bpe *b);
 int64_t bpe_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                    int64_t last, int32_t *ids, Error *e);
 
-/* tokenizer_encode of text[first .. last), which begins and ends between characters. Places in
- * errors are counted from text[0]. */
+/* tokenizer.c. tokenizer_encode of text[first .. last), which begins and ends between characters.
+ * Places in errors are counted from text[0]. */
 int64_t text_encode(const Tokenizer *t, const char *name, const char *text, int64_t first,
                     int64_t last, int32_t *ids, Error *e);
