@@ -9,6 +9,8 @@
 bool cmd_parse(Settings *s, int command, int argc, char **argv, int *code);
 /* Prints the error, returns its exit code. */
 int cmd_fail(const Error *e);
+/* What most are: parses, runs, and returns the exit code. */
+int cmd_call(int command, int argc, char **argv, bool (*run)(Settings *, Error *));
 
 int cmd_train(int argc, char **argv);
 int cmd_generate(int argc, char **argv);

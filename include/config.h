@@ -85,6 +85,9 @@ const OptionRow *options_find(const char *name);
 /* A row's name as a flag has it: '-' for '_', without leading dashes. Returns `flag`. */
 enum { OPTIONS_NAME_MAX = 64 };
 const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name);
+/* The same with the dashes, for the place of an Error. */
+enum { OPTIONS_DASHED_MAX = 2 + OPTIONS_NAME_MAX };
+const char *options_dashed(char flag[OPTIONS_DASHED_MAX], const char *name);
 /* Value of a row as text that options_set reads back to the same value. */
 void options_value(const Options *o, const OptionRow *row, char *text, size_t size);
 /* Number of a value among the choices of an option, in the order of options.def, which is that of

@@ -28,9 +28,9 @@ int dist_ranks(void); /* 1 without a launcher */
 bool dist_agree(bool ok, Error *e);
 /* Fails on all ranks, naming those whose value is not rank 0's: "WHAT differ from rank 0's". */
 bool dist_same(uint64_t value, const char *what, const char *hint, Error *e);
-/* Fails on all ranks if two have the same value and it is not 0, naming them: "rank 2 on HOST and
- * rank 1 on HOST have the same WHAT". */
-bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e);
+/* Fails on all ranks if two have the same card (DeviceProperties.card) and it is not 0, naming
+ * them. */
+bool dist_own_card(uint64_t card, Error *e);
 /* Around a training step. It takes about as long every time, so a rank that does not come out is
  * stuck, and the job ends. Disks and terminals may make it wait outside: the step goes on after
  * dist_leave_step(false). */

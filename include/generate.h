@@ -50,7 +50,7 @@ typedef struct PairScore {
 } PairScore;
 
 /* For a model of --task pairs: greedily writes the target of each line of `in`, a source. With a
- * score, lines are checked pairs (lines_check), whose targets are compared and not written. Fails
+ * score, lines are pairs (pairs_read), whose targets are compared and not written. Fails
  * on an empty line or a tab in a source (name:line named), and on a source that the context has no
  * room for. The model is planned with decode_batch 1. */
 bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, PairScore *score,

@@ -300,6 +300,11 @@ typedef struct Model {
     int64_t n_muon;
 } Model;
 
+/* Whether Muon updates it; else AdamW. */
+static inline bool param_by_muon(const Model *m, const Param *p) {
+    return m->use.muon && p->spec->is_hidden;
+}
+
 /* Names every buffer; allocates only the host-side lists. */
 void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backend *backend);
 /* Commits the arena. */

@@ -89,8 +89,7 @@ bool bench_comm(const Options *o, const char *command, Error *e) {
     char *memory = opened ? b.alloc(&b, 2 * room) : NULL;
     if (opened && !memory)
         error_set(e, b.name, "Free some memory", "there are no %ld MiB", (long)(2 * room >> 20));
-    const bool ok = dist_agree(memory != NULL, e) &&
-                    dist_apart(b.properties.card, "card", "Start one process per card", e);
+    const bool ok = dist_agree(memory != NULL, e) && dist_own_card(b.properties.card, e);
     if (ok) {
         b.fill(&b, memory, 0, 2 * room, NULL);
         if (!o->json)

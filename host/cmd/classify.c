@@ -86,7 +86,7 @@ static bool take_lines(Loaded *l, bool json, Error *e) {
     return ok;
 }
 
-static bool run(const Settings *s, Error *e) {
+static bool run(Settings *s, Error *e) {
     Loaded l;
     bool ok = load_open(&l, &s->options, e);
     if (ok && !l.labels.n)
@@ -98,10 +98,4 @@ static bool run(const Settings *s, Error *e) {
     return ok;
 }
 
-int cmd_classify(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_CLASSIFY, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_classify(int argc, char **argv) { return cmd_call(CMD_CLASSIFY, argc, argv, run); }

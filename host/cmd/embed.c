@@ -212,10 +212,4 @@ static bool run(Settings *s, Error *e) {
     return ok;
 }
 
-int cmd_embed(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_EMBED, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_embed(int argc, char **argv) { return cmd_call(CMD_EMBED, argc, argv, run); }

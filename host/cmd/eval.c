@@ -219,10 +219,4 @@ static bool run(Settings *s, Error *e) {
     return ok;
 }
 
-int cmd_eval(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_EVAL, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_eval(int argc, char **argv) { return cmd_call(CMD_EVAL, argc, argv, run); }

@@ -187,7 +187,7 @@ static bool check_greedy(const Settings *s, Error *e) {
     return true;
 }
 
-static bool run(const Settings *s, Error *e) {
+static bool run(Settings *s, Error *e) {
     const Options *o = &s->options;
     if (!check_mode(s, e) || !check_greedy(s, e)) return false;
     if (o->candidates[0] && !o->fill[0])
@@ -206,10 +206,4 @@ static bool run(const Settings *s, Error *e) {
     return ok;
 }
 
-int cmd_generate(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_GENERATE, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_generate(int argc, char **argv) { return cmd_call(CMD_GENERATE, argc, argv, run); }

@@ -21,6 +21,14 @@ int cmd_fail(const Error *e) {
     return e->code;
 }
 
+int cmd_call(int command, int argc, char **argv, bool (*run)(Settings *, Error *)) {
+    Settings s;
+    Error e;
+    int code;
+    if (!cmd_parse(&s, command, argc, argv, &code)) return code;
+    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
+}
+
 const char *const *cmd_names(void) {
     static const char *const names[] = {"train", "generate", "eval", "tokenize", "info",
                                         "bench", "plot",     "embed", "classify", "help", NULL};

@@ -266,7 +266,7 @@ static bool asks_model(const Settings *s) {
     return s->options.config[0] || s->options.device_memory[0];
 }
 
-static bool run(Settings *s, json_t *facts, Error *e) {
+static bool run_facts(Settings *s, json_t *facts, Error *e) {
     const Options *o = &s->options;
     if (o->from[0] && asks_model(s))
         return error_misuse(e, "--from", "Leave one of them out",
@@ -276,13 +276,11 @@ static bool run(Settings *s, json_t *facts, Error *e) {
     return train_own_defaults(s, e) && train_check_kind(s, e) && info_model(o, facts, e);
 }
 
-int cmd_info(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_INFO, argc, argv, &code)) return code;
+static bool run(Settings *s, Error *e) {
     json_t *facts = json_object();
-    const bool ok = run(&s, facts, &e);
+    const bool ok = run_facts(s, facts, e);
     json_decref(facts);
-    return ok ? EXIT_DONE : cmd_fail(&e);
+    return ok;
 }
+
+int cmd_info(int argc, char **argv) { return cmd_call(CMD_INFO, argc, argv, run); }

@@ -1,4 +1,4 @@
-/* A checkpoint ready for use: what `generate` and `eval` begin with. */
+/* A checkpoint ready for use: what subcommands that ask a model begin with. */
 #pragma once
 #include "checkpoint.h"
 #include "examples.h"

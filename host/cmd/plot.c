@@ -69,7 +69,7 @@ static bool run_attention(const Options *o, FILE *out, Error *e) {
     return ok;
 }
 
-static bool run(const Settings *s, Error *e) {
+static bool run(Settings *s, Error *e) {
     const Options *o = &s->options;
     Output out;
     if (!check_options(s, e)) return false;
@@ -80,10 +80,4 @@ static bool run(const Settings *s, Error *e) {
     return ok;
 }
 
-int cmd_plot(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_PLOT, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_plot(int argc, char **argv) { return cmd_call(CMD_PLOT, argc, argv, run); }

@@ -88,7 +88,7 @@ static bool view(const Settings *s, const TokenizeRequest *request, Error *e) {
     return ok;
 }
 
-static bool run(const Settings *s, Error *e) {
+static bool run(Settings *s, Error *e) {
     const Options *o = &s->options;
     if (!check_options(s, e)) return false;
     const TokenizeRequest request = {.inputs = s->positional,
@@ -107,10 +107,4 @@ static bool run(const Settings *s, Error *e) {
     return true;
 }
 
-int cmd_tokenize(int argc, char **argv) {
-    Settings s;
-    Error e;
-    int code;
-    if (!cmd_parse(&s, CMD_TOKENIZE, argc, argv, &code)) return code;
-    return run(&s, &e) ? EXIT_DONE : cmd_fail(&e);
-}
+int cmd_tokenize(int argc, char **argv) { return cmd_call(CMD_TOKENIZE, argc, argv, run); }

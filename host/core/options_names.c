@@ -32,6 +32,12 @@ const char *options_flag(char flag[OPTIONS_NAME_MAX], const char *name) {
     return flag;
 }
 
+const char *options_dashed(char flag[OPTIONS_DASHED_MAX], const char *name) {
+    memcpy(flag, "--", 2);
+    options_flag(flag + 2, name);
+    return flag;
+}
+
 const char *options_quote(char quoted[OPTIONS_QUOTE_MAX], const char *text) {
     size_t n = 0;
     for (; n < OPTIONS_QUOTE_MAX - 4 && text[n]; n++) {

@@ -224,9 +224,9 @@ bool dist_same(uint64_t value, const char *what, const char *hint, Error *e) {
     return fail_together(e);
 }
 
-bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e) {
+bool dist_own_card(uint64_t card, Error *e) {
     if (!transport) return true;
-    uint64_t *all = gather(&value, sizeof value);
+    uint64_t *all = gather(&card, sizeof card);
     int pair[2] = {0, 0};
     for (int r = 1; r < self.n_ranks; r++)
         for (int q = 0; q < r; q++)
@@ -235,6 +235,7 @@ bool dist_apart(uint64_t value, const char *what, const char *hint, Error *e) {
     if (pair[0] == pair[1]) return true;
     char names[2][TRANSPORT_HOST_MAX + 32];
     for (int i = 0; i < 2; i++) rank_name(names[i], pair[i]);
-    error_misuse(e, NULL, hint, "%s and %s have the same %s", names[0], names[1], what);
+    error_misuse(e, NULL, "Start one process per card", "%s and %s have the same card", names[0],
+                 names[1]);
     return fail_together(e);
 }

@@ -36,11 +36,10 @@ static Kept kept_at(const Model *m, int i) {
     return (Kept){s->param, s->first, s->count, {s->m, s->v}};
 }
 
-static bool by_muon(const Model *m, const Param *p) { return m->use.muon && p->spec->is_hidden; }
-
 /* NAME.m, NAME.v or NAME.momentum. */
 static void moment_name(char name[NAME_SIZE], const Model *m, const Param *p, int number) {
-    snprintf(name, NAME_SIZE, "%s.%s", p->name, by_muon(m, p) ? "momentum" : number ? "v" : "m");
+    const char *moment = param_by_muon(m, p) ? "momentum" : number ? "v" : "m";
+    snprintf(name, NAME_SIZE, "%s.%s", p->name, moment);
 }
 
 static void file_name(char name[64], int rank, int ranks) {
@@ -192,7 +191,7 @@ static bool read_moment(Model *m, const Parts *parts, const Kept *kept, int numb
 /* One file holds every moment and nothing else. */
 static bool check_count(const Model *m, const Parts *parts, Error *e) {
     int n_moments = 0;
-    for (int i = 0; i < m->n_params; i++) n_moments += by_muon(m, &m->params[i]) ? 1 : 2;
+    for (int i = 0; i < m->n_params; i++) n_moments += param_by_muon(m, &m->params[i]) ? 1 : 2;
     return parts->n > 1 || parts->files[0].n_entries == n_moments ||
            error_set(e, parts->files[0].path, "The optimizer of a run cannot change",
                      "%d tensors, where the model has %d moments", parts->files[0].n_entries,

@@ -124,7 +124,3 @@ static inline Rotation param_rotation(const ModelConfig *c) {
 static inline bool param_turns(const ModelConfig *c) {
     return c->qk_norm || param_rotation(c).rotates;
 }
-/* Whether Muon updates it; else AdamW. */
-static inline bool param_by_muon(const Model *m, const Param *p) {
-    return m->use.muon && p->spec->is_hidden;
-}

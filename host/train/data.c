@@ -24,10 +24,10 @@ static const char *choose_tokenizer(const Trainer *t, const Start *start, char *
 static bool take_folder(Trainer *t, Error *e) {
     static const char *const text_only[] = {"min_count", "tokenizer", "val_fraction"};
     for (int i = 0; i < COUNT_OF(text_only); i++) {
-        char flag[2 + OPTIONS_NAME_MAX] = "--";
-        options_flag(flag + 2, text_only[i]);
+        char flag[OPTIONS_DASHED_MAX];
         if (options_source(&t->settings, text_only[i]) == FROM_FLAG)
-            return error_misuse(e, flag, "Leave it out, or give --data a text",
+            return error_misuse(e, options_dashed(flag, text_only[i]),
+                                "Leave it out, or give --data a text",
                                 "the tokens in %s are made already", t->options->data);
     }
     snprintf(t->data, sizeof t->data, "%s", t->options->data);

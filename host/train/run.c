@@ -285,7 +285,7 @@ static bool run_locked(Trainer *t, int *exit_code, Error *e) {
         !dist_agree(data_check(t, &start, e) && build_model(t, &start, e) &&
                         data_find_lines(t, e),
                     e) ||
-        !dist_apart(t->backend.properties.card, "card", "Start one process per card", e))
+        !dist_own_card(t->backend.properties.card, e))
         return false;
     if (start.resumes) log_info("resuming %s at step %ld", start.folder, (long)t->state.step);
     t->state.finished = false;

@@ -13,11 +13,10 @@ bool setup_merge_recorded(Settings *s, const char *folder, Error *e) {
     for (int i = 0; i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         if (row->kind == OPTION_ACTION || !(row->commands & CMD_TRAIN)) continue;
-        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8],
-            flag[2 + OPTIONS_NAME_MAX] = "--";
+        char was[OPTION_STRING_MAX + 8], is[OPTION_STRING_MAX + 8], flag[OPTIONS_DASHED_MAX];
         options_value(&recorded.options, row, was, sizeof was);
         options_value(&s->options, row, is, sizeof is);
-        options_flag(flag + 2, row->name);
+        options_dashed(flag, row->name);
         if (s->source[i] == FROM_DEFAULT) {
             if (!options_set(s, row->name, was, FROM_DEFAULT, folder, e)) return false;
         } else if (options_equal(&recorded.options, &s->options, row)) {
@@ -44,9 +43,8 @@ static bool is_given(const Settings *s, const char *name) {
     return !options_equal(&s->options, &defaults.options, options_find(name));
 }
 
-/* Options of a GPT's blocks. */
 bool train_check_kind(const Settings *s, Error *e) {
-    static const char *const gpt[] = {
+    static const char *const gpt[] = { /* ffn has the last of them too */
         "heads", "kv_heads",       "head_size", "bias",      "positions", "rope_base", "qk_norm",
         "norm",  "embed_norm", "tie_embeddings", "softcap", "init", "recompute", "dropout"};
     static const char *const language[] = {"context", "layers", "hidden", "activation",
@@ -54,10 +52,10 @@ bool train_check_kind(const Settings *s, Error *e) {
     const bool skipgram = strcmp(s->options.model, "skipgram") == 0;
     const bool ngram = strcmp(s->options.model, "ngram") == 0;
     for (int i = 0; skipgram && i < COUNT_OF(language); i++) {
-        char flag[2 + OPTIONS_NAME_MAX] = "--";
-        options_flag(flag + 2, language[i]);
+        char flag[OPTIONS_DASHED_MAX];
         if (is_given(s, language[i]))
-            return error_misuse(e, flag, "Leave it out; --window and --channels count",
+            return error_misuse(e, options_dashed(flag, language[i]),
+                                "Leave it out; --window and --channels count",
                                 "a model of kind skipgram has no %s", language[i]);
     }
     if (ngram && s->options.context % 2 == 0)
@@ -77,12 +75,12 @@ bool train_check_kind(const Settings *s, Error *e) {
     if (strcmp(s->options.task, "pairs") == 0)
         return error_misuse(e, "--task", "Use --model gpt", "a model of kind %s learns no pairs",
                             s->options.model);
-    const bool feeds = strcmp(s->options.model, "ffn") == 0; /* the last of them it has too */
+    const bool feeds = strcmp(s->options.model, "ffn") == 0;
     for (int i = 0; i < COUNT_OF(gpt) - feeds; i++) {
-        char flag[2 + OPTIONS_NAME_MAX] = "--";
-        options_flag(flag + 2, gpt[i]);
+        char flag[OPTIONS_DASHED_MAX];
         if (is_given(s, gpt[i]))
-            return error_misuse(e, flag, "Leave it out, or use --model gpt",
+            return error_misuse(e, options_dashed(flag, gpt[i]),
+                                "Leave it out, or use --model gpt",
                                 "a model of kind %s has no %s", s->options.model, gpt[i]);
     }
     return true;
@@ -156,11 +154,11 @@ static bool check_idle(const Settings *s, Error *e) {
         {"muon_weight_decay", "optimizer muon", strcmp(o->optimizer, "muon") == 0},
     };
     for (int64_t i = 0; i < COUNT_OF(idle); i++) {
-        char flag[2 + OPTIONS_NAME_MAX] = "--", hint[128];
+        char flag[OPTIONS_DASHED_MAX], hint[128];
         if (idle[i].is_read || options_source(s, idle[i].name) != FROM_FLAG) continue;
-        options_flag(flag + 2, idle[i].name);
         snprintf(hint, sizeof hint, "Leave it out, or give --%s", idle[i].reader);
-        return error_misuse(e, flag, hint, "nothing in this run reads the option");
+        return error_misuse(e, options_dashed(flag, idle[i].name), hint,
+                            "nothing in this run reads the option");
     }
     return true;
 }
@@ -313,17 +311,16 @@ bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Er
     ModelOption list[N_MODEL_OPTIONS];
     model_options(c, list);
     for (int i = 0; i < N_MODEL_OPTIONS; i++) {
-        char text[64], flag[2 + OPTIONS_NAME_MAX] = "--";
+        char text[64], flag[OPTIONS_DASHED_MAX];
         Settings *s = &t->settings;
         Settings wanted = *s;
         const OptionRow *row = options_find(list[i].name);
-        options_flag(flag + 2, row->name);
         option_text(&list[i], text, sizeof text);
         if (!options_set(&wanted, list[i].name, text, FROM_FILE, folder, e)) return false;
         if (options_source(s, list[i].name) != FROM_DEFAULT &&
             !options_equal(&s->options, &wanted.options, row))
-            return error_misuse(e, flag, "Leave the option out", "%s has %s %s", folder, row->name,
-                                text);
+            return error_misuse(e, options_dashed(flag, row->name), "Leave the option out",
+                                "%s has %s %s", folder, row->name, text);
         *s = wanted;
     }
     /* Dropout may be chosen; either way it is recorded, for the resumed run reads the record. */

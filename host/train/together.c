@@ -19,12 +19,10 @@ bool together_options(const Trainer *t, Error *e) {
     for (int i = 0; ok && i < n_option_rows; i++) {
         const OptionRow *row = &option_rows[i];
         if (may_differ(row) || options_equal(first, t->options, row)) continue;
-        char is[OPTION_STRING_MAX + 8], was[OPTION_STRING_MAX + 8], flag[2 + OPTIONS_NAME_MAX];
+        char is[OPTION_STRING_MAX + 8], was[OPTION_STRING_MAX + 8], flag[OPTIONS_DASHED_MAX];
         options_value(t->options, row, is, sizeof is);
         options_value(first, row, was, sizeof was);
-        memcpy(flag, "--", 2);
-        options_flag(flag + 2, row->name);
-        ok = error_misuse(e, flag, "Give all ranks the same options",
+        ok = error_misuse(e, options_dashed(flag, row->name), "Give all ranks the same options",
                           "this option is %.100s here and %.100s on rank 0", is, was);
     }
     free(first);
