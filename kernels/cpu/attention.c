@@ -6,8 +6,8 @@
  * Inside a tile all products go through one small kernel, product(): ROWS rows of the result at a
  * time, which also is the grain at which the causal triangle is trimmed. */
 #include "mask.h"
+#include "tasks.h"
 #include "vector.h"
-#include <omp.h>
 
 enum {
     QUERIES = 48, /* a multiple of ROWS */
@@ -195,8 +195,10 @@ void OP(cpu_attention_forward)(const OpContext *cx, Tensor y, Tensor lse, Tensor
     real *const scratch = scratch_check(cx, omp_get_max_threads() * forward_slab(&s));
     const Mask m = mask_make(cx, drop);
     const int64_t first = cx->params->row_base / s.T;
-#pragma omp parallel for schedule(static)
-    for (int64_t task = 0; task < s.B * s.H; task++) {
+    Tasks heads;
+    tasks_start(&heads, s.B * s.H);
+#pragma omp parallel
+    for (int64_t task, passed = 0; (task = tasks_next(&heads, &passed)) >= 0;) {
         const int64_t b = task / s.H, h = task % s.H;
         const real *const row = (const real *)qkv.data + b * s.T * s.R;
         const real *const keys = row + (s.H + h / (s.H / s.K)) * s.D, *const q = row + h * s.D;
@@ -358,14 +360,16 @@ void OP(cpu_attention_backward)(const OpContext *cx, Tensor dqkv, Tensor dbias, 
                         .lse = lse.data,
                         .first = cx->params->row_base / s.T};
     const Mask m = mask_make(cx, drop);
+    Tasks heads;
+    tasks_start(&heads, s.B * s.K);
 #pragma omp parallel
     {
-#pragma omp for schedule(static)
-        for (int64_t task = 0; task < s.B * s.K; task++)
+        for (int64_t task, passed = 0; (task = tasks_next(&heads, &passed)) >= 0;)
             backward_task(&p, slabs + omp_get_thread_num() * backward_slab(&s), task / s.K,
                           task % s.K, &s, &m);
         if (tensor_present(dbias)) {
             real *const total = dbias.data;
+#pragma omp barrier
 #pragma omp for simd schedule(static)
             for (int64_t c = 0; c < s.R; c++) {
                 real sum = 0;

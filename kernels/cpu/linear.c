@@ -1,14 +1,17 @@
-/* Linear layers. A product is cut into tiles by its shape alone; one OpenMP loop hands the tiles
- * out and each one is multiplied on a single thread, so the bits do not depend on the thread count.
+/* Linear layers. A product is cut into tiles by its shape alone; tasks.h hands the tiles out and
+ * each one is multiplied on a single thread, so the bits do not depend on the thread count.
  * What follows a product (bias, activation, sums for bias gradients) is done to a tile while it is
  * in cache. */
 #include "activation.h"
+#include "tasks.h"
 
 enum {
     /* Largest tile. The first operand is packed anew for every tile: larger tiles repack less,
      * smaller ones keep the epilogue in cache and feed more threads. */
     TILE_ROWS = PRODUCT_ROWS, TILE_COLS = 512,
-    TILE_COUNT = 4, /* fewer tiles than this are halved, down to TILE_SIDE */
+    /* Fewer tiles are halved, down to TILE_SIDE. The more there are, the less do threads wait for
+     * each other, and rows of tiles cost nothing where the second operand is packed once. */
+    TILE_COUNT = 4, TILE_COUNT_FREE = 8,
     TILE_SIDE = 64,
     TILE_ALIGN = 32, /* of a halved side: the kernels' rows and columns */
     /* The second operand is packed once for all tiles, unless that is too much for a second cache
@@ -39,7 +42,8 @@ static Tiling tiling_make(int64_t rows, int64_t cols, int64_t packed) {
         /* Rows first, if that repacks nothing. */
         const bool by_rows = g.packed ? g.tile_rows > TILE_SIDE : g.tile_rows >= g.tile_cols;
         int64_t *side = by_rows ? &g.tile_rows : &g.tile_cols;
-        if (g.down * g.across >= TILE_COUNT || *side <= TILE_SIDE) break;
+        const int64_t enough = g.packed && by_rows ? TILE_COUNT_FREE : TILE_COUNT;
+        if (g.down * g.across >= enough || *side <= TILE_SIDE) break;
         *side = halved(*side);
     }
     if (g.down == 1) g.packed = 0;
@@ -74,7 +78,7 @@ int64_t OP(cpu_linear_scratch)(OpKind op, const OpShape *s, const DeviceProperti
     const int64_t packed = i64_min(PACKED_BYTES, OP(cpu_packed_bytes)(cols, inner));
     if (op != OP_LINEAR_BACKWARD_INPUT) return packed;
     /* Largest tiles have more than TILE_ROWS / 2 rows; of smaller ones there are few. */
-    const int64_t most_down = i64_max(2 * TILE_COUNT, i64_div_up(N, TILE_ROWS / 2));
+    const int64_t most_down = i64_max(2 * TILE_COUNT_FREE, i64_div_up(N, TILE_ROWS / 2));
     return packed + most_down * cols * (int64_t)sizeof(real);
 }
 
@@ -126,11 +130,12 @@ void OP(cpu_linear_forward)(const OpContext *cx, Tensor y, Tensor aux, Tensor x,
     const Tiling g = linear_tiling(N, O, C);
     real *u = tensor_present(aux) ? aux.data : y.data;
     real *out = y.data;
+    Tasks tiles;
+    tasks_start(&tiles, g.down * g.across);
 #pragma omp parallel
     {
         const char *const packed = pack_once(cx, &g, (Matrix){w.data, 1, C}, C);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < g.down * g.across; i++) {
+        for (int64_t i, passed = 0; (i = tasks_next(&tiles, &passed)) >= 0;) {
             const Tile t = tiling_tile(&g, i);
             forward_tile(u, &t, O, C, x.data, w.data, bias.data, packed);
             for (int64_t r = t.row; r < t.row + t.rows; r++) {
@@ -173,11 +178,12 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
     }
     real *const to = dx.data;
     const Matrix from = {dy.data, O, 1}, weight = {w.data, C, 1};
+    Tasks tiles;
+    tasks_start(&tiles, g.down * g.across);
 #pragma omp parallel
     {
         const char *const packed = pack_once(cx, &g, weight, O);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < g.down * g.across; i++) {
+        for (int64_t i, passed = 0; (i = tasks_next(&tiles, &passed)) >= 0;) {
             const Tile t = tiling_tile(&g, i);
             tile_product(to, C, from, weight, packed, &t, O, false);
             backward_epilogue(to, aux.data, sums ? sums + t.down * C + t.col : NULL, &t, C,
@@ -185,6 +191,7 @@ void OP(cpu_linear_backward_input)(const OpContext *cx, Tensor dx, Tensor dbias_
         }
         if (sums) {
             real *const total = dbias_prev.data;
+#pragma omp barrier
 #pragma omp for simd schedule(static)
             for (int64_t c = 0; c < C; c++) {
                 real sum = 0;
@@ -214,11 +221,12 @@ void OP(cpu_linear_backward_weight)(const OpContext *cx, Tensor dw, Tensor dbias
     CHECK_OPTIONAL(dbias, REAL_DTYPE, O);
     const Tiling g = linear_tiling(O, C, N);
     const Matrix from = {dy.data, 1, O}, input = {x.data, C, 1};
+    Tasks tiles;
+    tasks_start(&tiles, g.down * g.across);
 #pragma omp parallel
     {
         const char *const packed = pack_once(cx, &g, input, N);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < g.down * g.across; i++) {
+        for (int64_t i, passed = 0; (i = tasks_next(&tiles, &passed)) >= 0;) {
             const Tile t = tiling_tile(&g, i);
             tile_product(dw.data, C, from, input, packed, &t, N, true);
             if (dbias.data && !t.col) add_row_sums(dbias.data, dy.data, t.row, t.rows, N, O);
