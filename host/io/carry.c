@@ -32,8 +32,15 @@ bool checkpoint_read_carry(const char *folder, Model *m, Error *e) {
     const SafetensorsEntry *entry = safetensors_find(&f, "carry");
     const bool good = entry && entry->dtype == DTYPE_F32 && entry->rank == 2 &&
                       entry->dim[0] == m->carry.dim[0] && entry->dim[1] == m->carry.dim[1];
-    if (good) model_write_f32(m, m->carry, entry->data);
-    else error_set(e, path, "A run's batch size cannot change", "no states of this batch's rows");
+    if (good) {
+        float *states = malloc((size_t)entry->bytes); /* in the file they may be unaligned */
+        CHECK(states, "no memory for %ld states", (long)entry->count);
+        safetensors_read_f32(entry, 0, entry->count, states);
+        model_write_f32(m, m->carry, states);
+        free(states);
+    } else {
+        error_set(e, path, "A run's batch size cannot change", "no states of this batch's rows");
+    }
     safetensors_close(&f);
     return good;
 }

@@ -155,11 +155,12 @@ static int64_t entry_first(const SafetensorsEntry *entry, const char *name) {
 /* A whole tensor has the parameter's shape, a part is in its range. */
 static bool entry_fits(const SafetensorsEntry *entry, const Param *p, int64_t first) {
     const int64_t all = tensor_count(p->w);
+    if (entry->dtype != DTYPE_F32) return false;
+    if (strchr(entry->name, '@'))
+        return entry->rank == 1 && first <= all && entry->count <= all - first;
     bool same = entry->rank == p->w.rank;
     for (int i = 0; same && i < entry->rank; i++) same = entry->dim[i] == p->w.dim[i];
-    const bool part = strchr(entry->name, '@') && entry->rank == 1 && first >= 0 &&
-                      first <= all && entry->count <= all - first;
-    return entry->dtype == DTYPE_F32 && (same || part);
+    return same;
 }
 
 /* Copies what the files have of one moment of `kept`; all of it must be there. */

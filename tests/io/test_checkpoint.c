@@ -149,6 +149,84 @@ static void test_bare_model(void **state) {
     tiny_close(&again);
 }
 
+/* Copies a safetensors file, its first tensor under the name FIRST@AT. */
+static void copy_renamed(const char *to, const char *from, const char *at) {
+    SafetensorsFile f;
+    Error e;
+    if (!safetensors_open(&f, from, &e)) fail_msg("%s", e.text);
+    SafetensorsWriter *w = safetensors_create(to, &e);
+    assert_non_null(w);
+    for (int i = 0; i < f.n_entries; i++) {
+        const SafetensorsEntry *t = &f.entries[i];
+        char name[200];
+        snprintf(name, sizeof name, "%s%s", t->name, i ? "" : at);
+        safetensors_declare(w, name, t->dtype, t->rank, t->dim);
+    }
+    assert_true(safetensors_begin(w, &e));
+    for (int i = 0; i < f.n_entries; i++)
+        assert_true(safetensors_write(w, f.entries[i].data, f.entries[i].bytes, &e));
+    assert_true(safetensors_finish(w, &e));
+    safetensors_close(&f);
+}
+
+/* A part of a moment that would begin or end outside of its parameter. */
+static void test_part_outside(void **state) {
+    (void)state;
+    const char *run = scratch_path("part");
+    const char *folder = scratch_path("part/ckpt/step-00000001");
+    const char *path = scratch_path("part/ckpt/step-00000001/optim.safetensors");
+    save(run, 1, 2);
+    const char *const places[] = {"@1", "@9223372036854775807", "@9223372036854775800"};
+    for (int64_t i = 0; i < COUNT_OF(places); i++) {
+        const char *other = scratch_path("part/optim");
+        copy_renamed(other, path, places[i]);
+        Tiny have;
+        Error e;
+        tiny_open(&have, &tiny_config, true);
+        assert_int_equal(rename(path, scratch_path("part/whole")), 0);
+        assert_int_equal(rename(other, path), 0);
+        assert_false(checkpoint_read_optim(folder, &have.m, &e));
+        assert_non_null(strstr(e.text, places[i]));
+        assert_string_equal(e.place, path);
+        assert_int_equal(rename(scratch_path("part/whole"), path), 0);
+        tiny_close(&have);
+    }
+    check_holds(folder, 1);
+}
+
+/* A recurrent model's states, in a file whose data is not aligned. */
+static void test_carry(void **state) {
+    (void)state;
+    ModelConfig config = tiny_config;
+    config.kind = MODEL_RNN;
+    Tiny rnn;
+    Error e;
+    tiny_open_with(&rnn, &config, &(ModelUse){.B = 3, .T = 4, .training = true});
+    const int64_t n = tensor_count(rnn.m.carry);
+    float *carry = tiny_data(rnn.m.carry);
+    assert_true(n > 0);
+    char *file = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&file, &bytes);
+    assert_non_null(out);
+    char header[200];
+    const int length = snprintf(
+        header, sizeof header,
+        "{\"carry\":{\"dtype\":\"F32\",\"shape\":[%ld,%ld],\"data_offsets\":[0,%ld]}}",
+        (long)rnn.m.carry.dim[0], (long)rnn.m.carry.dim[1], (long)(4 * n));
+    const uint64_t odd = (uint64_t)(length | 1);
+    fwrite(&odd, sizeof odd, 1, out);
+    fprintf(out, "%-*s", (int)odd, header);
+    for (int64_t i = 0; i < n; i++) fwrite(&(float){0.5f + (float)i}, sizeof(float), 1, out);
+    fclose(out);
+    assert_int_equal(mkdir(scratch_path("carry"), 0777), 0);
+    file_put(scratch_path("carry/carry.safetensors"), file, (int64_t)bytes);
+    if (!checkpoint_read_carry(scratch_path("carry"), &rnn.m, &e)) fail_msg("%s", e.text);
+    for (int64_t i = 0; i < n; i++) assert_true(carry[i] == 0.5f + (float)i);
+    free(file);
+    tiny_close(&rnn);
+}
+
 /* model.safetensors of `model` against the rule: (in, out) for linear layers, vocabulary cut. */
 static void check_layout(const Tiny *model, const char *path) {
     SafetensorsFile f;
@@ -456,7 +534,8 @@ int main(void) {
         cmocka_unit_test(test_save_again), cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_damage),     cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_find),       cmocka_unit_test(test_state_faults),
-        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_lock),       cmocka_unit_test(test_part_outside),
+        cmocka_unit_test(test_carry),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
