@@ -59,9 +59,11 @@ Loader *loader_start(const LoaderConfig *c, int64_t first, int64_t stride, void 
     }
     pthread_mutex_init(&l->mutex, NULL);
     pthread_cond_init(&l->changed, NULL);
-    /* Signals are for the main thread, whose system calls they must interrupt. */
+    /* Signals are for the main thread, whose system calls they must interrupt, but for that of this
+     * thread's own reading: see file_map. */
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&l->thread, NULL, prefetch, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -143,7 +143,9 @@ bool path_make_folder(const char *path, Error *e) {
 
 bool path_sync_folder(const char *folder, Error *e) {
     const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool good = fd >= 0 && fsync(fd) == 0;
+    /* Some file systems of a network sync no folders, and say EINVAL: theirs are as durable as they
+     * can be. */
+    const bool good = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
     if (!good) file_failed(folder, "cannot write to disk", e);
     if (fd >= 0) close(fd);
     return good;

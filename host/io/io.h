@@ -13,6 +13,10 @@ bool path_is_plain_name(const char *name);
 bool file_failed(const char *path, const char *what, Error *e);
 /* Writes all bytes to fd, in as many calls as it takes. `path` is for the error. */
 bool fd_write_all(int fd, const void *data, int64_t bytes, const char *path, Error *e);
+/* Maps a whole file, which may be closed then, to be read; NULL with an Error. What happens to the
+ * file meanwhile ends the process with a sentence, in threads that do not block SIGBUS. */
+void *file_map(int fd, int64_t bytes, const char *path, Error *e);
+void file_unmap(void *start);
 /* Makes a folder's entries durable: names are data of their folder. */
 bool path_sync_folder(const char *folder, Error *e);
 /* Deletes a folder of plain files, or one file. A path that is not there is no error. */

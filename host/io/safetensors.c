@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,11 +162,8 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
         good = error_set(e, path, NULL, "this is no safetensors file: it is empty or no file");
     } else {
         f->map_bytes = info.st_size;
-        f->map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (f->map == MAP_FAILED) {
-            f->map = NULL;
-            good = file_failed(path, "cannot map the file", e);
-        }
+        f->map = file_map(fd, f->map_bytes, path, e);
+        good = f->map != NULL;
     }
     if (fd >= 0) close(fd);
     good = good && parse(f, e);
@@ -178,7 +174,7 @@ bool safetensors_open(SafetensorsFile *f, const char *path, Error *e) {
 void safetensors_close(SafetensorsFile *f) {
     for (int i = 0; i < f->n_entries; i++) free(f->entries[i].name);
     free(f->entries);
-    if (f->map) munmap(f->map, (size_t)f->map_bytes);
+    if (f->map) file_unmap(f->map);
     *f = (SafetensorsFile){0};
 }
 

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,7 +15,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "shards are mapped as 
 static const char *const make_again = "Make the folder again with `puck tokenize`";
 
 static bool shard_map(TokenShard *s, Error *e) {
-    const int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* of a pipe too */
     struct stat info;
     bool good = fd >= 0 && fstat(fd, &info) == 0;
     if (!good) error_set(e, s->path, "Check the permissions", "cannot open: %s", strerror(errno));
@@ -24,11 +23,8 @@ static bool shard_map(TokenShard *s, Error *e) {
         good = error_set(e, s->path, make_again, "the file is too short for a token shard");
     if (good) {
         s->map_bytes = info.st_size;
-        s->map = mmap(NULL, (size_t)s->map_bytes, PROT_READ, MAP_SHARED, fd, 0);
-        if (s->map == MAP_FAILED) {
-            s->map = NULL;
-            good = file_failed(s->path, "cannot map the file", e);
-        }
+        s->map = file_map(fd, s->map_bytes, s->path, e);
+        good = s->map != NULL;
     }
     if (fd >= 0) close(fd);
     return good;
@@ -136,7 +132,7 @@ bool tokens_open(Tokens *t, const char *dir, const char *split, int64_t n_vocab,
 
 void tokens_close(Tokens *t) {
     for (int i = 0; i < t->n_shards; i++)
-        if (t->shards[i].map) munmap(t->shards[i].map, (size_t)t->shards[i].map_bytes);
+        if (t->shards[i].map) file_unmap(t->shards[i].map);
     free(t->shards);
     free(t->lines);
     *t = (Tokens){0};

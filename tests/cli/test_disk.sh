@@ -53,6 +53,30 @@ else
     skip "a metrics line of which a part was written" "strace is missing or may not trace"
 fi
 
+# A file system that syncs no folders.
+if strace -o /dev/null true 2>/dev/null; then
+    works "folders that cannot be synced" finished -- strace -f -qq -o "$work/calls" \
+        -P "$work/network/ckpt" -P "$work/network/ckpt/step-00000002.tmp" \
+        -e trace=fsync -e inject=fsync:error=EINVAL "${train[@]}" --run "$work/network" --steps 2
+    check "which they were asked to be" grep -q INJECTED "$work/calls"
+else
+    skip "folders that cannot be synced" "strace is missing or may not trace"
+fi
+
+# A shard that is cut off under a run that reads it.
+cp -r "$work/tokens" "$work/shrinks"
+"$puck" train --data "$work/shrinks" "${tiny[@]}" --run "$work/bus" --steps 1000000 --quiet \
+    >"$work/stdout" 2>"$work/stderr" &
+run=$!
+until [ -s "$work/bus/metrics.jsonl" ] || ! kill -0 "$run" 2>/dev/null; do sleep 0.05; done
+truncate -s 0 "$work/shrinks/train_000000.bin"
+wait "$run"
+check "a shard that is cut off in use ends the run with 1" test $? = 1
+check "and with a sentence" diff "$work/stderr" - <<END
+puck: the file was cut off while it was in use, or its disk has failed ($work/shrinks/train_000000.bin). \
+Restore it, and start again.
+END
+
 : >"$work/file"
 refuses 1 "a run folder that is a file" "$work/file" -- "${train[@]}" --run "$work/file" --steps 2
 
