@@ -28,10 +28,12 @@ static bool cut_metrics(const char *path, const TrainState *state, Error *e) {
     int64_t bytes, kept = 0;
     char *text = file_read(path, &bytes, e);
     if (!text) return false;
-    for (int64_t at = 0; at < bytes;) {
+    for (int64_t at = 0, n; at < bytes; at += n) {
         const char *end = memchr(text + at, '\n', (size_t)(bytes - at));
-        if (!end || !line_is_kept(text + at, end - (text + at), state)) break;
-        kept = at = end + 1 - text;
+        n = end ? end + 1 - (text + at) : bytes - at;
+        if (!end || !line_is_kept(text + at, n, state)) continue;
+        memmove(text + kept, text + at, (size_t)n);
+        kept += n;
     }
     const bool ok = kept == bytes || file_write_atomic(path, text, kept, e);
     free(text);

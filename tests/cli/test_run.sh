@@ -31,6 +31,15 @@ works "a run beside the config that it is given" -- \
     "${train[@]}" --data text.txt --run own --config own/config.toml
 
 copy
+# Lines of metrics.jsonl that are none, of whom else, and of a crash.
+sed -i '1a what is this' run/metrics.jsonl
+printf '{"step": 2, "train_l' >>run/metrics.jsonl
+works "a run goes on from damaged metrics" -- "$puck" train --run run
+check "of which the lines that are whole stay" diff <(grep -o '^{"step": [0-9]*' run/metrics.jsonl) \
+    <(grep -o '^{"step": [0-9]*' whole/metrics.jsonl)
+check "and no others" cmp <(wc -l <run/metrics.jsonl) <(wc -l <whole/metrics.jsonl)
+
+copy
 mv text.txt moved.txt
 works "a run goes on when its text is gone" -- "$puck" train --run run
 check "to the same bytes" same_weights model.safetensors
