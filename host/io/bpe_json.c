@@ -253,6 +253,9 @@ static json_t *merges_list(const char *text) {
     return list;
 }
 
+/* Special tokens of vocab.json that are no sign of merges.txt being cut off. */
+enum { SPECIALS_MOST = 256 };
+
 /* Tokens that are neither a byte nor made by a merge: those are special in this form. */
 static json_t *specials_list(json_t *vocab, json_t *merges) {
     json_t *made = json_object(), *list = json_array(), *value;
@@ -290,7 +293,11 @@ bool bpe_json_read_files(Tokenizer *t, const char *vocab_path, const char *merge
         Parts parts = {.vocab = vocab, .merges = merges_list(text)};
         parts.added = specials_list(vocab, parts.merges);
         snprintf(both, sizeof both, "%s with %s", vocab_path, merges_path);
-        good = read_parts(t, both, &parts, e);
+        const long n_specials = (long)json_array_size(parts.added);
+        good = n_specials <= SPECIALS_MOST
+                   ? read_parts(t, both, &parts, e)
+                   : error_set(e, merges_path, "Is it a whole copy of the right file?",
+                               "%ld tokens of vocab.json are made by no merge", n_specials);
         json_decref(parts.added);
         json_decref(parts.merges);
     }

@@ -275,6 +275,13 @@ static void two_files(void **state) {
     json_object_set_new(vocab, "<pad>", json_integer(263));
     write_old(vocab, "h e\n");
     load_refused("old", "two tokens have the id 263");
+    char token[8];
+    for (int i = 0; i < 256; i++) {
+        snprintf(token, sizeof token, "w%d", i);
+        json_object_set_new(vocab, token, json_integer(300 + i));
+    }
+    write_old(vocab, "#version: 0.2\nh e\n"); /* the rest is cut off */
+    load_refused("old", "tokens of vocab.json are made by no merge");
     json_decref(root);
 }
 
