@@ -80,8 +80,8 @@ bool checkpoint_read_choices(const char *folder, Backend *b, Error *e);
 bool run_lock(const char *run, int *lock, Error *e);
 void run_unlock(int lock);
 
-/* Small files, whole: read (NUL-terminated, the caller frees; NULL with an Error) and atomic write
- * (tmp, fsync, rename). The main thread alone writes. */
+/* Small files, whole: read ("-" is standard input; NUL-terminated, the caller frees; NULL with an
+ * Error) and atomic write (tmp, fsync, rename). The main thread alone writes. */
 char *file_read(const char *path, int64_t *bytes, Error *e);
 bool file_write_atomic(const char *path, const char *text, int64_t bytes, Error *e);
 /* The same in two steps, for files of which either all or none shall be new: all are prepared

@@ -81,7 +81,7 @@ static bool take_lines(Loaded *l, bool json, Error *e) {
         if (!ok) utf8_place_line(e, standard, number);
     }
     free(line);
-    if (ok && ferror(stdin))
+    if (ok && !feof(stdin)) /* a read failed, or a line has no end that fits the memory */
         ok = error_set(e, standard, NULL, "it could not be read: %s", strerror(errno));
     return ok;
 }

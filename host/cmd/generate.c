@@ -4,7 +4,6 @@
 #include "load.h"
 #include "loader.h"
 #include "log.h"
-#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,29 +15,10 @@ enum { FILL_BATCH = 16 };
 /* Candidates that --fill lists unless --probs says how many. */
 enum { FILL_SHOWN = 10 };
 
-static bool read_stdin(char **text, int64_t *bytes, Error *e) {
-    size_t room = 0, n = 0;
-    *text = NULL;
-    do {
-        if (n == room) {
-            room = room ? 2 * room : 4096;
-            char *larger = realloc(*text, room);
-            if (!larger) return error_set(e, "standard input", NULL, "there is no memory for it");
-            *text = larger;
-        }
-        n += fread(*text + n, 1, room - n, stdin);
-    } while (n == room);
-    *bytes = (int64_t)n;
-    if (!ferror(stdin)) return true;
-    return error_set(e, "standard input", NULL, "the prompt could not be read: %s",
-                     strerror(errno));
-}
-
 /* The prompt, which the caller frees. */
 static bool read_prompt(const Options *o, char **text, int64_t *bytes, Error *e) {
     if (o->prompt[0] && o->prompt_file[0])
         return error_misuse(e, "--prompt-file", "Give one of them", "there are two prompts");
-    if (strcmp(o->prompt_file, "-") == 0) return read_stdin(text, bytes, e);
     if (o->prompt_file[0]) return (*text = file_read(o->prompt_file, bytes, e)) != NULL;
     *text = strdup(o->prompt);
     *bytes = (int64_t)strlen(o->prompt);

@@ -85,7 +85,7 @@ bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, Pa
         if (!ok) utf8_place_line(e, name, number);
     }
     free(line);
-    if (ok && ferror(in))
+    if (ok && !feof(in)) /* a read failed, or a line has no end that fits the memory */
         ok = error_set(e, name, NULL, "it could not be read: %s", strerror(errno));
     if (ok && (fflush(out) != 0 || ferror(out)))
         ok = error_set(e, NULL, "Is the disk full?", "the targets could not be written: %s",

@@ -66,14 +66,16 @@ static char *read_to_end(int fd, int64_t guess, const char *path, int64_t *bytes
 }
 
 char *file_read(const char *path, int64_t *bytes, Error *e) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const bool standard = strcmp(path, "-") == 0;
+    const char *name = standard ? "standard input" : path;
+    const int fd = standard ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
     struct stat info;
     char *text = NULL;
     if (fd < 0 || fstat(fd, &info) != 0)
-        error_set(e, path, "Check the name and the permissions", "cannot open: %s",
+        error_set(e, name, "Check the name and the permissions", "cannot open: %s",
                   strerror(errno));
     else
-        text = read_to_end(fd, S_ISREG(info.st_mode) ? info.st_size : 0, path, bytes, e);
+        text = read_to_end(fd, S_ISREG(info.st_mode) ? info.st_size : 0, name, bytes, e);
     if (fd >= 0) close(fd);
     return text;
 }

@@ -26,11 +26,17 @@ static bool bytes_reserve(Bytes *b, int64_t more, const char *name, Error *e) {
     return true;
 }
 
+/* Of a device, which may have no end; a pipe's end is up to who writes into it. */
+enum { DEVICE_BYTES_MAX = 1 << 30 };
+
 /* Appends a file to its end. */
 static bool bytes_read(Bytes *b, int fd, const char *name, Error *e) {
-    struct stat info;
+    struct stat info = {0};
     int64_t room = fstat(fd, &info) == 0 ? info.st_size + 1 : 1; /* one more sees the end at once */
+    const int64_t most = S_ISCHR(info.st_mode) ? b->n + DEVICE_BYTES_MAX : INT64_MAX;
     for (;;) {
+        if (b->n > most)
+            return error_set(e, name, "Give a regular file", "the input has no end within 1 GiB");
         if (!bytes_reserve(b, i64_max(room, 65536), name, e)) return false;
         const ssize_t got = read(fd, b->data + b->n, (size_t)(b->capacity - b->n));
         if (got == 0) return true;

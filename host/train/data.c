@@ -56,12 +56,18 @@ static char *read_data(const Trainer *t, int64_t *bytes, Error *e) {
     return is_task(t, "pairs") ? pairs_read(path, bytes, e) : file_read(path, bytes, e);
 }
 
-/* JSON lines become a text in the run's folder, which is then tokenized. */
+static bool is_file(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* JSON lines, and what cannot be read twice, become a text in the run's folder, which is then
+ * tokenized. */
 static bool prepare_pairs(Trainer *t, Error *e) {
     int64_t bytes;
     char *text = read_data(t, &bytes, e);
     bool ok = text != NULL;
-    if (ok && pairs_are_json(t->options->data)) {
+    if (ok && (pairs_are_json(t->options->data) || !is_file(t->options->data))) {
         snprintf(t->pairs, sizeof t->pairs, "%s/pairs.tsv", t->run);
         t->text = t->pairs;
         ok = file_write_atomic(t->pairs, text, bytes, e);

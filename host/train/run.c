@@ -31,7 +31,7 @@ static bool is_within(const char *path, const char *run) {
 static bool check_fresh(const Options *o, Error *e) {
     const char *const inputs[] = {o->data, o->init_from};
     for (int i = 0; i < COUNT_OF(inputs); i++) {
-        if (!inputs[i][0]) continue;
+        if (!inputs[i][0] || strcmp(inputs[i], "-") == 0) continue;
         if (access(inputs[i], R_OK) != 0)
             return error_set(e, inputs[i], "Check the name and the permissions", "cannot open: %m");
         if (is_within(inputs[i], o->run))
