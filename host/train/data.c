@@ -139,6 +139,9 @@ static bool open_data(Trainer *t, Error *e) {
     if (!data_meta_read(t->data, &t->meta, e) || !tokenizer_load(&t->tokenizer, path, e) ||
         (is_task(t, "classify") && !open_labels(t, e)))
         return false;
+    if (t->meta.tokenizer_hash != tokenizer_hash(&t->tokenizer))
+        return error_set(e, path, "Make the folder again with `puck tokenize`",
+                         "this is not the tokenizer that made the tokens beside it");
     const int64_t n_ids = t->tokenizer.n_vocab + t->labels.n;
     return tokens_open(&t->train, t->data, "train", n_ids, e) &&
            (t->meta.n_val == 0 || tokens_open(&t->val, t->data, "val", n_ids, e));

@@ -98,6 +98,15 @@ refuses 2 "more byte pairs than the text supports" --vocab-size "the text suppor
 works "train on byte pairs" -- "${train[@]}" --run "$work/pairs-run" --data "$work/text.txt" \
     --tokenizer bpe --vocab-size 300
 works "generate by them" -- "$puck" generate --from "$work/pairs-run" --tokens 5 --device cpu
+cp -r "$work/tokens" "$work/mixed"
+"$puck" tokenize --input "$work/text.txt" --tokenizer byte --output "$work/bytes" --quiet
+cp "$work/bytes/tokenizer.json" "$work/mixed"
+refuses 1 "tokens beside another tokenizer" mixed/tokenizer.json -- \
+    "$puck" train --run "$work/mixed-run" "${tiny[@]}" --steps 2 --data "$work/mixed"
+cp -r "$work/tokens" "$work/pipe"
+rm "$work/pipe/train_000000.bin" && mkfifo "$work/pipe/train_000000.bin"
+refuses 1 "a shard that is a pipe" train_000000.bin -- \
+    "$puck" train --run "$work/pipe-run" "${tiny[@]}" --steps 2 --data "$work/pipe"
 head -c 1100 "$work/tokens/train_000000.bin" >"$work/cut"
 cp "$work/cut" "$work/tokens/train_000000.bin"
 refuses '[12]' "a shard that is cut short" train_000000.bin -- \
