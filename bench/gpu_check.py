@@ -254,13 +254,20 @@ def used_bytes(check):
     return int(text) << 20 if text.isdigit() else None
 
 
+PLAN_AIM = 0.02  # how far a plan may be from what is used
+
+
 def check_plan(check, size):
-    """The printed plan against what the card says that a run takes beyond an empty card."""
-    code, out, _ = check.puck("info", *size, "--json")
-    if code != 0:
-        return check.failure("bench", "memory plan", code, out)
-    planned = first_object(out)["memory_bytes"]["total"]
-    before, end = used_bytes(check), threading.Event()
+    """The printed plan against what the card says that a run takes beyond an empty card, and the
+    parts of what CUDA itself takes: at the first arena, and by the end of the last step."""
+    calls = [check.puck("info", *size, "--json"), check.puck("info", "--json")]
+    for code, out, _ in calls:
+        if code != 0:
+            return check.failure("bench", "memory plan", code, out)
+    plan, machine = (first_object(out) for _, out, _ in calls)
+    planned, own = plan["memory_bytes"]["total"], plan["memory_bytes"]["device"]
+    before, end = None if check.emulated else used_bytes(check), threading.Event()
+    opened = machine["memory_bytes"] - machine["memory_free"] - (before or 0)
     seen = [before]
 
     def watch():
@@ -273,13 +280,19 @@ def check_plan(check, size):
     watcher.join()
     if code != 0:
         return check.failure("bench", "memory plan", code, out)
+    parts = {"planned_bytes": planned, "arena_bytes": planned - own, "own_planned_bytes": own,
+             "own_opened_bytes": opened, "used_before_bytes": before}
     if None in seen:
         return check.row("bench", "memory plan", None,
-                         f"planned {planned * 1e-6:.0f} MB; nvidia-smi does not say what is used")
+                         f"planned {planned * 1e-6:.0f} MB, {own * 1e-6:.0f} of them the device's "
+                         f"own; no card says what is used", **parts)
     used = max(seen) - before
-    check.row("bench", "memory plan", True, f"planned {planned * 1e-6:.0f} MB, used "
-              f"{used * 1e-6:.0f} MB, {100 * (used / planned - 1):+.1f} %",
-              planned_bytes=planned, used_bytes=used)
+    parts.update(used_bytes=used, own_used_bytes=used - parts["arena_bytes"])
+    check.row("bench", "memory plan", abs(used / planned - 1) <= PLAN_AIM,
+              f"planned {planned * 1e-6:.0f} MB, used {used * 1e-6:.0f} MB, "
+              f"{100 * (used / planned - 1):+.1f} %; the device's own: {own * 1e-6:.0f} MB planned, "
+              f"{opened * 1e-6:.0f} before the first arena, "
+              f"{parts['own_used_bytes'] * 1e-6:.0f} by the last step", **parts)
 
 
 def bench_row(check, line):

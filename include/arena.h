@@ -35,6 +35,7 @@ typedef struct Arena {
     int n_entries, capacity;
     int64_t bytes[ARENA_CATEGORIES]; /* planned, alignment included */
     void *base[ARENA_CATEGORIES];    /* NULL before the commit */
+    int64_t own;                     /* the device's memory_own: part of the total, not allocated */
     struct Backend *backend;         /* owner of the memory after the commit */
 } Arena;
 
@@ -53,8 +54,8 @@ int64_t arena_total(const Arena *arena);
 /* Allocates and zero-fills. False if the device has not that much memory: what is needed and what
  * there is are named, and arena_free is still due. */
 bool arena_commit(Arena *arena, struct Backend *backend, Error *e);
-/* One line a category and one a group of equally named entries, largest first. `device_bytes` is
- * what there is; 0 if that is not known. */
+/* One line a category and one a group of equally named entries, largest first, and what the device
+ * takes itself. `device_bytes` is what there is; 0 if that is not known. */
 void arena_report(const Arena *arena, int64_t device_bytes, FILE *out);
 /* Frees the memory and the list; the arena is empty afterwards. */
 void arena_free(Arena *arena);

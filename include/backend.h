@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 /* Raised by every change of this file or of ops.h. A plugin with another number is refused. */
-enum { PUCK_ABI = 9 };
+enum { PUCK_ABI = 10 };
 
 /* Callbacks from the back end into the host. The struct lives as long as the call of open: a back
  * end keeps a copy. Collectives here work on host memory, over all ranks, in rank order (so the sum
@@ -28,7 +28,8 @@ typedef struct HostServices {
 typedef struct DeviceProperties {
     char name[128];
     int64_t memory_bytes;
-    int64_t memory_free;
+    int64_t memory_free; /* once the device is open */
+    int64_t memory_own;  /* that a run takes of it beside what `alloc` gives, from opening it on */
     int n_units;               /* CPU threads in use, or streaming multiprocessors */
     int compute_capability;    /* 90 for 9.0; 0 on a CPU */
     int64_t shared_bytes;      /* opt-in shared memory per block */
@@ -36,6 +37,14 @@ typedef struct DeviceProperties {
     double copy_bytes_per_sec; /* read + written */
     uint64_t card; /* which of all cards it is; 0: something that ranks may share */
 } DeviceProperties;
+
+/* What a plan that counts memory_own may need: what is free, and what of memory_own opening has
+ * taken already. That looks like other programs' memory, so all that is taken counts as it, up to
+ * memory_own: exact on a device that is otherwise empty; beside others a plan can pass that leaves
+ * no room for what the device takes later, but none is refused that would fit. */
+static inline int64_t device_room(const DeviceProperties *p) {
+    return p->memory_free + i64_min(p->memory_bytes - p->memory_free, p->memory_own);
+}
 
 typedef struct Stream Stream; /* ordered queue of work; NULL is the back end's default stream */
 typedef struct Event Event;

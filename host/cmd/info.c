@@ -110,6 +110,7 @@ static void add_memory(json_t *facts, const Arena *arena) {
     json_t *memory = json_object();
     for (int i = 0; i < ARENA_CATEGORIES; i++)
         add_int(memory, arena_category_name((ArenaCategory)i), arena->bytes[i]);
+    add_int(memory, "device", arena->own);
     add_int(memory, "total", arena_total(arena));
     json_object_set_new(facts, "memory_bytes", memory);
 }

@@ -31,19 +31,22 @@ void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory categ
 }
 
 int64_t arena_total(const Arena *arena) {
-    int64_t total = 0;
+    int64_t total = arena->own;
     for (int c = 0; c < ARENA_CATEGORIES; c++) total += arena->bytes[c];
     return total;
 }
 
 bool arena_commit(Arena *arena, Backend *backend, Error *e) {
     const double mb = 1e-6;
-    const int64_t need = arena_total(arena), there = backend->properties.memory_free;
+    const int64_t need = arena_total(arena), there = device_room(&backend->properties);
+    char own[64] = "";
+    if (arena->own)
+        snprintf(own, sizeof own, " (%.0f MB of it the device's own)", (double)arena->own * mb);
     const char *hint = "A smaller --micro-batch or --recompute block needs less";
     if (there > 0 && need > there)
         return error_set(e, backend->properties.name, hint,
-                         "the run needs %.0f MB of memory, %.0f MB are free", (double)need * mb,
-                         (double)there * mb);
+                         "the run needs %.0f MB of memory%s, %.0f MB are free", (double)need * mb,
+                         own, (double)there * mb);
     arena->backend = backend;
     for (int c = 0; c < ARENA_CATEGORIES; c++) {
         if (!arena->bytes[c]) continue;
@@ -127,6 +130,8 @@ void arena_report(const Arena *arena, int64_t device_bytes, FILE *out) {
     fprintf(out, "memory plan\n");
     for (int c = 0; c < ARENA_CATEGORIES; c++)
         if (arena->bytes[c]) report_category(arena, (ArenaCategory)c, out);
+    if (arena->own)
+        fprintf(out, "  %-24s %10.2f MB\n", "device's own", (double)arena->own * 1e-6);
     const int64_t total = arena_total(arena);
     fprintf(out, "  %-24s %10.2f MB", "total", (double)total * 1e-6);
     if (device_bytes > 0)

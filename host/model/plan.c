@@ -211,6 +211,7 @@ static int64_t scratch_of_muon(const Model *m) {
 
 void model_plan(Model *m, const ModelConfig *config, const ModelUse *use, Backend *backend) {
     *m = (Model){.config = *config, .use = *use, .backend = backend};
+    m->arena.own = backend->properties.memory_own;
     params_make(m);
     shard_plan(m);
     ARENA_ADD(&m->arena, &m->step_params, "step", ARENA_SCRATCH, DTYPE_U8, sizeof(StepParams));

@@ -103,7 +103,7 @@ static void print_plan(const Trainer *t, const ModelConfig *c, FILE *out) {
             "work        %ld steps of %ld x %ld targets: %.4g, %.4g FLOPs each (%s)\n",
             (long)o->steps, (long)o->batch_size, (long)targets, tokens, flops,
             c->kind == MODEL_GPT ? "6N + 6LHDT" : "6N");
-    arena_report(&m->arena, m->backend->properties.memory_free, out);
+    arena_report(&m->arena, device_room(&m->backend->properties), out);
 }
 
 static bool config_of_options(Trainer *t, ModelConfig *c, Error *e) {

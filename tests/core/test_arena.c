@@ -29,7 +29,9 @@ static void heap_free(Backend *b, void *memory) {
 
 static Backend heap_backend(Heap *heap, int64_t memory_free) {
     return (Backend){.name = "heap",
-                     .properties = {.name = "a heap", .memory_free = memory_free},
+                     .properties = {.name = "a heap",
+                                    .memory_bytes = memory_free,
+                                    .memory_free = memory_free},
                      .state = heap,
                      .alloc = heap_alloc,
                      .free = heap_free};
@@ -120,9 +122,39 @@ static void test_too_little_memory(void **state) {
     arena_free(&arena);
 }
 
+/* What a device takes itself is part of the plan. What of that opening has taken is not free any
+ * more, and counts once. */
+static void test_own_memory(void **state) {
+    (void)state;
+    enum { UNIT = ARENA_ALIGNMENT, ALL = 40, OWN = 4 };
+    const struct {
+        int64_t asked, taken;
+        bool fits;
+    } cases[] = {
+        {36, 0, true},  {37, 0, false}, /* all comes later */
+        {36, 3, true},  {37, 3, false}, /* three are taken, one comes later */
+        {20, 20, true}, {21, 20, false}, /* whose the twenty are is not known: all that is free */
+    };
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        Heap heap = {.left = 100};
+        Backend backend = heap_backend(&heap, ALL * UNIT);
+        backend.properties.memory_free = (ALL - cases[i].taken) * UNIT;
+        backend.properties.memory_own = OWN * UNIT;
+        Arena arena = {.own = OWN * UNIT};
+        Tensor slot;
+        Error e;
+        ARENA_ADD(&arena, &slot, "a", ARENA_PARAMETERS, DTYPE_U8, cases[i].asked * UNIT);
+        assert_int_equal(arena_total(&arena), (cases[i].asked + OWN) * UNIT);
+        assert_int_equal(arena_commit(&arena, &backend, &e), cases[i].fits);
+        assert_int_equal(heap.n_live, cases[i].fits);
+        if (!cases[i].fits) assert_non_null(strstr(e.text, "of it the device's own"));
+        arena_free(&arena);
+    }
+}
+
 static void test_report(void **state) {
     (void)state;
-    Arena arena = {0};
+    Arena arena = {.own = 2000000};
     Tensor slots[4];
     ARENA_ADD(&arena, &slots[0], "small", ARENA_ACTIVATIONS, DTYPE_F32, 1000);
     for (int i = 1; i < 4; i++)
@@ -130,13 +162,14 @@ static void test_report(void **state) {
     char *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
-    arena_report(&arena, 10000000, out);
+    arena_report(&arena, 13000000, out); /* without its own share it would fit */
     fclose(out);
     const char *large = strstr(text, "large x 3"), *small = strstr(text, "small");
     assert_non_null(large);
     assert_non_null(strstr(large, "12.00"));
     assert_true(small > large); /* largest first */
-    assert_non_null(strstr(text, "does not fit"));
+    assert_non_null(strstr(text, "device's own                   2.00 MB"));
+    assert_non_null(strstr(text, "14.00 MB of 13 MB: does not fit"));
     assert_null(strstr(text, "gradients"));
     free(text);
     arena_free(&arena); /* a plan alone has no memory to give back */
@@ -147,6 +180,7 @@ int main(void) {
         cmocka_unit_test(test_plan_and_commit),
         cmocka_unit_test(test_many_entries),
         cmocka_unit_test(test_too_little_memory),
+        cmocka_unit_test(test_own_memory),
         cmocka_unit_test(test_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,8 @@ works "auto takes a card that answers" "auto: it answers" -- "$work/bin/puck" in
 
 refuses 1 "a plan larger than the card" "the run needs" "are free" "--micro-batch" -- \
     "$puck" train --data "$work/text.txt" --tokenizer byte --run "$work/large" --preset gpt2 --device emu
+"$puck" info --preset gpt2 --device emu >"$work/out"
+check "the emulator takes nothing itself" eval 'grep -q "  total " "$work/out" && ! grep -q "own" "$work/out"'
 "$puck" train --data "$work/text.txt" --run "$work/odd" --format puck --device emu --layers 1 --heads 1 \
     --channels 1026 --context 8 --batch-size 2 --positions rotary >"$work/out" 2>&1
 code=$?

@@ -21,7 +21,8 @@ refuses 1 "a driver too old" "supports CUDA 12.4" "needs CUDA 13" "Update the dr
 refuses 1 "a driver without a card" "the driver finds no NVIDIA card" "--device cpu" -- \
     env LD_LIBRARY_PATH="$work" FAKE_DRIVER=13000 "${info[@]}"
 
-works "a plan for a card that is not there" "of 80000 MB: fits" -- \
+works "a plan for a card that is not there" "device's own                 814.00 MB" "of 80000 MB: fits" -- \
     "${info[@]}" --device-memory 80G
 works "a plan that does not fit says so" "of 8000 MB" -- "${info[@]}" --device-memory 8G
+works "what CUDA takes itself is in the JSON too" '"device": 814000000' -- "${info[@]}" --device-memory 80G --json
 finish
