@@ -4,6 +4,7 @@
 #include "train.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static const Ops *real_ops(const OpContext *cx) { return ((TimedBackend *)cx->backend)->real; }
 
@@ -45,12 +46,29 @@ static void timed_embed_forward(const OpContext *cx, Tensor x, Tensor wte, Tenso
         (long)x.dim[0], (long)x.dim[1], (long)x.dim[2]);
 }
 
+/* The tokens that occur: as many as begin somewhere, see ops.h. */
+static double distinct_tokens(const OpContext *cx, Tensor starts) {
+    Backend *b = cx->backend;
+    const int64_t N = starts.dim[0] - 1;
+    int32_t *host = malloc((size_t)tensor_bytes(starts));
+    CHECK(host, "no memory for %ld rows", (long)N);
+    b->copy(b, host, starts.data, tensor_bytes(starts), COPY_TO_HOST, cx->stream);
+    b->stream_finish(b, cx->stream);
+    int64_t n = 0;
+    while (host[n] < N) n++;
+    free(host);
+    return (double)n;
+}
+
 static void timed_embed_backward(const OpContext *cx, Tensor dwte, Tensor dwpe, Tensor dx,
                                  Tensor tokens, Tensor order, Tensor starts) {
+    const double row_bytes = BYTES(dwte) / (double)dwte.dim[0];
+    const double bytes = 2 * distinct_tokens(cx, starts) * row_bytes +
+                         BYTES(dx, dwpe, dwpe, tokens, order, starts);
     const double start = begin(cx);
     real_ops(cx)->embed_backward(cx, dwte, dwpe, dx, tokens, order, starts);
-    end(cx, start, "embed_backward", 0, 3 * BYTES(dx) + BYTES(dwpe, dwpe, tokens, order, starts),
-        "%ld x %ld x %ld", (long)dx.dim[0], (long)dx.dim[1], (long)dx.dim[2]);
+    end(cx, start, "embed_backward", 0, bytes, "%ld x %ld x %ld", (long)dx.dim[0],
+        (long)dx.dim[1], (long)dx.dim[2]);
 }
 
 static void timed_residual_norm_forward(const OpContext *cx, Tensor res, Tensor y, Tensor mean,

@@ -1,7 +1,7 @@
 /* Token and position embeddings (ops.h).
  *
- * Forward moves 2 act rows read and 1 written a token. Backward reads dx once for the tokens, once
- * for the positions, and adds to the rows of dwte that occur. */
+ * Forward moves 2 act rows read and 1 written a token. Backward reads dx once from memory, once
+ * from L2, and adds to dwpe and to the rows of dwte that occur. */
 #include "common.cuh"
 #include <assert.h>
 
@@ -54,103 +54,144 @@ void cuda_embed_forward(const OpContext *cx, Tensor x, Tensor wte, Tensor wpe, T
                              (const int32_t *)position.data, B * time, time, C, Vp, context)));
 }
 
-/* ---- backward: tokens ----
+/* ---- backward ----
+ *
+ * dx is read by rows of one position for dwpe, by rows of one token for dwte, and is larger than
+ * L2. So one kernel does both, a slice of WARP * N columns after the other: blocks start in order
+ * of their number, so the second to read a slice finds it in L2, where what is read once gives way.
  *
  * The rows sorted by token are cut into tiles of TILE rows, whatever their tokens: so a token in
  * half of the rows (a space, in a vocabulary of characters) is shared out, and none is too short.
  * A run of one token that lies within a tile is added to dwte at once. A run that crosses tiles
  * leaves one partial sum in each: in slot 0 if it came from the tile before, else in slot 1. The
- * second pass adds them from the run's first tile on. Who adds to a row of dwte, and in which
+ * second kernel adds them from the run's first tile on. Who adds to a row of dwte, and in which
  * order, depends on the tokens alone. */
 
-enum { TILE = 64, COLUMN_THREADS = 128 };
+enum { TILE = 64, AHEAD = 8 /* rows in flight */ };
+
+struct SortedRows {
+    const int32_t *tokens, *order;
+    int64_t n;
+};
+
+template <typename T> struct EmbedBackward {
+    float *dwte, *dwpe; /* dwpe: or NULL */
+    float *partial;     /* (tiles, 2, C) */
+    const T *dx;
+    SortedRows rows;
+    int64_t B, time, C, n_tokens;
+};
+
+/* The token of row i of the sorted ones; -1 beyond both ends. */
+__device__ static inline int32_t token_at(const SortedRows &rows, int64_t i) {
+    return i >= 0 && i < rows.n ? rows.tokens[rows.order[i]] : -1;
+}
+
+/* Without pushing out of the caches what is read again. */
+template <int N> __device__ static inline Vec<float, N> load_once(const float *from) {
+    Vec<float, N> v;
+    if constexpr (N == 4) *reinterpret_cast<float4 *>(v.v) = __ldcs((const float4 *)from);
+    else v.v[0] = __ldcs(from);
+    return v;
+}
+template <int N> __device__ static inline void store_once(float *to, const Vec<float, N> &v) {
+    if constexpr (N == 4) __stcs((float4 *)to, *reinterpret_cast<const float4 *>(v.v));
+    else __stcs(to, v.v[0]);
+}
 
 template <typename T, int N>
-__global__ void embed_backward_tiles(float *dwte, float *partial, const T *dx,
-                                     const int32_t *tokens, const int32_t *order, int64_t n_rows,
-                                     int64_t C, int64_t n_tokens) {
-    /* Tokens of the row before the tile, of its rows, and of the row behind it; -1 if none. */
-    SHARED(int32_t, token, TILE + 2);
-    SHARED(int32_t, row, TILE);
-    const int64_t first = (int64_t)blockIdx.x * TILE;
-    const int n = (int)i64_min(TILE, n_rows - first);
-    for (int i = (int)threadIdx.x; i < n + 2; i += (int)blockDim.x) {
-        const int64_t at = first + i - 1;
-        const int32_t r = at >= 0 && at < n_rows ? order[at] : -1;
-        token[i] = r >= 0 ? tokens[r] : -1;
-        if (i > 0 && i <= n) row[i - 1] = r;
-    }
-    BARRIER();
-    const int64_t c = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * N;
-    if (c >= C) return;
-    float sum[N] = {0};
-    bool from_before = token[0] == token[1];
-    enum { AHEAD = 4 }; /* rows in flight */
-    for (int i0 = 0; i0 < n; i0 += AHEAD) {
-        Vec<T, N> v[AHEAD];
+__device__ static inline void add(Vec<float, N> &sum, const Vec<T, N> &v) {
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-            if (i0 + a < n) v[a] = vec_load<N>(dx + row[i0 + a] * C + c);
+    for (int k = 0; k < N; k++) sum.v[k] += to_float(v.v[k]);
+}
+
+/* dwpe[t, c..] += dx[all, t, c..] */
+template <typename T, int N>
+__device__ static inline void add_position(const EmbedBackward<T> &p, int64_t t, int64_t c) {
+    Vec<float, N> sum = {};
+#pragma unroll AHEAD
+    for (int64_t b = 0; b < p.B; b++) add(sum, vec_load<N>(p.dx + (b * p.time + t) * p.C + c));
+    Vec<float, N> total = vec_load<N>(p.dwpe + t * p.C + c);
+    add(total, sum);
+    vec_store<N>(p.dwpe + t * p.C + c, total);
+}
+
+template <typename T, int N>
+__device__ static inline void add_tile(const EmbedBackward<T> &p, int64_t tile, int64_t c) {
+    const int64_t first = tile * TILE, last = i64_min(first + TILE, p.rows.n);
+    int32_t token[AHEAD + 1];
+    token[AHEAD] = token_at(p.rows, first);
+    const int32_t carried = token_at(p.rows, first - 1) == token[AHEAD] ? token[AHEAD] : -1;
+    Vec<float, N> sum = {};
+    for (int64_t i = first; i < last; i += AHEAD) {
+        Vec<T, N> v[AHEAD];
+        Vec<float, N> old[AHEAD];
+        bool whole[AHEAD]; /* a run that lies within the tile ends here */
+        token[0] = token[AHEAD];
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) token[a + 1] = token_at(p.rows, i + a + 1);
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
-            const int i = i0 + a;
-            if (i >= n) break;
+            whole[a] = i + a < last && token[a] != token[a + 1] && token[a] != carried;
+            if (i + a < last) v[a] = vec_load<N>(p.dx + p.rows.order[i + a] * p.C + c);
+            if (!whole[a]) continue;
+            assert(token[a] >= 0 && token[a] < p.n_tokens);
+            old[a] = load_once<N>(p.dwte + token[a] * p.C + c);
+        }
 #pragma unroll
-            for (int k = 0; k < N; k++) sum[k] += to_float(v[a].v[k]);
-            const int32_t t = token[i + 1];
-            const bool goes_on = token[i + 2] == t;
-            if (goes_on && i + 1 < n) continue;
-            assert(t >= 0 && t < n_tokens);
-            const int64_t slot = 2 * (int64_t)blockIdx.x + (from_before ? 0 : 1);
-            float *const to = from_before || goes_on ? partial + slot * C + c : dwte + t * C + c;
-#pragma unroll
-            for (int k = 0; k < N; k++) {
-                to[k] = from_before || goes_on ? sum[k] : to[k] + sum[k];
-                sum[k] = 0;
+        for (int a = 0; a < AHEAD; a++) {
+            if (i + a >= last) break;
+            add(sum, v[a]);
+            if (token[a] == token[a + 1] && i + a + 1 < last) continue;
+            if (whole[a]) {
+                add(old[a], sum);
+                store_once<N>(p.dwte + token[a] * p.C + c, old[a]);
+            } else {
+                const int64_t slot = 2 * tile + (token[a] == carried ? 0 : 1);
+                vec_store<N>(p.partial + slot * p.C + c, sum);
             }
-            from_before = false;
+            sum = {};
         }
     }
 }
 
-/* Block x looks at the run that ends tile x; it has work if that begins here and goes on. */
-template <int N>
-__global__ void embed_backward_runs(float *dwte, const float *partial, const int32_t *tokens,
-                                    const int32_t *order, int64_t n_rows, int64_t C) {
-    const int64_t tile = blockIdx.x, next = (tile + 1) * TILE;
-    if (next >= n_rows) return;
-    const int32_t t = tokens[order[next - 1]];
-    const bool begins_here = tile == 0 || tokens[order[tile * TILE - 1]] != t;
-    if (!begins_here || tokens[order[next]] != t) return;
-    const int64_t c = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * N;
-    if (c >= C) return;
-    Vec<float, N> sum = vec_load<N>(partial + (2 * tile + 1) * C + c);
-    for (int64_t k = tile + 1; k * TILE < n_rows && tokens[order[k * TILE]] == t; k++) {
-        const Vec<float, N> more = vec_load<N>(partial + 2 * k * C + c);
-#pragma unroll
-        for (int i = 0; i < N; i++) sum.v[i] += more.v[i];
-    }
-#pragma unroll
-    for (int i = 0; i < N; i++) dwte[t * C + c + i] += sum.v[i];
+/* A warp of block (x, y): all rows of a position, or a tile, in slice y. */
+template <typename T, int N>
+__global__ void __launch_bounds__(THREADS) embed_backward_slices(EmbedBackward<T> p) {
+    const int64_t n_positions = p.dwpe ? p.time : 0;
+    const int64_t i = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
+    const int64_t c = ((int64_t)blockIdx.y * WARP + threadIdx.x) * N;
+    if (c >= p.C) return;
+    if (i < n_positions) add_position<T, N>(p, i, c);
+    else add_tile<T, N>(p, i - n_positions, c);
 }
 
-/* ---- backward: positions ---- */
-
-template <typename T, int N>
-__global__ void embed_backward_positions(float *dwpe, const T *dx, int64_t B, int64_t time,
-                                         int64_t C) {
-    const int64_t t = blockIdx.x;
-    const int64_t c = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * N;
-    if (c >= C) return;
-    float sum[N] = {0};
-#pragma unroll 4
-    for (int64_t b = 0; b < B; b++) {
-        const Vec<T, N> v = vec_load<N>(dx + (b * time + t) * C + c);
+/* A warp looks at the run that ends its tile; it has work if that begins here and goes on. */
+template <int N>
+__global__ void __launch_bounds__(THREADS)
+    embed_backward_runs(float *dwte, const float *partial, SortedRows rows, int64_t C) {
+    const int64_t tile = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
+    const int64_t c = ((int64_t)blockIdx.y * WARP + threadIdx.x) * N;
+    const int32_t t = token_at(rows, (tile + 1) * TILE);
+    const bool goes_on = t >= 0 && token_at(rows, (tile + 1) * TILE - 1) == t;
+    if (c >= C || !goes_on || token_at(rows, tile * TILE - 1) == t) return;
+    Vec<float, N> sum = vec_load<N>(partial + (2 * tile + 1) * C + c);
+    bool same[AHEAD];
+    int64_t k = tile + 1;
+    do {
+        Vec<float, N> more[AHEAD];
 #pragma unroll
-        for (int i = 0; i < N; i++) sum[i] += to_float(v.v[i]);
-    }
+        for (int a = 0; a < AHEAD; a++, k++) {
+            same[a] = token_at(rows, k * TILE) == t;
+            if (same[a]) more[a] = vec_load<N>(partial + 2 * k * C + c);
+        }
 #pragma unroll
-    for (int i = 0; i < N; i++) dwpe[t * C + c + i] += sum[i];
+        for (int a = 0; a < AHEAD; a++)
+            if (same[a]) add(sum, more[a]);
+    } while (same[AHEAD - 1]);
+    Vec<float, N> total = vec_load<N>(dwte + t * C + c);
+    add(total, sum);
+    vec_store<N>(dwte + t * C + c, total);
 }
 
 int64_t cuda_embed_scratch(const OpShape *s) {
@@ -158,21 +199,15 @@ int64_t cuda_embed_scratch(const OpShape *s) {
 }
 
 template <typename T, int N>
-static void embed_backward(const OpContext *cx, float *dwte, float *dwpe, const T *dx,
-                           const int32_t *tokens, const int32_t *order, int64_t B, int64_t time,
-                           int64_t C, int64_t n_tokens) {
-    enum { FLOATS = N < 4 ? N : 4 };
-    float *const partial = (float *)cx->scratch;
-    const unsigned tiles = (unsigned)i64_div_up(B * time, TILE);
-    const unsigned across = (unsigned)i64_div_up(C, COLUMN_THREADS * N);
-    LAUNCH((embed_backward_tiles<T, N>), dim3(tiles, across), COLUMN_THREADS, 0, stream_of(cx),
-           dwte, partial, dx, tokens, order, B * time, C, n_tokens);
-    LAUNCH((embed_backward_runs<FLOATS>),
-           dim3(tiles, (unsigned)i64_div_up(C, COLUMN_THREADS * FLOATS)), COLUMN_THREADS, 0,
-           stream_of(cx), dwte, partial, tokens, order, B * time, C);
-    if (dwpe)
-        LAUNCH((embed_backward_positions<T, N>), dim3((unsigned)time, across), COLUMN_THREADS, 0,
-               stream_of(cx), dwpe, dx, B, time, C);
+static void embed_backward(const OpContext *cx, const EmbedBackward<T> &p) {
+    const dim3 block(WARP, THREADS / WARP);
+    const int64_t tiles = i64_div_up(p.rows.n, TILE), positions = p.dwpe ? p.time : 0;
+    const unsigned slices = (unsigned)i64_div_up(p.C, WARP * N);
+    LAUNCH((embed_backward_slices<T, N>),
+           dim3((unsigned)i64_div_up(positions + tiles, block.y), slices), block, 0, stream_of(cx),
+           p);
+    LAUNCH(embed_backward_runs<N>, dim3((unsigned)i64_div_up(tiles, block.y), slices), block, 0,
+           stream_of(cx), p.dwte, p.partial, p.rows, p.C);
 }
 
 void cuda_embed_backward(const OpContext *cx, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens,
@@ -188,9 +223,12 @@ void cuda_embed_backward(const OpContext *cx, Tensor dwte, Tensor dwpe, Tensor d
           (long)dwpe.dim[0]);
     const OpShape shape = {B, time, C, 0, 0, 0, 0, 0, 0};
     CHECK_SCRATCH(cx, cuda_embed_scratch(&shape));
+    const SortedRows rows = {(const int32_t *)tokens.data, (const int32_t *)order.data, n};
+    /* A lane has 4 columns, or 1: as many as 16 bytes of a gradient hold. */
     DISPATCH_ACT(
-        cx, DISPATCH_PACK(T, packs<T>(C, dx.data, dwte.data, dwpe.data, cx->scratch),
-                          embed_backward<T, N>(cx, (float *)dwte.data, (float *)dwpe.data,
-                                               (const T *)dx.data, (const int32_t *)tokens.data,
-                                               (const int32_t *)order.data, B, time, C, Vp)));
+        cx, DISPATCH_PACK(float, packs<float>(C, dx.data, dwte.data, dwpe.data, cx->scratch),
+                          embed_backward<T, N>(cx, EmbedBackward<T>{
+                                                       (float *)dwte.data, (float *)dwpe.data,
+                                                       (float *)cx->scratch, (const T *)dx.data,
+                                                       rows, B, time, C, Vp})));
 }

@@ -22,6 +22,13 @@ has_ops() {
     done
 }
 
+# One token in all 16 rows: dx, tokens, order, starts, twice dwpe and twice one row of dwte.
+counts_rows_that_occur() {
+    json_lines ops --vocab-size 1 &&
+        sed -n 's/.*"embed_backward".*"median_sec": \([^,]*\),.*"gbps": \([^,]*\),.*/\1 \2/p' "$work/out" |
+        awk '{ print bytes = $1 * $2 * 1e9 } END { exit !(bytes > 2370 && bytes < 2374) }'
+}
+
 # The other models, in the small preset of each; a step of ffn's has as many targets as rows.
 net_lines() {
     local -a small=(--layers 1 --channels 4 --hidden 16 --context 8 --batch-size 2 --repeats 2
@@ -49,6 +56,7 @@ check "bench ops has every op that the model calls" has_ops embed_forward embed_
     residual_norm_forward residual_norm_backward linear_forward linear_backward_input \
     linear_backward_weight attention_forward attention_backward attention_decode \
     activation_forward dropout_forward dropout_backward classifier loss_sum grad_norm adamw
+check "bench ops counts the rows of a table that occur" counts_rows_that_occur
 check "bench step of a feed-forward model" net_lines step ffn
 check "bench decode of a feed-forward model" net_lines decode ffn
 check "bench step prints a table" has_table

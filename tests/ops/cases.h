@@ -68,6 +68,7 @@ static const OpCase op_cases[] = {
     {OP_EMBED_BACKWARD, EMBED(3, 37, 20, 11), .context = 40},
     {OP_EMBED_BACKWARD, EMBED(2, 37, 130, 100)},
     {OP_EMBED_BACKWARD, EMBED(8, 300, 48, 1)}, /* one token in all rows */
+    {OP_EMBED_BACKWARD, EMBED(5, 40, 136, 3)}, /* runs and columns beyond a tile and a slice */
 
     {OP_RESIDUAL_NORM_FORWARD, ROWS(12, 64, 128), .rate = 0.1, .hot = true},
     {OP_RESIDUAL_NORM_FORWARD, ROWS(1, 1, 16), .without = "res x"},

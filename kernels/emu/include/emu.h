@@ -186,4 +186,9 @@ inline int __any_sync(unsigned mask, int value, emu::Site site = emu::here()) {
     return emu::ballot("__any_sync", mask, value, site) != 0;
 }
 
+/* ---- memory that is read or written once: a hint to caches ---- */
+
+template <typename T> T __ldcs(const T *from) { return *from; }
+template <typename T> void __stcs(T *to, T value) { *to = value; }
+
 #include "math_emu.h"
