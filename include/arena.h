@@ -4,7 +4,7 @@
  *
  *   plan    arena_add(&arena, &slot, "qkv", ARENA_ACTIVATIONS, ...)   records; slot.data stays NULL
  *   commit  arena_commit(&arena, backend, &error)                     fills in every slot's data
- *   report  arena_report(&arena, stdout)
+ *   report  arena_report(&arena, device_bytes, stdout)
  *
  * A plan can be made and printed without a commit, for a device that is not there. */
 #pragma once
@@ -41,8 +41,8 @@ typedef struct Arena {
 
 enum { ARENA_ALIGNMENT = 256 };
 
-/* Plans one buffer of the slot's dtype and shape. Buffers of one category are contiguous, in the
- * order of the calls, each aligned to ARENA_ALIGNMENT bytes (the padding is zero after the
+/* Plans one buffer, and gives the slot its dtype and shape. Buffers of one category are contiguous,
+ * in the order of the calls, each aligned to ARENA_ALIGNMENT bytes (the padding is zero after the
  * commit). */
 void arena_add(Arena *arena, Tensor *slot, const char *name, ArenaCategory category, DType dtype,
                int rank, const int64_t *dim);

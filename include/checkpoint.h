@@ -2,7 +2,8 @@
  *
  *   RUN/ckpt/step-00001000/  model.safetensors config.json generation_config.json tokenizer.json
  *                            tokenizer_config.json optim.safetensors state.json config.toml
- *                            MANIFEST.json, of a classifier labels.json
+ *                            MANIFEST.json, of a classifier labels.json, of an rnn
+ *                            carry.safetensors
  *   RUN/ckpt/latest -> step-00001000      RUN/ckpt/best -> step-00000500
  *
  * MANIFEST.json lists size and XXH3-64 of every other file and is written last, into step-N.tmp;

@@ -19,6 +19,8 @@ typedef struct Examples {
 bool examples_read(Examples *x, const char *path, const char *text_field, const char *label_field,
                    Error *e);
 void examples_free(Examples *x);
+/* Whether a file of examples or pairs is one of JSON objects: its name ends in .jsonl. */
+bool examples_are_json(const char *path);
 
 /* The classes: number i is called names[i]. What stands in a name before a slash is its kind: a
  * model learns to tell "tragedy/hamlet" from "tragedy/macbeth", and is asked for the kind alone. */

@@ -48,7 +48,6 @@ void tokens_read(const Tokens *t, int64_t first, int64_t n, int32_t *out);
  * made into that from JSON objects with the fields source and target. The caller frees it. NULL on
  * failure: FILE:LINE of what is no pair is named. */
 char *pairs_read(const char *path, int64_t *bytes, Error *e);
-bool pairs_are_json(const char *path);
 /* Finds the lines of a split, for form lines. A split that `continues` another begins behind its
  * first newline, for the text may have been cut inside a line; what lies behind the last newline is
  * left out. Fails if there is none, or one that has no tab or does not fit the context. */

@@ -1,17 +1,17 @@
 /* The op table. For each op: the formula, the operands, who accumulates. Nothing else describes it.
  *
- * Letters: B batch, T time, C channels, H query heads, K key-value heads, D head size, V
- * vocabulary,
- *   Vp vocabulary padded, N = B*T rows, O outputs of a linear layer, R = (H + 2K)*D packed q, k, v.
+ * Letters: B batch, T time, C channels, H query heads, K key-value heads, D head size,
+ *   V vocabulary, Vp vocabulary padded, N = B*T rows, O outputs of a linear layer,
+ *   R = (H + 2K)*D packed q, k, v.
  * Dtypes: "act" is Backend.compute (activations, and the weights that products read); "f32" is
  *   Backend.master (f64 in the double build of the cpu ops, where act is f64 too).
- * Order: outputs before inputs. A Tensor whose data is NULL is absent; only operands marked "or
- * none"
- *   may be. A parameter's gradient is f32 and `+=`; an activation's gradient is `=`, except in
+ * Order: outputs before inputs. A Tensor whose data is NULL is absent; only operands marked
+ *   "or none" may be.
+ * Sums: a parameter's gradient is f32 and `+=`; an activation's gradient is `=`, except in
  *   residual_norm_backward, which adds into the gradient of the residual stream.
- * Checks: an op checks every operand's dtype and shape once, at its border, with CHECK. Step
- * values: learning rate, seed, clip factor and the like live in StepParams and StepResult, on the
- *   device, so a captured graph never has them baked in. */
+ * Checks: an op checks every operand's dtype and shape once, at its border, with CHECK.
+ * Step values: learning rate, seed, clip factor and the like live in StepParams and StepResult, on
+ *   the device, so a captured graph never has them baked in. */
 #pragma once
 #include "backend.h"
 
@@ -112,8 +112,8 @@ typedef struct Ops {
     /* dwte[v] += sum of dx over the rows that hold v; dwpe[t] += sum_B dx[b,t]
      *   dwte (Vp,C) f32; dwpe (context,C) f32 or none; dx (B,T,C) act; tokens (B,T) i32
      *   order (N) i32: row numbers sorted by token, stable; starts (N+1) i32: rows with one token
-     *   are order[starts[s]] .. order[starts[s+1]-1]; unused starts are N. So the sum's order is
-     * fixed. */
+     *   are order[starts[s]] .. order[starts[s+1]-1]; unused starts are N
+     *   So the sum's order is fixed. */
     void (*embed_backward)(const OpContext *, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens,
                            Tensor order, Tensor starts);
 
@@ -147,8 +147,8 @@ typedef struct Ops {
      *   dy (N,O) act; w (O,C) act; aux (N,C) act, none with ACTIVATION_NONE */
     void (*linear_backward_input)(const OpContext *, Tensor dx, Tensor dbias_prev, Tensor dy,
                                   Tensor w, Tensor aux, Activation);
-    /* dw += dy^T x;   dbias += sum_N dy.   dw (O,C) f32; dbias (O) f32 or none; dy (N,O), x (N,C)
-     * act */
+    /* dw += dy^T x;   dbias += sum_N dy
+     *   dw (O,C) f32; dbias (O) f32 or none; dy (N,O), x (N,C) act */
     void (*linear_backward_weight)(const OpContext *, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
 
     /* Causal self-attention, head h reading key-value head h/(H/K); never stores T x T.
@@ -182,8 +182,8 @@ typedef struct Ops {
     /* In place on dqkv, with y of the forward pass:
      *   g = rstd*(dy - y*mean_D(dy*y)), or dy without rstd;  dx = g cos - r(g) sin;
      *   dbias += sum_N of the result (q, k and v)
-     *   dqkv, qkv (B,T,R) act: qkv is what rotate_forward made; rstd as there; dbias (R) f32 or
-     *   none
+     *   dqkv, qkv (B,T,R) act: qkv is what rotate_forward made; rstd as there;
+     *   dbias (R) f32 or none
      *   Positions are those of training: row t of each sequence is at t. */
     void (*rotate_backward)(const OpContext *, Tensor dqkv, Tensor dbias, Tensor qkv, Tensor rstd,
                             int64_t n_heads, int64_t n_kv_heads, Rotation);
@@ -218,8 +218,8 @@ typedef struct Ops {
      * c > 0 (Gemma's form) z = c tanh(logits / c), whose gradient has the factor 1 - (z/c)^2.
      *   losses_n = lse_n - z[n, targets_n],  0 where targets_n < 0 (ignored)
      *   dz = (softmax(z) - onehot(target)) * loss_scale,  0 in ignored rows, columns >= V
-     *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act; targets (N)
-     * i32 */
+     *   losses (N) f32; dlogits (N,Vp) act or none, may be logits; logits (N,Vp) act;
+     *   targets (N) i32 */
     void (*classifier)(const OpContext *, Tensor losses, Tensor dlogits, Tensor logits,
                        Tensor targets, int64_t n_vocab, double softcap);
     /* Negative sampling (Mikolov and others 2013). Of the T >= 2 rows of a group b the first is a
@@ -246,20 +246,19 @@ typedef struct Ops {
     /* AdamW (Loshchilov and Hutter 2019), one pass:  g = grad * clip_factor
      *   m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g^2
      *   w = w - lr (mhat / (sqrt(vhat) + eps) + weight_decay w),  mhat = m/(1-beta1^t), vhat too
-     *   Writes nothing if result->bad. w, m, v, grad f32, one shape; w_act act or none: copy of
-     * w. */
+     *   Writes nothing if result->bad. w, m, v, grad f32, one shape; w_act act or none: a copy
+     *   of w. */
     void (*adamw)(const OpContext *, Tensor w, Tensor w_act, Tensor m, Tensor v, Tensor grad,
                   AdamW constants);
 
     /* Muon (Jordan and others 2024) on each of n matrices of R rows, C columns, which do not
      * overlap; many at once are faster than each by itself:  g = grad * clip_factor
      *   mom = momentum*mom + (1-momentum)*g;   u = (1-momentum)*g + momentum*mom   (Nesterov)
-     *   O = five Newton-Schulz steps from u/(||u|| + 1e-30):  X = a X + (b A + c A A) X,
-     *       A = X X^T,
-     *       (a, b, c) = (3.4445, -4.7750, 2.0315), on the side with fewer rows
+     *   O = five Newton-Schulz steps from u/(||u|| + 1e-30), on the side with fewer rows:
+     *       X = a X + (b A + c A A) X,   A = X X^T,   (a, b, c) = (3.4445, -4.7750, 2.0315)
      *   w = w - lr (sqrt(max(1, R/C)) O + weight_decay w)
-     *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: copy of
-     *   w.
+     *   Writes nothing if result->bad. w, mom, grad (R,C) f32; w_act (R,C) act or none: a copy
+     *   of w.
      *   matrices: host array of device tensors. Shape for scratch: B = n, O = R, C. */
     void (*muon)(const OpContext *, const MuonMatrix *matrices, int64_t n, Muon constants);
 } Ops;

@@ -13,7 +13,7 @@
 enum RngUse {
     RNG_INIT = 1,          /* low bits: number of the parameter */
     RNG_SHUFFLE,           /* data order; step = epoch */
-    RNG_OFFSET,            /* nanoGPT's random window offsets */
+    RNG_OFFSET,            /* what a sample holds: its place, drawn words; low bits: which */
     RNG_SAMPLE,            /* generation; step = token number */
     RNG_DROP_EMBED,        /* dropout after the embedding */
     RNG_DROP_ATTENTION,    /* low bits: layer */

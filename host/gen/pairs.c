@@ -1,6 +1,6 @@
 /* Targets of sources, each read with a tab behind it, as in training. */
 #include "generate.h"
-#include "loader.h"
+#include "examples.h"
 #include "utf8.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ bool generate_pairs(Model *m, const Tokenizer *t, FILE *in, const char *name, Pa
                  ? take_line(m, t, line, name, score, out, e)
                  : error_set(e, name, "Give text", "the line holds the character U+0000");
         /* A column of the text that was made of JSON is none of the file's. */
-        if (!ok && pairs_are_json(name)) snprintf(e->place, sizeof e->place, "%s", name);
+        if (!ok && examples_are_json(name)) snprintf(e->place, sizeof e->place, "%s", name);
         if (!ok) utf8_place_line(e, name, number);
     }
     free(line);

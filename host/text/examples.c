@@ -46,14 +46,14 @@ static bool take_object(char *line, const char *text_field, const char *label_fi
     return good;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
+bool examples_are_json(const char *path) {
+    const size_t n = strlen(path);
+    return n >= 6 && strcmp(path + n - 6, ".jsonl") == 0;
 }
 
 static bool take_lines(Examples *x, int64_t bytes, const char *path, const char *text_field,
                        const char *label_field, Error *e) {
-    const bool objects = ends_with(path, ".jsonl");
+    const bool objects = examples_are_json(path);
     char place[PLACE_SIZE], *const text_end = x->memory + bytes;
     int64_t room = 0;
     for (char *at = x->memory, *end; at < text_end; at = end + 1) {

@@ -31,7 +31,7 @@ static void join_texts(Labelled *l, const char *path) {
     const Examples *x = &l->examples;
     *c = (Corpus){.sources = calloc(1, sizeof *c->sources),
                   .n_sources = 1,
-                  .json = pairs_are_json(path)};
+                  .json = examples_are_json(path)};
     c->documents = calloc((size_t)x->n + 1, sizeof *c->documents);
     for (int64_t i = 0; i < x->n; i++) c->text.n += (int64_t)strlen(x->items[i].text) + 1;
     c->text.data = malloc((size_t)c->text.n);

@@ -67,11 +67,6 @@ static char *read_objects(const char *path, int64_t *bytes, Error *e) {
     return NULL;
 }
 
-bool pairs_are_json(const char *path) {
-    const size_t n = strlen(path);
-    return n >= 6 && strcmp(path + n - 6, ".jsonl") == 0;
-}
-
 char *pairs_read(const char *path, int64_t *bytes, Error *e) {
-    return (pairs_are_json(path) ? read_objects : read_text)(path, bytes, e);
+    return (examples_are_json(path) ? read_objects : read_text)(path, bytes, e);
 }

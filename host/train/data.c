@@ -67,7 +67,7 @@ static bool prepare_pairs(Trainer *t, Error *e) {
     int64_t bytes;
     char *text = read_data(t, &bytes, e);
     bool ok = text != NULL;
-    if (ok && (pairs_are_json(t->options->data) || !is_file(t->options->data))) {
+    if (ok && (examples_are_json(t->options->data) || !is_file(t->options->data))) {
         snprintf(t->pairs, sizeof t->pairs, "%s/pairs.tsv", t->run);
         t->text = t->pairs;
         ok = file_write_atomic(t->pairs, text, bytes, e);
