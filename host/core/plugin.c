@@ -52,6 +52,12 @@ static bool open_cpu(Backend *out, DType compute, const HostServices *host, Erro
     return backend_open_cpu(out, host, e);
 }
 
+/* Why auto took no card. That nobody built the library is no fault that needs a whole sentence. */
+static const char *why_not(const char *path, const Error *e) {
+    const bool is_there = strchr(path, '/') || !strstr(e->text, ": libpuck_cuda.so: ");
+    return is_there ? e->text : "there is no libpuck_cuda.so";
+}
+
 static bool open_auto(Backend *out, DType compute, const HostServices *host, Error *e) {
     char path[PATH_MAX];
     find_library(path, "cuda");
@@ -61,10 +67,8 @@ static bool open_auto(Backend *out, DType compute, const HostServices *host, Err
         return true;
     }
     if (!open_cpu(out, compute, host, e)) return false;
-    /* That nobody built it is no fault that needs a whole sentence. */
-    const bool is_there = strchr(path, '/') || !strstr(why.text, ": libpuck_cuda.so: ");
     log_info("device cpu: %s, %d threads (auto: no cuda, as %s)", out->properties.name,
-             host->n_threads, is_there ? why.text : "there is no libpuck_cuda.so");
+             host->n_threads, why_not(path, &why));
     return true;
 }
 
@@ -120,6 +124,7 @@ bool plugin_open_plan(Backend *out, const char *device, const char *dtype, int64
         if (!find_plugin(is_auto ? "cuda" : device, path, &number, e)) return false;
         ok = open_library(out, path, -1, compute, &host, e);
         if (!ok && !is_auto) return false;
+        if (!ok) log_info("planned for a cpu, in f32 (auto: no cuda, as %s)", why_not(path, e));
     }
     if (!ok && !open_cpu(out, compute, &host, e)) return false;
     out->properties.memory_bytes = out->properties.memory_free = memory;

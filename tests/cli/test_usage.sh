@@ -106,6 +106,9 @@ works "info of a preset" "parameters" "flops per token" "memory plan" "total" --
     "$puck" info --preset shakespeare-cpu-gpt2 --device cpu
 works "info of a device that is not there" "memory plan" "of 80000 MB" -- \
     "$puck" info --preset gpt2 --device cpu --device-memory 80G
+cp "$puck" "$work/lone-puck" # beside no library
+works "a plan without the CUDA library says whose it is" "planned for a cpu, in f32" "no libpuck_cuda.so" -- \
+    "$work/lone-puck" info --preset gpt2 --device-memory 80G
 works "info of GPT-2 counts its parameters" '"parameters": 124439808' '"without_lookups": 123653376' -- \
     "$puck" info --preset gpt2 --device cpu --json
 works "info of 64 GPUs" "ranks                    64" "nodes                    8" "efficiency" "   512" -- \
