@@ -105,7 +105,8 @@ bool tokenizer_find_word(const Tokenizer *t, const char *word, int32_t *id, Erro
     for (size_t i = 0; *id < 0 && i < n && n <= WORD_MAX; i++) text[i] = small_letter(word[i]);
     if (*id < 0 && n <= WORD_MAX) *id = find_text(t, text, n);
     if (*id >= 0) return true;
-    if (n > 4 - 3 * (size_t)((unsigned char)word[0] < 0x80) && !has_words(t))
+    const size_t character = (unsigned char)word[0] < 0x80 ? 1 : 4; /* bytes at most */
+    if (n > character && !has_words(t))
         return error_misuse(e, word, "Give single characters, or train with --tokenizer word",
                             "the tokens of this model are characters, not words");
     write_hint(t, word, hint, sizeof hint);

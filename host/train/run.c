@@ -70,9 +70,9 @@ static bool find_start(Trainer *t, Start *s, Error *e) {
     *s = (Start){0};
     if (!dist_agree(dist_rank() != 0 || locate_start(t, s, e), e)) return false;
     dist_broadcast(s, sizeof *s, 0);
-    const bool ok = !s->resumes || (setup_merge_recorded(&t->settings, s->folder, e) &&
+    const bool ok = !s->resumes || (settings_merge_recorded(&t->settings, s->folder, e) &&
                                     checkpoint_read_state(s->folder, &t->state, e));
-    return dist_agree(ok && setup_check(&t->settings, e), e);
+    return dist_agree(ok && settings_check(&t->settings, e), e);
 }
 
 /* ---- the plan, printed ---- */

@@ -2,7 +2,8 @@
  *
  *   run.c       from the start to the end of a run: folders, model, resume
  *   data.c      the tokens that it learns from
- *   setup.c     settings -> model and recipe; what a resumed run may change
+ *   settings.c  which settings go together, and with those of a resumed run
+ *   setup.c     settings -> model and recipe
  *   loop.c      the steps
  *   together.c  what ranks must agree on
  *   validate.c  the estimate of the validation loss, and samples
@@ -93,12 +94,13 @@ bool data_find_lines(Trainer *t, Error *e);
  * nothing is written. */
 bool data_survey(Trainer *t, const Start *start, Error *e);
 
-/* setup.c. Settings that were given must agree with those that `folder` records, as their kind
+/* settings.c. Settings that were given must agree with those that `folder` records, as their kind
  * demands; those that were not given are taken from the record. */
-bool setup_merge_recorded(Settings *s, const char *folder, Error *e);
+bool settings_merge_recorded(Settings *s, const char *folder, Error *e);
 /* What no single option's range can say. */
-bool setup_check(const Settings *s, Error *e);
-/* --task classify: the model's outputs are the labels. */
+bool settings_check(const Settings *s, Error *e);
+
+/* setup.c. --task classify: the model's outputs are the labels. */
 void setup_classes(const Trainer *t, ModelConfig *c);
 /* The model of --init-from's folder; an option that says otherwise is an error. */
 bool setup_config_from_folder(Trainer *t, const char *folder, ModelConfig *c, Error *e);
