@@ -1,7 +1,7 @@
 /* The product of two matrices on one thread, in blocks that fit the caches (Goto and van de Geijn
  * 2008, "Anatomy of high-performance matrix multiplication"): a block of a is packed for the second
- * cache, then panels of b, WIDTH columns each, for the first, and the small kernel of vector.h runs
- * down the block once for each panel.
+ * cache, unless its rows lie well as they are, then panels of b, WIDTH columns each, for the first,
+ * and the small kernel of vector.h runs down the block once for each panel.
  *
  * A result's terms are added in the order of `inner`, whatever the rows and columns of the call. */
 #include "vector.h"
@@ -14,6 +14,10 @@ enum {
     BLOCK_INNER = 256, /* a panel of b is 256 x WIDTH: 16 or 32 KiB */
     /* Between packed rows: not a power of two, whose multiples share few sets of a cache. */
     PACKED_ROW = BLOCK_INNER + 16,
+    /* Whole rows that are no farther apart are read where they are; a block of them fits the second
+     * cache even if their distance is a power of two. */
+    NEAR_ROW = 1024,
+    STRIPE = 8,
     CACHE_LINE = 64
 };
 
@@ -51,53 +55,42 @@ static void pack_block(real *to, Matrix a, int64_t rows, int64_t inner) {
         return;
     }
     const int64_t whole = rows / ROWS * ROWS;
-    for (int64_t i = 0; i < inner; i++) {
-        const real *const from = a.data + i * a.col;
-        real *const at = to + i * ROWS;
+    for (int64_t i0 = 0; i0 < inner; i0 += STRIPE) /* so that lines of `to` are filled at once */
         for (int64_t r = 0; r < whole; r += ROWS)
-            memcpy(at + r * PACKED_ROW, from + r, ROWS * sizeof *to);
+            for (int64_t i = i0; i < i64_min(i0 + STRIPE, inner); i++)
+                memcpy(to + r * PACKED_ROW + i * ROWS, a.data + i * a.col + r, ROWS * sizeof *to);
+    for (int64_t i = 0; i < inner && whole < all; i++)
         for (int64_t r = whole; r < all; r++)
-            at[whole * PACKED_ROW + r - whole] = r < rows ? from[r] : 0;
-    }
+            to[whole * PACKED_ROW + i * ROWS + r - whole] = r < rows ? a.data[i * a.col + r] : 0;
 }
 
 /* ---- the product ---- */
 
-/* ROWS x WIDTH of the result. The two ways a group is packed are two kernels, as constant strides
- * save address arithmetic. */
-static void kernel_by_rows(real *c, int64_t ldc, const real *a, const real *b, int64_t k,
-                           bool add) {
-    vector_product(ROWS, c, ldc, a, PACKED_ROW, 1, b, WIDTH, WIDTH, k, add);
-}
-
-static void kernel_by_columns(real *c, int64_t ldc, const real *a, const real *b, int64_t k,
-                              bool add) {
-    vector_product(ROWS, c, ldc, a, 1, ROWS, b, WIDTH, WIDTH, k, add);
-}
-
-static void kernel(real *c, int64_t ldc, const real *a, const real *b, int64_t k, bool by_rows,
-                   bool add) {
-    if (by_rows) kernel_by_rows(c, ldc, a, b, k, add);
-    else kernel_by_columns(c, ldc, a, b, k, add);
+/* ROWS x WIDTH of the result. Rows of a are `lda` apart, or its columns ROWS. */
+static void kernel(real *c, int64_t ldc, const real *a, int64_t lda, const real *b, int64_t k,
+                   bool by_rows, bool add) {
+    if (by_rows) vector_product(ROWS, c, ldc, a, lda, 1, b, WIDTH, WIDTH, k, add);
+    else vector_product(ROWS, c, ldc, a, 1, ROWS, b, WIDTH, WIDTH, k, add);
 }
 
 /* The same at the result's edge: what sticks out over it is computed too, beside it. */
 static void kernel_at_edge(real *c, int64_t ldc, int64_t rows, int64_t cols, const real *a,
-                           const real *b, int64_t k, bool by_rows, bool add) {
+                           int64_t lda, const real *b, int64_t k, bool by_rows, bool add) {
     real all[ROWS * WIDTH] = {0};
-    kernel(all, WIDTH, a, b, k, by_rows, false);
+    kernel(all, WIDTH, a, lda, b, k, by_rows, false);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < cols; j++)
             c[i * ldc + j] = (add ? c[i * ldc + j] : 0) + all[i * WIDTH + j];
 }
 
-/* c (rows,cols) (+)= a packed block times a packed panel; cols <= WIDTH. */
-static void block_times_panel(real *c, int64_t ldc, const real *block, const real *panel,
+/* c (rows,cols) (+)= groups of rows, each ROWS * lda behind the last, times a packed panel;
+ * cols <= WIDTH. */
+static void block_times_panel(real *c, int64_t ldc, const real *a, int64_t lda, const real *panel,
                               int64_t rows, int64_t cols, int64_t inner, bool by_rows, bool add) {
-    for (int64_t r = 0; r < rows; r += ROWS, c += ROWS * ldc, block += ROWS * PACKED_ROW) {
+    for (int64_t r = 0; r < rows; r += ROWS, c += ROWS * ldc, a += ROWS * lda) {
         const int64_t n = i64_min(ROWS, rows - r);
-        if (n == ROWS && cols == WIDTH) kernel(c, ldc, block, panel, inner, by_rows, add);
-        else kernel_at_edge(c, ldc, n, cols, block, panel, inner, by_rows, add);
+        if (n == ROWS && cols == WIDTH) kernel(c, ldc, a, lda, panel, inner, by_rows, add);
+        else kernel_at_edge(c, ldc, n, cols, a, lda, panel, inner, by_rows, add);
     }
 }
 
@@ -119,16 +112,18 @@ void OP(cpu_product)(real *c, int64_t ldc, Matrix a, Matrix b, const void *packe
                      int64_t cols, int64_t inner, bool add) {
     CHECK(rows <= PRODUCT_ROWS, "%ld rows", (long)rows);
     alignas(CACHE_LINE) real block[BLOCK_ROWS * PACKED_ROW], panel[BLOCK_INNER * WIDTH];
+    const bool as_is = a.col == 1 && a.row <= NEAR_ROW && rows % ROWS == 0;
     const int64_t n_blocks = i64_div_up(inner, BLOCK_INNER);
     const int64_t most = i64_round_up(i64_div_up(inner, n_blocks), LANES);
     for (int64_t i = 0; i < inner; i += most) {
         const int64_t k = i64_min(most, inner - i);
-        pack_block(block, matrix_at(a, 0, i), rows, k);
+        if (!as_is) pack_block(block, matrix_at(a, 0, i), rows, k);
         for (int64_t j = 0; j < cols; j += WIDTH) {
             const int64_t width = i64_min(WIDTH, cols - j);
             const real *const from = packed ? (const real *)packed + j * inner + i * WIDTH : panel;
             if (!packed) pack_panel(panel, matrix_at(b, i, j), k, width);
-            block_times_panel(c + j, ldc, block, from, rows, width, k, a.col == 1, add || i > 0);
+            block_times_panel(c + j, ldc, as_is ? a.data + i : block, as_is ? a.row : PACKED_ROW,
+                              from, rows, width, k, a.col == 1, add || i > 0);
         }
     }
 }
