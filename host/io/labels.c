@@ -106,7 +106,7 @@ static bool take_shares(Labels *labels, const json_t *list, const char *path, Er
     labels->shares = calloc((size_t)labels->n, sizeof *labels->shares);
     CHECK(labels->shares, "no memory for the shares of %d labels", labels->n);
     for (int32_t i = 0; i < labels->n; i++) {
-        labels->shares[i] = json_real_value(json_array_get(list, (size_t)i));
+        labels->shares[i] = json_number_value(json_array_get(list, (size_t)i));
         if (!(labels->shares[i] > 0))
             return error_set(e, path, NULL, "\"shares\" must hold a number above 0 for each label");
     }

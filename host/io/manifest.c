@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -19,7 +20,12 @@ typedef struct Digest {
 
 static bool digest_file(const char *path, Digest *d, Error *e) {
     enum { BLOCK = 64 << 10 };
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat info;
+    if (fd >= 0 && fstat(fd, &info) == 0 && !S_ISREG(info.st_mode)) {
+        close(fd); /* a pipe or a device may have no end */
+        return error_set(e, path, NULL, "this is no regular file");
+    }
     char *block = malloc(BLOCK);
     XXH3_state_t *hash = XXH3_createState();
     CHECK(block && hash, "no memory to hash a file");

@@ -406,6 +406,24 @@ static void test_damage(void **state) {
     }
 }
 
+/* In the place of a file, a pipe into which nobody writes, and a device without an end. */
+static void test_no_file(void **state) {
+    (void)state;
+    const char *run = scratch_path("special");
+    const char *path = scratch_path("special/ckpt/step-00000002/state.json");
+    for (int pipe = 0; pipe < 2; pipe++) {
+        Error e;
+        save(run, 1, 2);
+        save(run, 2, 2);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(pipe ? mkfifo(path, 0666) : symlink("/dev/zero", path), 0);
+        assert_false(checkpoint_verify(scratch_path("special/ckpt/step-00000002"), &e));
+        assert_string_equal(e.place, path);
+        check_finds(run, 1);
+        scratch_remove(run);
+    }
+}
+
 /* A manifest is a list of plain names: it cannot make puck read elsewhere. */
 static void test_manifest(void **state) {
     (void)state;
@@ -535,7 +553,7 @@ int main(void) {
         cmocka_unit_test(test_damage),     cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_find),       cmocka_unit_test(test_state_faults),
         cmocka_unit_test(test_lock),       cmocka_unit_test(test_part_outside),
-        cmocka_unit_test(test_carry),
+        cmocka_unit_test(test_carry),      cmocka_unit_test(test_no_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
