@@ -303,7 +303,7 @@ test-kill: deps $(PUCK) ## SIGKILL at 200 random moments
 FUZZ_SECONDS ?= 60
 FUZZ_SOURCES := $(filter-out host/core/plugin.c host/dist/mpi.c,$(wildcard host/core/*.c host/io/*.c host/text/*.c host/feed/*.c host/model/*.c host/dist/*.c))
 fuzz: ## every parser fed hostile input
-	@mkdir -p $(BUILD)/fuzz
+	@bash tests/fuzz/seeds.sh $(BUILD)/fuzz/corpus
 	@set -e -o pipefail; for harness in tests/fuzz/fuzz_*.c; do name=$$(basename $$harness .c); \
 	    clang -g -O1 -std=c11 $(CPPFLAGS) -fsanitize=fuzzer,address,undefined \
 	        -fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name $$harness $(FUZZ_SOURCES) \
