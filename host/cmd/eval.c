@@ -71,6 +71,7 @@ static bool open_data(Tokens *tokens, int64_t *text_bytes, const Settings *s, co
                       Error *e) {
     const Options *o = &s->options;
     struct stat status;
+    if (strcmp(o->data, "-") == 0) return open_text(tokens, text_bytes, o, l, e);
     if (stat(o->data, &status) != 0)
         return error_set(e, o->data, "Check --data", "the data cannot be read: %s",
                          strerror(errno));

@@ -12,6 +12,11 @@ works "a run from a file" -- "${train[@]}" --data text.txt --run file
 works "a run from standard input" -- "${piped[@]}" text.txt "${train[@]}" --data - --run stdin
 check "to the same bytes" cmp {file,stdin}/ckpt/latest/model.safetensors
 works "--fresh, from standard input" stdin.old-1 -- "${from[@]}" text.txt "${train[@]}" --data - --run stdin --fresh
+works "an evaluation of a file" "tokens scored" -- "$puck" eval --from file --data text.txt --device cpu --quiet
+mv stdout scored
+works "and of standard input" -- \
+    "${piped[@]}" text.txt "$puck" eval --from file --data - --device cpu --quiet
+check "to the same figures" cmp scored stdout
 works "a dry run of standard input says what its vocabulary is" "vocabulary 21" -- \
     "${piped[@]}" text.txt "${train[@]}" --data - --dry-run
 
