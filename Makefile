@@ -1,12 +1,14 @@
 # puck: `make help` lists the targets, `make info` shows what was found on this machine.
 SHELL  := /bin/bash
 BUILD  ?= build
-ARCH   ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
 PREFIX ?= /usr/local
 PUCK   ?= puck
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+# Asked of the compiler: it may build for another machine than this one.
+X86_64 := $(filter x86_64%,$(shell $(CC) -dumpmachine))
+ARCH   ?= $(if $(X86_64),x86-64-v3,native)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 CPPFLAGS := -D_GNU_SOURCE -Iinclude
@@ -24,7 +26,7 @@ HOST    := $(filter-out host/dist/mpi.c,$(wildcard host/*/*.c))
 KERNELS := $(wildcard kernels/cpu/*.c)
 # On x86-64 the kernels are built for 512-bit vectors too, with and without matrix tiles; the program
 # takes what the processor has.
-WIDE    := $(if $(filter x86_64,$(shell uname -m)),$(foreach v,wide tiles,$(KERNELS:%.c=$(BUILD)/$v/%.o)))
+WIDE    := $(if $(X86_64),$(foreach v,wide tiles,$(KERNELS:%.c=$(BUILD)/$v/%.o)))
 OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(HOST) $(KERNELS)) $(WIDE)
 F64     := $(KERNELS:%.c=$(BUILD)/f64/%.o)
 
@@ -39,7 +41,7 @@ DEMO_STEPS := 1500
 # ---- ranks: libpuck_mpi.so beside puck, which opens it under mpirun; only where OpenMPI is ----
 
 MPICC := $(shell echo "int MPI_Init(int *, char ***); int main(void) { return !MPI_Init; }" | \
-           mpicc -x c - -o /dev/null 2>/dev/null && echo mpicc)
+           OMPI_CC="$(CC)" mpicc -x c - -o /dev/null 2>/dev/null && echo mpicc)
 MPI   := $(if $(MPICC),$(if $(findstring /,$(PUCK)),$(dir $(PUCK)))libpuck_mpi.so)
 
 .PHONY: all emu cuda cuda-all cuda-compile gpu-bundle help info deps demo ladder test test-asan \
