@@ -411,6 +411,10 @@ HostServices driver_host(int n_threads) {
                           .broadcast = broadcast};
 }
 
+#ifndef __x86_64__ /* whose builds there are */
+#define backend_open_cpu_wide backend_open_cpu_base
+#endif
+
 void driver_open_cpu(Backend *b, int build, int n_threads) {
     Error e = {0};
     const HostServices host = driver_host(n_threads);
