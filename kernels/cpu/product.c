@@ -11,7 +11,7 @@
 
 enum {
     BLOCK_ROWS = (PRODUCT_ROWS + ROWS - 1) / ROWS * ROWS,
-    BLOCK_INNER = 256, /* a panel of b is 256 x WIDTH: 16 or 32 KiB */
+    BLOCK_INNER = 256, /* a panel of b is 256 x WIDTH: 8 to 32 KiB */
     /* Between packed rows: not a power of two, whose multiples share few sets of a cache. */
     PACKED_ROW = BLOCK_INNER + 16,
     /* Whole rows that are no farther apart are read where they are; a block of them fits the second

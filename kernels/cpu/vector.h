@@ -5,9 +5,12 @@
 #ifdef __AVX512F__
 #define VECTOR_BYTES 64
 #define ROWS 8 /* 8 x 2 accumulators cover the latency of two units; 8 divides most shapes */
-#else
+#elif defined __AVX2__
 #define VECTOR_BYTES 32
 #define ROWS 6 /* 6 x 2 accumulators, 2 + 1 operands of 16 vector registers */
+#else
+#define VECTOR_BYTES 16 /* NEON; of longer ones gcc would keep the sums in memory */
+#define ROWS 8          /* 8 x 2 accumulators, 2 + 1 operands of 32 vector registers */
 #endif
 
 enum {
@@ -50,16 +53,19 @@ vector_product(const int rows, real *c, int64_t ldc, const real *a, int64_t a_ro
     }
 }
 
-#if VECTOR_BYTES == 64 && !defined(PUCK_REAL_F64)
+#ifndef PUCK_REAL_F64
 #define TRANSPOSES
 typedef int32_t lanes __attribute__((vector_size(VECTOR_BYTES)));
+#if VECTOR_BYTES == 64
 static const lanes LOWER = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
 static const lanes UPPER = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-#elif !defined(PUCK_REAL_F64)
-#define TRANSPOSES
-typedef int32_t lanes __attribute__((vector_size(VECTOR_BYTES)));
+#elif VECTOR_BYTES == 32
 static const lanes LOWER = {0, 8, 1, 9, 2, 10, 3, 11};
 static const lanes UPPER = {4, 12, 5, 13, 6, 14, 7, 15};
+#else
+static const lanes LOWER = {0, 4, 1, 5};
+static const lanes UPPER = {2, 6, 3, 7};
+#endif
 #endif
 
 #ifdef TRANSPOSES
