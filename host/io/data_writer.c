@@ -188,13 +188,29 @@ bool data_writer_labels(DataWriter *w, const Labels *labels, Error *e) {
     return labels_write(labels, w->temporary, e);
 }
 
+/* The older data is then in w->temporary. NFS cannot exchange: a crash between two renames leaves
+ * no folder there, and the older one beside it. */
+static bool names_exchange(DataWriter *w) {
+    char aside[IO_PATH_MAX + 8];
+    Error ignored;
+    if (renameat2(AT_FDCWD, w->temporary, AT_FDCWD, w->output, RENAME_EXCHANGE) == 0) return true;
+    if (errno != EINVAL) return false;
+    snprintf(aside, sizeof aside, "%s.old", w->temporary);
+    if (access(aside, F_OK) == 0 && folder_is_data(aside, &ignored)) path_remove(aside, &ignored);
+    if (rename(w->output, aside) != 0) return false;
+    const bool good = rename(w->temporary, w->output) == 0;
+    const int reason = errno;
+    rename(aside, good ? w->temporary : w->output);
+    errno = reason;
+    return good;
+}
+
 /* Exchanges the two folders, so that there is no moment without a whole one. */
 static bool folder_exchange(DataWriter *w, Error *e) {
     if (!folder_is_data(w->output, e)) return false;
     /* The older data gets the temporary name, and so needs the lock until it is deleted. */
     const int older = open(w->output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (older >= 0 && flock(older, LOCK_EX | LOCK_NB) == 0 &&
-        renameat2(AT_FDCWD, w->temporary, AT_FDCWD, w->output, RENAME_EXCHANGE) == 0) {
+    if (older >= 0 && flock(older, LOCK_EX | LOCK_NB) == 0 && names_exchange(w)) {
         close(w->lock);
         w->lock = older;
         return true;

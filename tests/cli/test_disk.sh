@@ -63,6 +63,18 @@ else
     skip "folders that cannot be synced" "strace is missing or may not trace"
 fi
 
+# NFS moves files but exchanges none: a run's text is tokenized anew when the same command goes on.
+if strace -o /dev/null true 2>/dev/null; then
+    text=("$puck" train --data "$work/text.txt" "${tiny[@]}" --run "$work/nfs" --steps 4)
+    works "half a run" -- "${text[@]}" --stop-after 2
+    works "which goes on where folders cannot be exchanged" finished -- strace -f -qq -o "$work/calls" \
+        -E ASAN_OPTIONS=detect_leaks=0 -e trace=renameat2 -e inject=renameat2:error=EINVAL "${text[@]}"
+    check "which was tried" grep -q 'RENAME_EXCHANGE.*INJECTED' "$work/calls"
+    check "and leaves nothing beside the data" test "$(cd "$work/nfs" && echo data*)" = data
+else
+    skip "half a run" "strace is missing or may not trace"
+fi
+
 # A shard that is cut off under a run that reads it.
 cp -r "$work/tokens" "$work/shrinks"
 "$puck" train --data "$work/shrinks" "${tiny[@]}" --run "$work/bus" --steps 1000000 --quiet \
