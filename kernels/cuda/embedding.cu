@@ -2,7 +2,7 @@
  *
  * Forward moves 2 act rows read and 1 written a token. Backward reads dx once from memory, once
  * from L2, and adds to dwpe and to the rows of dwte that occur. */
-#include "common.cuh"
+#include "words.cuh"
 #include <assert.h>
 
 enum { THREADS = 256 };
@@ -82,9 +82,15 @@ template <typename T> struct EmbedBackward {
     int64_t B, time, C, n_tokens;
 };
 
-/* The token of row i of the sorted ones; -1 beyond both ends. */
+/* The number of sorted row i, and its token; -1 beyond both ends. */
+__device__ static inline int32_t row_at(const SortedRows &rows, int64_t i) {
+    return i >= 0 && i < rows.n ? rows.order[i] : -1;
+}
+__device__ static inline int32_t token_of(const SortedRows &rows, int32_t row) {
+    return row >= 0 ? rows.tokens[row] : -1;
+}
 __device__ static inline int32_t token_at(const SortedRows &rows, int64_t i) {
-    return i >= 0 && i < rows.n ? rows.tokens[rows.order[i]] : -1;
+    return token_of(rows, row_at(rows, i));
 }
 
 /* Without pushing out of the caches what is read again. */
@@ -99,10 +105,14 @@ template <int N> __device__ static inline void store_once(float *to, const Vec<f
     else __stcs(to, v.v[0]);
 }
 
-template <typename T, int N>
-__device__ static inline void add(Vec<float, N> &sum, const Vec<T, N> &v) {
+template <int N> __device__ static inline void add(Vec<float, N> &sum, const Vec<float, N> &v) {
 #pragma unroll
-    for (int k = 0; k < N; k++) sum.v[k] += to_float(v.v[k]);
+    for (int k = 0; k < N; k++) sum.v[k] += v.v[k];
+}
+template <typename T, int N>
+__device__ static inline void add(Vec<float, N> &sum, const Words<T, N> &words) {
+#pragma unroll
+    for (int k = 0; k < N; k++) sum.v[k] += word_float(words, k);
 }
 
 /* dwpe[t, c..] += dx[all, t, c..] */
@@ -110,7 +120,7 @@ template <typename T, int N>
 __device__ static inline void add_position(const EmbedBackward<T> &p, int64_t t, int64_t c) {
     Vec<float, N> sum = {};
 #pragma unroll AHEAD
-    for (int64_t b = 0; b < p.B; b++) add(sum, vec_load<N>(p.dx + (b * p.time + t) * p.C + c));
+    for (int64_t b = 0; b < p.B; b++) add(sum, words_load<N>(p.dx + (b * p.time + t) * p.C + c));
     Vec<float, N> total = vec_load<N>(p.dwpe + t * p.C + c);
     add(total, sum);
     vec_store<N>(p.dwpe + t * p.C + c, total);
@@ -119,30 +129,35 @@ __device__ static inline void add_position(const EmbedBackward<T> &p, int64_t t,
 template <typename T, int N>
 __device__ static inline void add_tile(const EmbedBackward<T> &p, int64_t tile, int64_t c) {
     const int64_t first = tile * TILE, last = i64_min(first + TILE, p.rows.n);
-    int32_t token[AHEAD + 1];
-    token[AHEAD] = token_at(p.rows, first);
+    int32_t row[AHEAD + 1], token[AHEAD + 1];
+    row[AHEAD] = row_at(p.rows, first);
+    token[AHEAD] = token_of(p.rows, row[AHEAD]);
     const int32_t carried = token_at(p.rows, first - 1) == token[AHEAD] ? token[AHEAD] : -1;
     Vec<float, N> sum = {};
     for (int64_t i = first; i < last; i += AHEAD) {
-        Vec<T, N> v[AHEAD];
+        Words<T, N> v[AHEAD];
         Vec<float, N> old[AHEAD];
         bool whole[AHEAD]; /* a run that lies within the tile ends here */
+        row[0] = row[AHEAD];
         token[0] = token[AHEAD];
 #pragma unroll
-        for (int a = 0; a < AHEAD; a++) token[a + 1] = token_at(p.rows, i + a + 1);
+        for (int a = 1; a <= AHEAD; a++) row[a] = row_at(p.rows, i + a);
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
-            whole[a] = i + a < last && token[a] != token[a + 1] && token[a] != carried;
-            if (i + a < last) v[a] = vec_load<N>(p.dx + p.rows.order[i + a] * p.C + c);
-            if (!whole[a]) continue;
-            assert(token[a] >= 0 && token[a] < p.n_tokens);
-            old[a] = load_once<N>(p.dwte + token[a] * p.C + c);
+            token[a + 1] = token_of(p.rows, row[a + 1]);
+            if (row[a] >= 0) v[a] = words_load<N>(p.dx + row[a] * p.C + c);
+        }
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+            whole[a] = token[a] != token[a + 1] && token[a] != carried;
+            if (whole[a]) old[a] = load_once<N>(p.dwte + token[a] * p.C + c);
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             if (i + a >= last) break;
             add(sum, v[a]);
             if (token[a] == token[a + 1] && i + a + 1 < last) continue;
+            assert(token[a] >= 0 && token[a] < p.n_tokens);
             if (whole[a]) {
                 add(old[a], sum);
                 store_once<N>(p.dwte + token[a] * p.C + c, old[a]);

@@ -3,6 +3,7 @@
  * Memory traffic a row, in act values: forward reads res_in and x, writes res and y; backward reads
  * dres, dy and res, writes dres and dx. Nothing is read twice: rows stay in registers. */
 #include "mask.cuh"
+#include "words.cuh"
 
 /* ---- forward: a row belongs to one warp, or, where it is long, to a block of 8 ---- */
 
@@ -157,9 +158,11 @@ void cuda_residual_norm_forward(const OpContext *cx, Tensor res, Tensor y, Tenso
  *
  * A block takes a chunk of rows, ROWS at a time; each thread owns columns, and keeps their sums for
  * dw, db and dbias_prev in registers until the chunk's end. The row's two means go through one
- * barrier, since the array for the next rows is another one. */
+ * barrier, since the array for the next rows is another one. Where registers allow it, the next
+ * rows are on their way meanwhile: else a block would wait in turn for memory and for its sums. */
 
 enum { MOST_THREADS = 256, MOST_WARPS = MOST_THREADS / WARP, SUMS = 3, LEAST_ROWS = 16 };
+enum { RESIDENT_THREADS = 512 /* of a multiprocessor: at 128 registers each */ };
 
 template <typename T> struct NormBackward {
     T *dres, *dx;
@@ -171,19 +174,41 @@ template <typename T> struct NormBackward {
     MaskRate rate;
 };
 
+static int64_t block_threads(int64_t C, int N) {
+    return i64_min(MOST_THREADS, i64_round_up(i64_div_up(C, N), WARP));
+}
+
 /* Blocks that run at once. */
-static int64_t most_chunks(const DeviceProperties *device) {
-    return 5 * i64_max(1, device->n_units);
+static int64_t most_chunks(int64_t C, int N, const DeviceProperties *device) {
+    return RESIDENT_THREADS / block_threads(C, N) * i64_max(1, device->n_units);
 }
 
-static int64_t chunk_rows(int64_t n_total, const DeviceProperties *device) {
-    return i64_max(LEAST_ROWS, i64_div_up(n_total, most_chunks(device)));
-}
-
-/* For the most chunks that so many rows or fewer are cut into. */
+/* For the most chunks that so many rows or fewer are cut into, with the smallest blocks. */
 int64_t cuda_norm_scratch(const OpShape *s, const DeviceProperties *device) {
-    const int64_t chunks = i64_min(most_chunks(device), i64_div_up(s->B * s->T, LEAST_ROWS));
+    const int64_t most = most_chunks(s->C, Pack<bf16>::N, device);
+    const int64_t chunks = i64_min(most, i64_div_up(s->B * s->T, LEAST_ROWS));
     return chunks * SUMS * s->C * (int64_t)sizeof(float);
+}
+
+template <typename T, int N, int ITEMS, int ROWS> struct NormRows {
+    Words<T, N> dy[ROWS][ITEMS], res[ROWS][ITEMS], dres[ROWS][ITEMS];
+};
+
+/* Rows from row0 on; beyond `last` its last one again. */
+template <typename T, int N, int ITEMS, int ROWS>
+__device__ static inline void load_rows(NormRows<T, N, ITEMS, ROWS> &rows, const NormBackward<T> &p,
+                                        int64_t row0, int64_t last) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+#pragma unroll
+        for (int i = 0; i < ITEMS; i++) {
+            const int64_t c = ((int64_t)i * blockDim.x + threadIdx.x) * N;
+            const int64_t at = i64_min(row0 + r, last - 1) * p.C + c;
+            if (c >= p.C) continue;
+            rows.dy[r][i] = words_load<N>(p.dy + at);
+            rows.res[r][i] = words_load<N>(p.res + at);
+            rows.dres[r][i] = words_load<N>(p.dres + at);
+        }
 }
 
 /* The two sums of each of ROWS rows over all threads of the block. */
@@ -208,7 +233,9 @@ __device__ static inline void block_sums(float sum[ROWS][2], float (*shared)[2 *
 }
 
 template <typename T, int N, int ITEMS, int ROWS>
-__global__ void __launch_bounds__(MOST_THREADS) norm_backward(NormBackward<T> p) {
+__global__ void __launch_bounds__(MOST_THREADS, ITEMS == 1 ? RESIDENT_THREADS / MOST_THREADS : 1)
+    norm_backward(NormBackward<T> p) {
+    constexpr bool AHEAD = ITEMS == 1;
     typedef float Sums[MOST_WARPS][2 * ROWS];
     SHARED(Sums, shared, 2);
     const int64_t first = (int64_t)blockIdx.x * p.n_rows;
@@ -227,23 +254,22 @@ __global__ void __launch_bounds__(MOST_THREADS) norm_backward(NormBackward<T> p)
             sum_w[i][k] = sum_b[i][k] = sum_prev[i][k] = 0;
         }
     }
+    NormRows<T, N, ITEMS, ROWS> now, next;
+    if constexpr (AHEAD) load_rows(next, p, first, last);
     int parity = 0;
     for (int64_t row0 = first; row0 < last; row0 += ROWS, parity ^= 1) {
-        Vec<T, N> dy[ROWS][ITEMS], res[ROWS][ITEMS], dres[ROWS][ITEMS];
         float mean[ROWS], rstd[ROWS], sum[ROWS][2];
+        if constexpr (AHEAD) {
+            now = next;
+            if (row0 + ROWS < last) load_rows(next, p, row0 + ROWS, last);
+        } else {
+            load_rows(now, p, row0, last);
+        }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             const int64_t row = i64_min(row0 + r, last - 1);
             mean[r] = p.mean ? p.mean[row] : 0.0f;
             rstd[r] = p.rstd[row];
-#pragma unroll
-            for (int i = 0; i < ITEMS; i++) {
-                const int64_t c = ((int64_t)i * blockDim.x + threadIdx.x) * N;
-                if (c >= p.C) continue;
-                dy[r][i] = vec_load<N>(p.dy + row * p.C + c);
-                res[r][i] = vec_load<N>(p.res + row * p.C + c);
-                dres[r][i] = vec_load<N>(p.dres + row * p.C + c);
-            }
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -254,8 +280,8 @@ __global__ void __launch_bounds__(MOST_THREADS) norm_backward(NormBackward<T> p)
                 if (((int64_t)i * blockDim.x + threadIdx.x) * N >= p.C) continue;
 #pragma unroll
                 for (int k = 0; k < N; k++) {
-                    const float xhat = (to_float(res[r][i].v[k]) - mean[r]) * rstd[r];
-                    const float d = to_float(dy[r][i].v[k]), g = d * w[i][k];
+                    const float xhat = (word_float(now.res[r][i], k) - mean[r]) * rstd[r];
+                    const float d = word_float(now.dy[r][i], k), g = d * w[i][k];
                     sum[r][0] += g;
                     sum[r][1] += g * xhat;
                     sum_w[i][k] += d * xhat;
@@ -275,22 +301,22 @@ __global__ void __launch_bounds__(MOST_THREADS) norm_backward(NormBackward<T> p)
                 const int64_t c = ((int64_t)i * blockDim.x + threadIdx.x) * N;
                 if (c >= p.C) continue;
                 float keep[N];
+                Vec<T, N> dres, dx;
 #pragma unroll
                 for (int k = 0; k < N; k++) {
                     keep[k] = 1;
-                    const float xhat = (to_float(res[r][i].v[k]) - mean[r]) * rstd[r];
-                    const float g = to_float(dy[r][i].v[k]) * w[i][k];
-                    dres[r][i].v[k] = from_float<T>(to_float(dres[r][i].v[k]) +
-                                                    rstd[r] * (g - mean_g - xhat * mean_gx));
+                    const float xhat = (word_float(now.res[r][i], k) - mean[r]) * rstd[r];
+                    const float g = word_float(now.dy[r][i], k) * w[i][k];
+                    dres.v[k] = from_float<T>(word_float(now.dres[r][i], k) +
+                                              rstd[r] * (g - mean_g - xhat * mean_gx));
                 }
-                vec_store<N>(p.dres + start + c, dres[r][i]);
+                vec_store<N>(p.dres + start + c, dres);
                 if (mask.on)
                     mask_fill<N>(keep, mask,
                                  (uint64_t)(mask.row_base + row0 + r) * (uint64_t)p.C + c);
-                Vec<T, N> dx;
 #pragma unroll
                 for (int k = 0; k < N; k++) {
-                    const float d = keep[k] * to_float(dres[r][i].v[k]);
+                    const float d = keep[k] * to_float(dres.v[k]);
                     dx.v[k] = from_float<T>(d);
                     sum_prev[i][k] += d;
                 }
@@ -312,21 +338,27 @@ __global__ void __launch_bounds__(MOST_THREADS) norm_backward(NormBackward<T> p)
     }
 }
 
-template <typename T, int N> static void backward(const OpContext *cx, const NormBackward<T> &p) {
+/* Returns the number of chunks. */
+template <typename T, int N> static int64_t backward(const OpContext *cx, NormBackward<T> p) {
     enum { LONG = 4 }; /* vectors a thread where a row has more than MOST_THREADS of them */
     const int64_t vectors = i64_div_up(p.C, N);
     CHECK(vectors <= LONG * MOST_THREADS, "a norm of %ld columns; the longest here is %ld",
           (long)p.C, (long)(LONG * MOST_THREADS * N));
-    const unsigned grid = (unsigned)i64_div_up(p.n_total, p.n_rows);
+    const int64_t most = most_chunks(p.C, N, &cx->backend->properties);
+    p.n_rows = i64_max(LEAST_ROWS, i64_div_up(p.n_total, most));
+    const int64_t chunks = i64_div_up(p.n_total, p.n_rows);
+    const unsigned grid = (unsigned)chunks, threads = (unsigned)block_threads(p.C, N);
     if (vectors <= MOST_THREADS)
-        LAUNCH((norm_backward<T, N, 1, 2>), grid, (unsigned)i64_round_up(vectors, WARP), 0,
-               stream_of(cx), p);
+        LAUNCH((norm_backward<T, N, 1, 2>), grid, threads, 0, stream_of(cx), p);
     else
-        LAUNCH((norm_backward<T, N, LONG, 1>), grid, MOST_THREADS, 0, stream_of(cx), p);
+        LAUNCH((norm_backward<T, N, LONG, 1>), grid, threads, 0, stream_of(cx), p);
+    return chunks;
 }
 
-template <typename T> static void backward_dispatch(const OpContext *cx, const NormBackward<T> &p) {
-    DISPATCH_PACK(T, packs<T>(p.C, p.dres, p.dx, p.dy, p.res, p.w), backward<T, N>(cx, p));
+template <typename T>
+static int64_t backward_dispatch(const OpContext *cx, const NormBackward<T> &p) {
+    DISPATCH_PACK(T, packs<T>(p.C, p.dres, p.dx, p.dy, p.res, p.w),
+                  return (backward<T, N>(cx, p)));
 }
 
 void cuda_residual_norm_backward(const OpContext *cx, Tensor dres, Tensor dx, Tensor dw, Tensor db,
@@ -349,13 +381,13 @@ void cuda_residual_norm_backward(const OpContext *cx, Tensor dres, Tensor dx, Te
     const OpShape shape = {1, n_total, C, 0, 0, 0, 0, 0, 0};
     CHECK_SCRATCH(cx, cuda_norm_scratch(&shape, device));
     float *const partial = (float *)cx->scratch;
-    const int64_t n_rows = chunk_rows(n_total, device);
+    int64_t n_chunks = 0;
     const float *const means = kind == NORM_LAYER ? (const float *)mean.data : NULL;
-    DISPATCH_ACT(cx, backward_dispatch(
+    DISPATCH_ACT(cx, n_chunks = backward_dispatch(
                          cx, NormBackward<T>{(T *)dres.data, (T *)dx.data, partial,
                                              (const T *)dy.data, (const T *)res.data,
                                              (const T *)w.data, means, (const float *)rstd.data,
-                                             n_total, n_rows, C, cx->params, mask_rate(drop)}));
+                                             n_total, 0, C, cx->params, mask_rate(drop)}));
     float *const to[SUMS] = {(float *)dw.data, (float *)db.data, (float *)dbias_prev.data};
-    reduce_partials(cx, to, SUMS, partial, i64_div_up(n_total, n_rows), C);
+    reduce_partials(cx, to, SUMS, partial, n_chunks, C);
 }

@@ -86,6 +86,8 @@ static const OpCase op_cases[] = {
     {OP_RESIDUAL_NORM_BACKWARD, ROWS(3, 37, 96), .without = "dx dbias_prev"},
     {OP_RESIDUAL_NORM_BACKWARD, ROWS(3, 700, 16), .rate = 0.1}, /* more rows than LEAST * MOST */
     {OP_RESIDUAL_NORM_BACKWARD, ROWS(1, 33, 1000), .rate = 0.2},
+    {OP_RESIDUAL_NORM_BACKWARD, ROWS(1, 19, 2056), .rate = 0.1}, /* several vectors a thread */
+    {OP_RESIDUAL_NORM_BACKWARD, ROWS(1, 18, 301)},
     {OP_RESIDUAL_NORM_BACKWARD, ROWS(1, 37, 20), .kind = NORM_RMS, .without = "mean db"},
     {OP_RESIDUAL_NORM_BACKWARD, ROWS(2, 37, 48), .kind = NORM_RMS, .rate = 0.1, .without = "mean"},
 
